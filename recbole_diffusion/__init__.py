@@ -1,0 +1,34 @@
+"""recbole-diffusion: diffusion recommenders for RecBole.
+
+Importing this package changes nothing in RecBole and imports neither torch nor ray; the names below are loaded
+when they are used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "run": "quick_start",
+    "load": "quick_start",
+    "enable": "bridge",
+    "disable": "bridge",
+    "Config": "config",
+    "ModelSpec": "registry",
+    "Paper": "registry",
+    "register_model": "registry",
+}
+__all__ = ["__version__", *_LAZY]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,94 @@
+"""``enable()``: RecBole's own, unmodified entry points find our models. Opt-in, and ``disable()`` takes it back.
+
+Under it ``recbole.quick_start.run_recbole(model="DiffRec")``, ``load_data_and_model`` and RecBole's hyper-tuning
+objective use ours. RecBole's own rules stay in force there: its order of time, its evaluation batches (ours for
+our models), its reading of ``sys.argv``. Our runner (:func:`recbole_diffusion.run`) needs none of this.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable
+
+from recbole_diffusion import compat, registry, schema
+
+_undo: list[Callable[[], None]] = []
+
+
+def enable(trust: bool = False) -> None:
+    """Make RecBole's entry points use our models and repair what breaks on today's libraries.
+
+    Call it before ``from recbole.quick_start import …``: importing RecBole's quick_start fails without the repairs
+    where ray does. Calling it again changes nothing but ``trust``.
+
+    Args:
+        trust: let RecBole unpickle checkpoint files that this process has not written. They can run code.
+    """
+    compat.apply()
+    compat.trust_all(trust)
+    if _undo:
+        return
+    import recbole.config.configurator as configurator
+    import recbole.data.dataset as datasets
+    import recbole.data.utils as data_utils
+    import recbole.trainer as trainers
+    import recbole.utils
+    import recbole.utils.utils as utils
+    from recbole.trainer import Trainer
+
+    from recbole_diffusion import data
+    from recbole_diffusion.trainer import trainer_class
+
+    quick_start = compat.quick_start_module()
+    specs = registry.specs()
+    original_model, original_loader = utils.get_model, data_utils.get_dataloader
+    original_yaml = configurator.Config._update_internal_config_dict
+
+    def get_model(name: str) -> Any:
+        spec = registry.find_spec(name)
+        return registry.load_object(spec.path) if spec is not None else _recbole(original_model, name)
+
+    def get_dataloader(config: Any, phase: str) -> Any:
+        ours = registry.find_spec(config["model"]) is not None
+        return data.get_dataloader(config, phase) if ours else original_loader(config, phase)
+
+    def _update_internal_config_dict(self: Any, file: str) -> Any:
+        path, spec = Path(file), registry.find_spec(self.model)
+        if spec is None:
+            return original_yaml(self, file)
+        if path.parent.name == "model":
+            return {}
+        found = original_yaml(self, file)
+        if path.name == "overall.yaml":
+            folder = schema.properties()
+            for each in (folder / "overall.yaml", Path(spec.properties or folder / "model" / f"{spec.name}.yaml")):
+                self.internal_config_dict.update(schema.load_yaml(each))
+        return found
+
+    changes: list[tuple[Any, str, Any]] = [
+        (module, "get_model", get_model) for module in (utils, recbole.utils, configurator, quick_start)
+    ]
+    changes += [
+        (data_utils, "get_dataloader", get_dataloader),
+        (configurator.Config, "_update_internal_config_dict", _update_internal_config_dict),
+    ]
+    for spec in specs.values():
+        base = registry.load_object(spec.trainer) if spec.trainer else Trainer
+        changes.append((trainers, f"{spec.name}Trainer", trainer_class(base)))
+        if spec.dataset:
+            changes.append((datasets, f"{spec.name}Dataset", registry.load_object(spec.dataset)))
+    _undo.append(compat._replace(*changes))
+    _undo.append(compat.flops_without_side_effects(quick_start))
+
+
+def _recbole(original: Callable[[str], Any], name: str) -> Any:
+    found = original(name)
+    compat.repair_model(found)
+    return found
+
+
+def disable() -> None:
+    """Take back what :func:`enable` did, repairs included."""
+    while _undo:
+        _undo.pop()()
+    compat.undo()

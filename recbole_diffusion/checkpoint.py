@@ -1,0 +1,120 @@
+"""Checkpoint files: plain tensors and values, so that ``torch.load(..., weights_only=True)`` reads them.
+
+RecBole pickles its whole Config into each file; loading one runs whatever code the pickle names. Ours hold the
+effective settings as plain values. A file that needs more is read only when the user says so, or when this
+process has just written it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recbole_diffusion import compat
+
+FORMAT = "recbole-diffusion/1"
+
+
+class UntrustedFile(ValueError):
+    """The file would run code when loaded and nobody has said that it may."""
+
+
+def write(checkpoint: dict[str, Any], path: Path) -> None:
+    """Save beside ``path`` and move into place, so that a crash leaves the old file or the new one, not half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        torch.save({"format": FORMAT, **checkpoint}, temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+    compat.trust_own(str(path))
+
+
+def read(path: Any, trust: bool = False, map_location: Any = None) -> Any:
+    """Load a checkpoint of ours or RecBole's.
+
+    Args:
+        path: the file.
+        trust: unpickle whatever it holds. A file that this process wrote is trusted anyway.
+        map_location: as in ``torch.load``; the CPU if None.
+
+    Raises:
+        UntrustedFile: it holds more than tensors and plain values and is not trusted.
+        ValueError: no such file, or not a checkpoint.
+    """
+    if isinstance(path, (str, os.PathLike)) and not os.path.isfile(path):
+        raise ValueError(f"checkpoint {str(path)!r} does not exist")
+    trusted = trust or compat.is_own(path)
+    if not trusted and not _has_weights_only():
+        raise UntrustedFile(_UNTRUSTED.format(str(path), "cannot be checked by this torch (< 1.13)"))
+    options: dict[str, Any] = {"weights_only": not trusted} if _has_weights_only() else {}
+    try:
+        return torch.load(path, map_location=map_location if map_location is not None else "cpu", **options)
+    except pickle.UnpicklingError as error:
+        if trusted or not _holds_objects(path):
+            raise ValueError(f"checkpoint {str(path)!r} cannot be read: it is no checkpoint, or damaged") from error
+        raise UntrustedFile(_UNTRUSTED.format(str(path), "holds pickled objects")) from error
+    except (EOFError, RuntimeError, OSError) as error:
+        raise ValueError(f"checkpoint {str(path)!r} cannot be read: it is no checkpoint, or damaged") from error
+
+
+_UNTRUSTED = (
+    "checkpoint {!r} {} and could run code when loaded; if you trust where it comes from, "
+    "load it with trust=True (--trust-checkpoint)"
+)
+
+
+def _holds_objects(path: Any) -> bool:
+    """Whether the file is one that torch wrote, so that only the weights-only rule can have refused it."""
+    return not isinstance(path, (str, os.PathLike)) or zipfile.is_zipfile(path)
+
+
+def _has_weights_only() -> bool:
+    version = torch.__version__.split("+")[0].split(".")
+    return (int(version[0]), int(version[1])) >= (1, 13)
+
+
+def rehydrate(checkpoint: Any) -> Any:
+    """For RecBole's own readers: a checkpoint of ours with its settings as a Config object."""
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
+        return checkpoint
+    from recbole_diffusion.config import Config
+
+    settings = dict(checkpoint["config"])
+    config = Config(settings.pop("model"), settings.pop("dataset"), config_dict=settings)
+    return {**checkpoint, "config": config}
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every global generator, as tensors and plain values."""
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    state = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "python": [state[0], list(state[1]), state[2]],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Put back what :func:`random_state` took."""
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    version, values, gauss = state["python"]
+    random.setstate((version, tuple(values), gauss))

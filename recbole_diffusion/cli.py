@@ -1,0 +1,173 @@
+"""The command line, thin: words to settings, errors to one line, exit codes 0 (done), 1 (failed), 2 (usage)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+USAGE = """usage: recbole-diffusion COMMAND [options]
+
+  run      train and test a model: run --model=DiffRec --dataset=ml-100k [--key=value ...]
+  models   the models, with paper, task and abilities   [--all: RecBole's own too]
+  doctor   what is installed, what is known to fail, and the line that mends it
+
+recbole-diffusion COMMAND --help says more."""
+
+RUN_USAGE = """usage: recbole-diffusion run --model=NAME --dataset=NAME [options] [--key=value ...]
+
+  --model=NAME            ours or RecBole's; recbole:NAME for RecBole's own; package.module:Class
+  --dataset=NAME          data_path/NAME/NAME.inter (data_path is 'dataset' unless set); ml-100k comes with RecBole
+  --config_files="A B"    yaml files, the later ones win; the command line wins over them
+  --resume=FILE           continue an interrupted run from its checkpoint
+  --trust-checkpoint      load a checkpoint that holds pickled objects; they can run code
+  --no-save               write no checkpoint; the best weights are kept in memory
+  --dry-run               print the effective configuration and stop
+  --debug                 a traceback instead of one line
+  --key=value             any setting; '--key value' too. --help with --model lists the model's own"""
+
+_FLAGS = {"dry-run", "trust-checkpoint", "no-save", "debug", "help", "all"}
+_OPTIONS = {"model", "dataset", "config_files", "resume"}
+
+
+class UsageError(ValueError):
+    """The words cannot be understood."""
+
+
+def parse(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str], set[str]]:
+    """Options, settings and flags of a ``run`` command line.
+
+    Raises:
+        UsageError: a word that is no option, a key without a value, two different values for one key.
+    """
+    options: dict[str, str] = {}
+    settings: dict[str, str] = {}
+    flags: set[str] = set()
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word in {"-h", "--help"}:
+            flags.add("help")
+            continue
+        if not word.startswith("--") or len(word) < 3:
+            raise UsageError(f"{word!r} is not understood; settings are --key=value")
+        key, equals, value = word[2:].partition("=")
+        if not equals and key.replace("_", "-") in _FLAGS:
+            flags.add(key.replace("_", "-"))
+            continue
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise UsageError(f"--{key} has no value; write --{key}=VALUE")
+            value = rest.pop(0)
+        target = options if key in _OPTIONS else settings
+        if target.get(key, value) != value:
+            raise UsageError(f"--{key} is given twice, as {target[key]!r} and {value!r}")
+        target[key] = value
+    return options, settings, flags
+
+
+def _run(words: Sequence[str]) -> int:
+    options, settings, flags = parse(words)
+    if "help" in flags:
+        print(_help(options.get("model")))
+        return 0
+    if settings.get("nproc", "1") != "1" or settings.get("world_size", "-1") not in {"-1", "1"}:
+        raise UsageError("nproc > 1 is not supported yet; several models at once can run as several processes")
+    for key in ("nproc", "world_size", "ip", "port", "group_offset"):
+        settings.pop(key, None)
+    files = options.pop("config_files", "").split()
+    resume, model, dataset = (options.get(key) for key in ("resume", "model", "dataset"))
+    trust = "trust-checkpoint" in flags
+    from recbole_diffusion import quick_start
+
+    if "dry-run" in flags:
+        config = quick_start.configure(model, dataset, files, dict(settings), resume, trust)
+        for note in config.notes:
+            print(f"warning: {note}", file=sys.stderr)
+        print(config.to_yaml(), end="")
+        return 0
+    saved = "no-save" not in flags
+    quick_start.run(model, dataset, files, dict(settings), saved, resume=resume, trust=trust)
+    return 0
+
+
+def _help(model: Optional[str]) -> str:
+    """The usage, and every key of the model and of this package with its default, rule and meaning."""
+    from recbole_diffusion import registry, schema
+
+    text = [RUN_USAGE]
+    files: list[tuple[str, Path]] = []
+    spec = registry.find_spec(model) if model else None
+    if spec is not None:
+        own = schema.properties() / "model" / f"{spec.name}.yaml"
+        files.append((f"keys of {spec.name}", Path(spec.properties) if spec.properties else own))
+    files.append(("keys of this package", schema.properties() / "overall.yaml"))
+    for title, file in files:
+        text += ["", f"{title}:"]
+        for key, entry in schema.read_keys(file).items():
+            default = "" if entry.default is None else entry.default
+            text.append(f"  --{key}={default}   ({entry.rule}) {entry.meaning}")
+    return "\n".join([*text, "", "RecBole's own keys: https://recbole.io/docs/user_guide/config_settings.html"])
+
+
+def _models(words: Sequence[str]) -> int:
+    _, _, flags = parse(words)
+    from recbole_diffusion import registry
+
+    for name, spec in sorted(registry.specs().items()):
+        paper = f"{spec.paper.title}, {spec.paper.venue}, {spec.paper.url}" if spec.paper else "no paper"
+        print(f"{name:12} {spec.task:11} {paper}\n{'':12} {', '.join(spec.abilities)}")
+    if "all" in flags:
+        print("\nRecBole's own (--model=NAME; with a name of ours: --model=recbole:NAME):")
+        print("  " + " ".join(registry.recbole_model_names()))
+    return 0
+
+
+def _doctor(words: Sequence[str]) -> int:
+    _, _, flags = parse(words)
+    if "help" in flags:
+        print("usage: recbole-diffusion doctor\n\nExit code 1 if a known-bad combination is installed.")
+        return 0
+    from recbole_diffusion import doctor
+
+    text, good = doctor.report()
+    print(text)
+    return 0 if good else 1
+
+
+_COMMANDS = {"run": _run, "models": _models, "doctor": _doctor}
+
+
+def main(words: Optional[Sequence[str]] = None) -> int:
+    """The console script; returns the exit code."""
+    words = sys.argv[1:] if words is None else list(words)
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(USAGE)
+        return 0 if words else 2
+    if words[0] == "--version":
+        from recbole_diffusion import __version__
+
+        print(f"recbole-diffusion {__version__}")
+        return 0
+    command = _COMMANDS.get(words[0])
+    if command is None:
+        return _say(f"no command {words[0]!r}; there are {', '.join(_COMMANDS)}", 2)
+    debug = "--debug" in words
+    try:
+        return command(words[1:])
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except BrokenPipeError:  # piped into head
+        sys.stderr.close()
+        return 0
+    except UsageError as error:
+        return _say(str(error), 2)
+    except (ValueError, NotImplementedError, OSError, ModuleNotFoundError) as error:
+        if debug:
+            raise
+        return _say(" ".join(str(error).split()), 2 if isinstance(error, ValueError) else 1)
+
+
+def _say(message: Any, code: int) -> int:
+    print(f"recbole-diffusion: {message}", file=sys.stderr)
+    return code

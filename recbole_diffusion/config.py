@@ -1,0 +1,243 @@
+"""RecBole's Config with our defaults, checked keys and values, and without its side effects.
+
+Differences from RecBole's, each on purpose: ``sys.argv`` is never read, strings are parsed and not evaluated,
+``CUDA_VISIBLE_DEVICES`` is left alone (``gpu_id`` counts among the visible devices), yaml's own loaders and
+RecBole's argument lists are not changed, ``data_path`` is honoured for ml-100k too.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import Any, Optional, Sequence, Union
+
+import torch
+import yaml
+from recbole.config import Config as RecBoleConfig
+from recbole.evaluator import metric_types
+from recbole.utils import ModelType
+
+from recbole_diffusion import registry, schema
+
+#: What RecBole derives from other keys; left out of a saved configuration so that it can be read again.
+DERIVED = frozenset(
+    "MODEL_TYPE MODEL_INPUT_TYPE eval_type device single_spec local_rank valid_metric_bigger "
+    "valid_neg_sample_args test_neg_sample_args model dataset config_files".split()
+)
+
+
+class Config(RecBoleConfig):
+    """The settings of one run. Precedence as in RecBole: defaults < data set < files < ``config_dict``.
+
+    Args:
+        model: a name (ours, RecBole's, ``recbole:Name``, ``package.module:Class``) or a class.
+        dataset: the data set's name.
+        config_file_list: yaml files, the later ones win.
+        config_dict: keys and values; strings are parsed (``"1e-3"`` is a number).
+
+    Raises:
+        ValueError: no such model, a value that is not allowed, a file that cannot be read; one line each.
+    """
+
+    def __init__(
+        self,
+        model: Union[str, type, None] = None,
+        dataset: Optional[str] = None,
+        config_file_list: Optional[Sequence[Union[str, Path]]] = None,
+        config_dict: Optional[dict[str, Any]] = None,
+    ) -> None:
+        self.notes: list[str] = []
+        super().__init__(model, dataset, config_file_list, config_dict)
+        self._check_consistency()
+
+    def compatibility_settings(self) -> None:
+        """RecBole puts np.float and others into numpy here; :mod:`compat` gives them to RecBole's modules only."""
+
+    def _init_parameters_category(self) -> None:
+        super()._init_parameters_category()
+        self.parameters = {category: list(keys) for category, keys in self.parameters.items()}
+
+    def _build_yaml_loader(self) -> type:
+        return schema.YamlLoader
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        return {}
+
+    def _load_config_files(self, file_list: Optional[Sequence[Union[str, Path]]]) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for file in file_list or ():
+            merged.update(schema.load_yaml(Path(file)))
+        return merged
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        plain = {key: value.item() if hasattr(value, "item") else value for key, value in config_dict.items()}
+        return {key: schema.parse_value(v) if isinstance(v, str) else v for key, v in plain.items()}
+
+    def _get_model_and_dataset(self, model: Any, dataset: Any) -> tuple[str, type, str]:
+        wanted = model if model is not None else self.external_config_dict.get("model")
+        data = dataset if dataset is not None else self.external_config_dict.get("dataset")
+        for key, value in (("model", wanted), ("dataset", data)):
+            if value is None:
+                raise ValueError(f"{key} is not set; give --{key}=NAME, or {key}: NAME in a config file")
+        self.requested_model = wanted
+        self.spec = registry.find_spec(wanted)
+        model_class = registry.get_model(wanted)
+        return self.spec.name if self.spec else model_class.__name__, model_class, str(data)
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        self.keys: dict[str, schema.Key] = {}
+        super()._load_internal_config_dict(model, model_class, dataset)
+        wrong = [key for key in self.external_config_dict if not isinstance(key, str)]
+        if wrong:
+            raise ValueError(f"key {wrong[0]!r} is not a string")
+
+    def _update_internal_config_dict(self, file: str) -> dict[str, Any]:
+        path = Path(file)
+        if path.parent.name == "model" and self.spec is not None:
+            return {}  # RecBole's defaults of its own model of that name
+        found: dict[str, Any] = super()._update_internal_config_dict(file) or {}
+        self.keys.update({key: schema.Key(value, None, "") for key, value in found.items()})
+        if path.name == "overall.yaml":
+            self._add_defaults(schema.properties() / "overall.yaml")
+            if self.spec is not None:
+                default = schema.properties() / "model" / f"{self.spec.name}.yaml"
+                self._add_defaults(Path(self.spec.properties) if self.spec.properties else default)
+        return found
+
+    def _add_defaults(self, file: Path) -> None:
+        if not file.is_file():
+            raise ValueError(f"the defaults {str(file)!r} of model {self.model!r} are missing")
+        keys = schema.read_keys(file)
+        self.keys.update(keys)
+        self.internal_config_dict.update({key: entry.default for key, entry in keys.items()})
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        self._check_keys()
+        rules = schema.load_yaml(schema.properties() / "recbole.yaml")
+        for key, value in self.external_config_dict.items():
+            entry = self.keys.get(key, schema.Key(None, None, ""))
+            self.external_config_dict[key] = schema.check_key(
+                key, value, entry.rule or rules.get(key), entry.default
+            )
+        final: dict[str, Any] = super()._get_final_config_dict()
+        self.data_root = final["data_path"]
+        metrics = [final["metrics"]] if isinstance(final["metrics"], str) else final["metrics"]
+        for metric in metrics:
+            if metric.lower() not in metric_types:
+                raise ValueError(f"metrics={metric!r} is not allowed; allowed: {' | '.join(sorted(metric_types))}")
+        return final
+
+    def _check_keys(self) -> None:
+        unknown = [key for key in self.external_config_dict if key not in self.keys and key not in _more_keys()]
+        for key in unknown:
+            known = {*self.keys, *_more_keys()}
+            near = schema.nearest(key, known)
+            hint = f"; did you mean {near}?" if near else ""
+            self.notes.append(f"key {key!r} is unknown to {self.model} and RecBole and has no effect{hint}")
+
+    def _set_default_parameters(self) -> None:
+        self._check_eval_args()
+        super()._set_default_parameters()
+        given = "data_path" in self.external_config_dict
+        if self.dataset == "ml-100k" and given and (Path(self.data_root) / "ml-100k").is_dir():
+            self.final_config_dict["data_path"] = str(Path(self.data_root) / "ml-100k")
+
+    def _check_eval_args(self) -> None:
+        args = self.final_config_dict["eval_args"]
+        split, order = args.get("split"), args.get("order", "RO")
+        if order not in {"RO", "TO"}:
+            raise ValueError(f"eval_args.order={order!r} is not allowed; allowed: RO | TO")
+        if split is not None and (not isinstance(split, dict) or len(split) != 1 or not {*split} <= {"RS", "LS", "TS"}):
+            raise ValueError(f"eval_args.split={split!r} is not allowed; allowed: one of {{RS: […], LS: …, TS: […]}}")
+        if split and "TS" in split and order != "TO":
+            raise ValueError(
+                "eval_args.order='RO' with split TS puts rows before the boundary into test; allowed: order: TO"
+            )
+        unknown = {*args} - {"split", "order", "group_by", "mode"}
+        for key in sorted(unknown):
+            near = schema.nearest(key, ["split", "order", "group_by", "mode"])
+            self.notes.append(
+                f"key 'eval_args.{key}' is unknown to RecBole and has no effect"
+                + (f"; did you mean {near}?" if near else "")
+            )
+
+    def _init_device(self) -> None:
+        if "local_rank" in self.final_config_dict:  # several processes: RecBole's own set-up
+            super()._init_device()
+            return
+        gpu = self.final_config_dict["gpu_id"]
+        first = "" if gpu is None else str(gpu[0] if isinstance(gpu, (tuple, list)) else gpu).split(",")[0].strip()
+        if first and not first.isdigit():
+            raise ValueError(f"gpu_id={gpu!r} is not allowed; allowed: the number of a visible GPU, or '' for the CPU")
+        wanted = bool(first) and self.final_config_dict["use_gpu"] and torch.cuda.is_available()
+        if wanted and int(first) >= torch.cuda.device_count():
+            raise ValueError(f"gpu_id={gpu!r} is not allowed; allowed: 0..{torch.cuda.device_count() - 1}")
+        self.final_config_dict["single_spec"] = True
+        self.final_config_dict["local_rank"] = 0
+        self.final_config_dict["device"] = torch.device("cuda", int(first)) if wanted else torch.device("cpu")
+        self.final_config_dict["use_gpu"] = wanted  # RecBole's trainer reads it beside the device
+
+    def _check_consistency(self) -> None:
+        """What RecBole notices only after an epoch, or never."""
+        possible = [f"{metric}@{k}" for metric in self["metrics"] for k in self["topk"]]
+        allowed = {name.lower() for name in possible} | {metric.lower() for metric in self["metrics"]}
+        if self["valid_metric"].lower() not in allowed:
+            near = schema.nearest(self["valid_metric"], possible)
+            raise ValueError(
+                f"valid_metric={self['valid_metric']!r} is not measured; allowed: {', '.join(possible)}"
+                + (f" (did you mean {near}?)" if near else "; or add it to metrics and topk")
+            )
+        if self["MODEL_TYPE"] == ModelType.SEQUENTIAL and self["eval_args"]["order"] == "RO":
+            self.notes.append("eval_args.order=RO lets a sequential model train on later rows; TO is meant for it")
+        if self["MODEL_TYPE"] == ModelType.GENERAL and self["threshold"]:
+            self.notes.append(
+                "threshold only makes a label column, every row stays a positive; to drop low ratings use "
+                "val_interval: {rating: '[4,inf)'}"
+            )
+        if any(mode.startswith(("uni", "pop")) for mode in self["eval_args"]["mode"].values()):
+            self.notes.append("sampled evaluation can rank models differently from full ranking (mode: full)")
+
+    def plain(self) -> dict[str, Any]:
+        """The effective settings as plain values, in a form that ``Config(config_dict=…)`` and yaml take."""
+        result = {key: _plain(value) for key, value in self.final_config_dict.items() if key not in DERIVED}
+        result["data_path"] = str(self.data_root)
+        negatives = result.get("train_neg_sample_args")
+        if isinstance(negatives, dict) and negatives.get("distribution") == "none":
+            result["train_neg_sample_args"] = None
+        return {"model": self.model_name(), "dataset": self.dataset, **result}
+
+    def model_name(self) -> str:
+        """A string that names the model again in :func:`registry.get_model`."""
+        if isinstance(self.requested_model, str):
+            return self.requested_model
+        if self.spec is not None:
+            return self.spec.name
+        return f"{self.model_class.__module__}:{self.model_class.__qualname__}"
+
+    def to_yaml(self) -> str:
+        """:meth:`plain` as yaml, for ``--config_files``."""
+        return yaml.safe_dump(self.plain(), sort_keys=True, allow_unicode=True, default_flow_style=None)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(each) for each in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+@functools.lru_cache(maxsize=1)
+def _more_keys() -> frozenset[str]:
+    """Keys that RecBole's sources read without a default in any yaml file, and those of its other models."""
+    folder = registry._recbole_folder()
+    keys = {"model", "dataset", "config_files", "config_file_list"}
+    for file in folder.rglob("*.py"):
+        keys.update(re.findall(r"config\[\s*[\"']([\w-]+)[\"']\s*\]", file.read_text(encoding="utf-8")))
+    for file in (folder / "properties" / "quick_start_config").glob("*.yaml"):
+        keys.update(schema.load_yaml(file))
+    from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
+
+    keys.update(general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
+    return frozenset(keys)

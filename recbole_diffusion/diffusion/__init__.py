@@ -1,0 +1,24 @@
+"""Diffusion mathematics: schedules, the Gaussian process, timestep sampling, samplers. Needs torch only."""
+
+from recbole_diffusion.diffusion.gaussian import GaussianDiffusion, Step
+from recbole_diffusion.diffusion.sampler import randn, row_generators, sample
+from recbole_diffusion.diffusion.schedule import make_betas
+from recbole_diffusion.diffusion.timestep import (
+    SAMPLERS,
+    LossSecondMomentTimesteps,
+    Timesteps,
+    UniformTimesteps,
+)
+
+__all__ = [
+    "SAMPLERS",
+    "GaussianDiffusion",
+    "LossSecondMomentTimesteps",
+    "Step",
+    "Timesteps",
+    "UniformTimesteps",
+    "make_betas",
+    "randn",
+    "row_generators",
+    "sample",
+]

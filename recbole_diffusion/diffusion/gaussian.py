@@ -1,0 +1,160 @@
+r"""The Gaussian process: forward noising, posterior, and what a network's output means.
+
+:math:`q(x_t \mid x_0) = \mathcal N(\sqrt{\bar\alpha_t}\, x_0,\ (1-\bar\alpha_t) I)` (Ho et al. 2020, eq. 4) and
+:math:`q(x_{t-1} \mid x_t, x_0) = \mathcal N(c^1_t x_0 + c^2_t x_t,\ \tilde\beta_t I)` (eq. 6, 7).
+Nothing is clipped. Tables are float64 buffers; a value takes the dtype of the data when it meets it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+PREDICTIONS = ("x0", "eps", "v")
+
+
+class Step(NamedTuple):
+    r"""One reverse step as an affine map of the network's output: :math:`x_{s} = p\,x_t + q\,\mathrm{out} + r z`.
+
+    ``t``: the step that the network sees. ``p``, ``q``, ``r``: floats; ``r`` is 0 in deterministic steps.
+    """
+
+    t: int
+    p: float
+    q: float
+    r: float
+
+
+class GaussianDiffusion(nn.Module):
+    r"""A discrete Gaussian diffusion with T steps, counted 0..T-1.
+
+    Args:
+        betas: (T,), each in (0, 1]; see :mod:`recbole_diffusion.diffusion.schedule`.
+        prediction: what the network's output estimates: ``x0``, ``eps`` (the noise) or ``v``
+            (:math:`v = \sqrt{\bar\alpha}\,\epsilon - \sqrt{1-\bar\alpha}\,x_0`, Salimans and Ho 2022).
+
+    Buffers (float64, (T,)): ``betas``, ``alpha_bar`` :math:`\bar\alpha_t`, ``alpha_bar_prev``
+    :math:`\bar\alpha_{t-1}` with :math:`\bar\alpha_{-1} = 1`, ``coef_x0`` :math:`c^1_t`, ``coef_xt``
+    :math:`c^2_t`, ``posterior_variance`` :math:`\tilde\beta_t`. They follow from the settings and are not
+    in the state dict.
+    """
+
+    betas: Tensor
+    alpha_bar: Tensor
+    alpha_bar_prev: Tensor
+    coef_x0: Tensor
+    coef_xt: Tensor
+    posterior_variance: Tensor
+
+    def __init__(self, betas: Tensor, prediction: str = "x0") -> None:
+        super().__init__()
+        if prediction not in PREDICTIONS:
+            raise ValueError(f"mean_type {prediction!r} is not one of {', '.join(PREDICTIONS)}")
+        self.prediction, self.steps = prediction, len(betas)
+        betas = betas.to(torch.float64)
+        alpha_bar = torch.cumprod(1 - betas, dim=0)
+        previous = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
+        for name, table in {
+            "betas": betas,
+            "alpha_bar": alpha_bar,
+            "alpha_bar_prev": previous,
+            "coef_x0": betas * previous.sqrt() / (1 - alpha_bar),
+            "coef_xt": (1 - previous) * (1 - betas).sqrt() / (1 - alpha_bar),
+            "posterior_variance": betas * (1 - previous) / (1 - alpha_bar),
+        }.items():
+            self.register_buffer(name, table, persistent=False)
+
+    @staticmethod
+    def at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
+        """``table[t]`` in the dtype of ``like`` and shaped (B, 1, ...) to broadcast against it."""
+        return table[t].to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+
+    def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        r""":math:`x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon`. x0, noise: (B, ...); t: (B,)."""
+        signal, spread = self.alpha_bar.sqrt(), (1 - self.alpha_bar).sqrt()
+        return self.at(signal, t, x0) * x0 + self.at(spread, t, x0) * noise
+
+    def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """What the network should output for ``x_t``; shape of ``x0``."""
+        if self.prediction == "x0":
+            return x0
+        if self.prediction == "eps":
+            return noise
+        signal, spread = self.alpha_bar.sqrt(), (1 - self.alpha_bar).sqrt()
+        return self.at(signal, t, x0) * noise - self.at(spread, t, x0) * x0
+
+    def predict_x0(self, x_t: Tensor, t: Tensor, out: Tensor) -> Tensor:
+        r"""The estimate of :math:`x_0` that the output ``out`` stands for; shape of ``x_t``."""
+        if self.prediction == "x0":
+            return out
+        a, b = (self.at(table, t, x_t) for table in self._x0_from_output())
+        return a * x_t + b * out
+
+    def posterior_mean(self, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        r""":math:`c^1_t x_0 + c^2_t x_t`; shape of ``x_t``."""
+        return self.at(self.coef_x0, t, x_t) * x0 + self.at(self.coef_xt, t, x_t) * x_t
+
+    def snr(self) -> Tensor:
+        r"""Signal-to-noise ratio :math:`\bar\alpha_t / (1 - \bar\alpha_t)`, float64, (T,)."""
+        return self.alpha_bar / (1 - self.alpha_bar)
+
+    def loss_weights(self, first: float = 1.0) -> Tensor:
+        r"""Weights of the squared error that the bound asks for, float64, (T,).
+
+        For the error of x0: :math:`\mathrm{SNR}(t-1) - \mathrm{SNR}(t)` (DiffRec, eq. 10, without its 1/2, as
+        the official code); for that of eps: :math:`(1-\bar\alpha_t) / ((1-\bar\alpha_{t-1})^2 (1-\beta_t))`.
+        Both are infinite at t = 0, where ``first`` stands instead. The error of v has weight 1.
+        """
+        if self.prediction == "x0":
+            snr = self.snr()
+            weights = torch.cat([snr[:1], snr[:-1] - snr[1:]])
+        elif self.prediction == "eps":
+            weights = (1 - self.alpha_bar) / ((1 - self.alpha_bar_prev).square() * (1 - self.betas))
+        else:
+            weights = torch.ones_like(self.betas)
+        weights[0] = first
+        return weights
+
+    def _x0_from_output(self) -> tuple[Tensor, Tensor]:
+        r"""Tables (a, b) with :math:`\hat x_0 = a x_t + b\,\mathrm{out}`."""
+        signal, spread = self.alpha_bar.sqrt(), (1 - self.alpha_bar).sqrt()
+        if self.prediction == "x0":
+            return torch.zeros_like(signal), torch.ones_like(signal)
+        if self.prediction == "eps":
+            return 1 / signal, -spread / signal
+        return signal, -spread
+
+    def ancestral_steps(self, last: int, noise: bool = False) -> list[Step]:
+        r"""The ``last`` final reverse steps t = last-1 .. 0 of the ancestral chain (Ho et al. 2020, alg. 2).
+
+        With ``noise``, step t > 0 adds :math:`\sqrt{\tilde\beta_t} z`; without, it is the posterior mean.
+        """
+        if not 1 <= last <= self.steps:
+            raise ValueError(f"infer_steps must be in 1..steps={self.steps}, got {last}")
+        a, b = self._x0_from_output()
+        p, q = self.coef_x0 * a + self.coef_xt, self.coef_x0 * b
+        r = self.posterior_variance.sqrt() * float(noise)
+        return [Step(t, float(p[t]), float(q[t]), float(r[t]) if t else 0.0) for t in reversed(range(last))]
+
+    def ddim_steps(self, count: int, eta: float = 0.0) -> list[Step]:
+        r"""``count`` strided steps of DDIM (Song et al. 2021, eq. 12) from T-1 to 0, evenly spaced.
+
+        :math:`\eta = 0` is deterministic; with ``count`` = T and :math:`\eta = 1` each step has the mean and the
+        variance of the ancestral one.
+        """
+        if not 1 <= count <= self.steps:
+            raise ValueError(f"the number of DDIM steps must be in 1..steps={self.steps}, got {count}")
+        times = torch.linspace(0, self.steps - 1, count, dtype=torch.float64).round().long().tolist()
+        times = [self.steps - 1] if count == 1 else times
+        a, b = (table.tolist() for table in self._x0_from_output())
+        result = []
+        for index in reversed(range(count)):
+            t = times[index]
+            now, then = float(self.alpha_bar[t]), float(self.alpha_bar[times[index - 1]]) if index else 1.0
+            variance = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
+            along = max(1 - then - variance, 0.0) ** 0.5 / (1 - now) ** 0.5  # factor of sqrt(1 - now) * eps
+            scale = then**0.5 - along * now**0.5  # x_s = scale * x0 + along * x_t + r z
+            result.append(Step(t, scale * a[t] + along, scale * b[t], variance**0.5))
+        return result

@@ -1,0 +1,143 @@
+r"""Noise schedules: the variances :math:`\beta_t` of the forward steps :math:`t = 0 \dots T-1`.
+
+A schedule is a pure function that returns ``betas``, float64, shape ``(T,)``, each in (0, 1].
+Notation: :math:`\alpha_t = 1 - \beta_t`, :math:`\bar\alpha_t = \prod_{s \le t} \alpha_s`. The step is
+counted from 0, so that ``t`` here is ``t + 1`` in the papers.
+
+Sources: ``linear``: Ho et al. 2020; ``cosine``: Nichol and Dhariwal 2021, eq. 17; ``sqrt`` and the
+truncated ones: Li et al. 2022 (Diffusion-LM) as used by DiffuRec (TOIS 2023); ``linear-var``: DiffRec
+(SIGIR 2023), eq. 4; ``binomial``: Sohl-Dickstein et al. 2015, section 2.4.1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Callable
+
+import torch
+from torch import Tensor
+
+MAX_BETA = 0.999
+
+
+def linear(steps: int, start: float, end: float) -> Tensor:
+    r""":math:`\beta_t` rises linearly from ``start`` to ``end``."""
+    return torch.linspace(start, end, steps, dtype=torch.float64)
+
+
+def linear_var(steps: int, start: float, end: float) -> Tensor:
+    r"""The noise variance :math:`1 - \bar\alpha_t` rises linearly from ``start`` to ``end``."""
+    alpha_bar = 1 - torch.linspace(start, end, steps, dtype=torch.float64)
+    previous = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
+    betas = 1 - alpha_bar / previous
+    betas[0] = start  # equal in exact arithmetic; keeps tiny values free of cancellation
+    return torch.cat([betas[:1], betas[1:].clamp(max=MAX_BETA)])
+
+
+def from_alpha_bar(steps: int, alpha_bar: Callable[[float], float]) -> Tensor:
+    r""":math:`\beta_t = \min(1 - \bar\alpha((t+1)/T) / \bar\alpha(t/T),\ 0.999)` for a function on [0, 1]."""
+    betas = [1 - alpha_bar((t + 1) / steps) / alpha_bar(t / steps) for t in range(steps)]
+    return torch.tensor(betas, dtype=torch.float64).clamp(max=MAX_BETA)
+
+
+def cosine(steps: int) -> Tensor:
+    r""":math:`\bar\alpha(u) = \cos^2\!\big(\tfrac{u + 0.008}{1.008} \tfrac{\pi}{2}\big)`."""
+    return from_alpha_bar(steps, lambda u: math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2)
+
+
+def binomial(steps: int) -> Tensor:
+    r""":math:`\beta_t = 1 / (T - t + 1)`: from :math:`1/(T+1)` to :math:`1/2`."""
+    return 1 / (steps + 1 - torch.arange(steps, dtype=torch.float64))
+
+
+def _with_first(steps: int, alpha_bar: Callable[[float], float]) -> Tensor:
+    r"""Diffusion-LM's left-shifted form: :math:`\beta_0 = 1 - \bar\alpha(0)`, then ``T - 1`` ratios of step 1/T."""
+    betas = [1 - alpha_bar(0.0)]
+    betas += [1 - alpha_bar((t + 1) / steps) / alpha_bar(t / steps) for t in range(steps - 1)]
+    return torch.tensor(betas, dtype=torch.float64).clamp(max=MAX_BETA)
+
+
+def sqrt(steps: int) -> Tensor:
+    r""":math:`\bar\alpha(u) = 1 - \sqrt{u + 0.0001}`."""
+    return from_alpha_bar(steps, lambda u: 1 - math.sqrt(u + 1e-4))
+
+
+def trunc_cos(steps: int) -> Tensor:
+    r""":math:`\bar\alpha(u) = \cos^2\!\big(\tfrac{u + 0.1}{1.1} \tfrac{\pi}{2}\big)`, first step :math:`1 - \bar\alpha(0)`."""
+    return _with_first(steps, lambda u: math.cos((u + 0.1) / 1.1 * math.pi / 2) ** 2)
+
+
+def trunc_lin(steps: int) -> Tensor:
+    r"""Linear from :math:`10^{-4} s + 0.01` to :math:`0.02 s + 0.01` with :math:`s = 1000 / T`.
+
+    For ``T <= 20`` the end would exceed 1 and drops to :math:`0.001 s + 0.01`, a much weaker corruption:
+    the schedule changes its nature there (DiffuRec's code, kept because its published setting is ``T = 32``).
+    """
+    scale = 1000 / steps
+    start, end = 1e-4 * scale + 0.01, 0.02 * scale + 0.01
+    return linear(steps, start, 0.001 * scale + 0.01 if end > 1 else end)
+
+
+def pw_lin(steps: int) -> Tensor:
+    r"""Piecewise linear: ten steps from :math:`10^{-4}s + 0.01` to :math:`10^{-4}s`, the rest up to :math:`0.02 s`."""
+    if steps <= 10:
+        raise ValueError(f"noise_schedule 'pw_lin' needs steps > 10, got steps={steps}")
+    scale = 1000 / steps
+    head = torch.linspace(1e-4 * scale + 0.01, 1e-4 * scale, 10, dtype=torch.float64)
+    tail = torch.linspace(1e-4 * scale, 0.02 * scale, steps - 10, dtype=torch.float64)
+    return torch.cat([head, tail])
+
+
+_SCALED: dict[str, Callable[[int, float, float], Tensor]] = {"linear": linear, "linear-var": linear_var}
+_FIXED: dict[str, Callable[[int], Tensor]] = {
+    "cosine": cosine,
+    "binomial": binomial,
+    "sqrt": sqrt,
+    "trunc_cos": trunc_cos,
+    "trunc_lin": trunc_lin,
+    "pw_lin": pw_lin,
+}
+NAMES = (*_SCALED, *_FIXED)
+
+
+def make_betas(
+    name: str,
+    steps: int,
+    *,
+    noise_scale: float = 1.0,
+    noise_min: float = 1e-4,
+    noise_max: float = 0.02,
+    beta_fixed: bool = False,
+) -> Tensor:
+    r"""The schedule ``name`` with ``steps`` steps, checked.
+
+    Args:
+        name: one of :data:`NAMES`. ``linear`` and ``linear-var`` run from ``noise_scale * noise_min`` to
+            ``noise_scale * noise_max``; the others ignore the three noise values.
+        steps: number of steps T, at least 1.
+        beta_fixed: set :math:`\beta_0 = 10^{-5}` afterwards, as the official DiffRec does. For small
+            ``noise_scale`` this one value is larger than all the others together.
+
+    Returns:
+        float64, shape ``(T,)``.
+
+    Raises:
+        ValueError: an unknown name, or values for which a variance would leave (0, 1].
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    if name in _SCALED:
+        betas = _SCALED[name](steps, noise_scale * noise_min, noise_scale * noise_max)
+    elif name in _FIXED:
+        betas = _FIXED[name](steps)
+    else:
+        raise ValueError(f"noise_schedule {name!r} is not one of {', '.join(NAMES)}")
+    if beta_fixed:
+        betas[0] = 1e-5
+    if not bool(((betas > 0) & (betas <= 1)).all()):
+        hint = " (linear-var needs noise_min < noise_max)" if name == "linear-var" else ""
+        raise ValueError(
+            f"noise_schedule {name!r} with steps={steps}, noise_scale={noise_scale}, noise_min={noise_min}, "
+            f"noise_max={noise_max} gives a variance outside (0, 1]{hint}"
+        )
+    return betas

@@ -1,0 +1,217 @@
+"""Run and load: the only place where config, data, registry and trainer meet."""
+
+from __future__ import annotations
+
+import os
+from logging import getLogger
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Callable, NamedTuple, Optional, Sequence, Union
+
+import numpy as np
+from recbole.utils import init_seed
+
+from recbole_diffusion import checkpoint, compat, data, registry, runs, schema
+from recbole_diffusion.config import Config
+from recbole_diffusion.trainer import Training, _plain_settings, trainer_class
+
+Files = Optional[Sequence[Union[str, Path]]]
+
+
+class Loaded(NamedTuple):
+    """What RecBole's ``load_data_and_model`` gives, in its order."""
+
+    config: Config
+    model: Any
+    dataset: Any
+    train_data: Any
+    valid_data: Any
+    test_data: Any
+
+
+def configure(
+    model: Union[str, type, None] = None,
+    dataset: Optional[str] = None,
+    config_file_list: Files = None,
+    config_dict: Optional[dict[str, Any]] = None,
+    resume: Union[str, Path, None] = None,
+    trust: bool = False,
+) -> Config:
+    """The settings of a run; with ``resume``, those of the checkpoint with the given ones on top.
+
+    Raises:
+        ValueError: a setting that is not allowed; one line with key, value and way out.
+    """
+    compat.apply()
+    compat.trust_all(trust)
+    if resume is None:
+        return Config(model, dataset, config_file_list, config_dict)
+    settings = _settings(checkpoint.read(resume, trust), resume)
+    for file in config_file_list or ():
+        settings.update(schema.load_yaml(Path(file)))
+    settings.update(config_dict or {})
+    stored = settings.pop("model"), settings.pop("dataset")
+    return Config(model or stored[0], dataset or stored[1], config_dict=settings)
+
+
+def _settings(state: Any, file: Any) -> dict[str, Any]:
+    if not isinstance(state, dict) or "config" not in state:
+        raise ValueError(f"checkpoint {str(file)!r} holds no settings; it is not one of a run")
+    stored = state["config"]
+    return dict(stored) if isinstance(stored, dict) else _plain_settings(stored)
+
+
+def run(
+    model: Union[str, type, None] = None,
+    dataset: Optional[str] = None,
+    config_file_list: Files = None,
+    config_dict: Optional[dict[str, Any]] = None,
+    saved: bool = True,
+    *,
+    resume: Union[str, Path, None] = None,
+    trust: bool = False,
+    callback: Optional[Callable[[int, float], Any]] = None,
+) -> dict[str, Any]:
+    """Train a model, choose its best epoch on the validation split, test it once.
+
+    Args:
+        model: a name of ours or RecBole's, ``recbole:Name``, ``package.module:Class``, or a class.
+        dataset: the data set's name.
+        config_file_list: yaml files, the later ones win.
+        config_dict: settings, which win over the files. ``sys.argv`` is never read.
+        saved: write a checkpoint; without, the best weights are kept in memory and tested.
+        resume: continue from this checkpoint, bit for bit on the CPU as if it had not been interrupted.
+        trust: load a checkpoint that holds pickled objects (RecBole's own); they can run code.
+        callback: called as ``callback(epoch, valid_score)`` after each validation.
+
+    Returns:
+        RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``, and
+        ``model``, ``dataset``, ``seed``, ``data`` (counts and hash), ``timing``, ``folder``, ``checkpoint``.
+
+    Raises:
+        ValueError: a setting, a file or a data set that is not right; one line that names the way out.
+    """
+    config = configure(model, dataset, config_file_list, config_dict, resume, trust)
+    start = perf_counter()
+    with runs.quiet():
+        init_seed(config["seed"], config["reproducibility"])
+        prepared = _prepare(config)
+        folder = runs.RunFolder(config)
+        runs.start_logging(config, folder.path)
+        try:
+            result = _train_and_test(config, *prepared, folder, saved, resume, trust, callback, start)
+        except BaseException as error:
+            folder.update(status="failed", error=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            runs.stop_logging()
+    return result
+
+
+def _prepare(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
+    dataset = data.create_dataset(config)
+    return dataset, data.prepare(config, dataset)
+
+
+def _build_model(config: Config, train_data: Any) -> Any:
+    compat.repair_model(config.model_class)
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    return config.model_class(config, train_data._dataset).to(config["device"])
+
+
+def _train_and_test(
+    config: Config,
+    dataset: Any,
+    loaders: tuple[Any, Any, Any],
+    folder: runs.RunFolder,
+    saved: bool,
+    resume: Any,
+    trust: bool,
+    callback: Any,
+    start: float,
+) -> dict[str, Any]:
+    logger = getLogger()
+    logger.info(config)
+    logger.info(dataset)
+    for note in config.notes:
+        logger.warning(note)
+    train_data, valid_data, test_data = loaders
+    counts = data.describe(dataset, loaders)
+    folder.update(data=counts, warnings=list(config.notes))
+    net = _build_model(config, train_data)
+    logger.info(net)
+    trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], config.requested_model, config["model"]))(
+        config, net
+    )
+    if resume is not None:
+        trainer.resume_checkpoint(resume, trust)
+    show = config["show_progress"]
+    options = {"saved": saved, "show_progress": show}
+    best_score, best_result = trainer.fit(
+        train_data, valid_data, **options, **({"callback_fn": callback} if callback else {})
+    )
+    file = trainer.saved_model_file if saved and os.path.exists(trainer.saved_model_file) else None
+    test = trainer.evaluate(test_data, load_best_model=file is not None, show_progress=show)
+    result = {
+        "best_valid_score": best_score,
+        "valid_score_bigger": config["valid_metric_bigger"],
+        "best_valid_result": best_result,
+        "test_result": test,
+        "model": config.model_name(),
+        "dataset": config["dataset"],
+        "seed": config["seed"],
+        "data": counts,
+        "timing": _timing(config, trainer, net, perf_counter() - start),
+        "folder": str(folder.path),
+        "checkpoint": file,
+    }
+    folder.write("metrics.json", {key: result[key] for key in list(result)[:4]})
+    folder.write("epochs.json", getattr(trainer, "epochs_done", []))
+    folder.update(status="finished", timing=result["timing"], checkpoint=file)
+    print(runs.result_table(result))
+    return result
+
+
+def _timing(config: Config, trainer: Any, net: Any, total: float) -> dict[str, Any]:
+    """The cost of a run: seconds, users per second at test, memory, parameters, network calls per user."""
+    epochs = trainer.epochs_done if isinstance(trainer, Training) else []
+    evaluation = getattr(trainer, "evaluation", None) or {"users": 0, "seconds": 1.0}
+    return {
+        "epochs": len(epochs),
+        "train_s_per_epoch": float(np.mean([row["train_s"] for row in epochs])) if epochs else 0.0,
+        "valid_s_per_epoch": float(np.mean([row["valid_s"] for row in epochs if "valid_s" in row] or [0.0])),
+        "test_users_per_s": evaluation["users"] / max(evaluation["seconds"], 1e-9),
+        "denoiser_calls_per_user": getattr(net, "denoiser_calls", 1),
+        "parameters": sum(each.numel() for each in net.parameters() if each.requires_grad),
+        "peak_memory_mib": runs.peak_memory_mib(config["device"]),
+        "total_s": total,
+    }
+
+
+def load(
+    path: Union[str, Path], trust: bool = False, config_dict: Optional[dict[str, Any]] = None
+) -> Loaded:
+    """A saved model with its data, on whatever device is there.
+
+    Args:
+        path: a checkpoint of ours, or of RecBole's with ``trust=True``.
+        trust: unpickle what the file holds; it can run code.
+        config_dict: settings to change, e.g. ``data_path``, ``gpu_id``.
+
+    Raises:
+        UntrustedFile, ValueError: see :func:`recbole_diffusion.checkpoint.read`.
+    """
+    config = configure(config_dict=config_dict, resume=path, trust=trust)
+    with runs.quiet():
+        init_seed(config["seed"], config["reproducibility"])
+        dataset, loaders = _prepare(config)
+        net = _build_model(config, loaders[0])
+    state = checkpoint.read(path, trust, map_location=config["device"])
+    try:
+        net.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(f"checkpoint {str(path)!r} does not fit the data: {reason}") from error
+    net.load_other_parameter(state.get("other_parameter"))
+    net.eval()
+    return Loaded(config, net, dataset, *loaders)

@@ -1,0 +1,179 @@
+"""What a run leaves behind: its folder, its log, its table."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import platform
+import resource
+import sys
+import uuid
+import warnings
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Iterator, Optional
+
+import torch
+from recbole.utils import set_color
+
+#: Whose versions a run's manifest and ``doctor`` name.
+PACKAGES = ("recbole-diffusion", "recbole", "torch", "numpy", "pandas", "scipy", "ray", "scikit-learn")
+
+#: Warnings of RecBole's code on today's libraries that a user can do nothing about: (message, module).
+_NOISE = (
+    (r".*GradScaler.* is deprecated", r"recbole\..*"),
+    (r".*autocast.* is deprecated", r"recbole\..*"),
+    (r"A value is trying to be set on a copy of a DataFrame.*", r"recbole\..*"),
+    (r".*(chained assignment|ChainedAssignment).*", r"recbole\..*"),
+    (r".*SparseTensor.* is deprecated", r"recbole\..*"),
+    (r".*sparse_csr.*|.*Sparse CSR.*", r"recbole\..*"),
+    (r"Using a non-tuple sequence for multidimensional indexing.*", r"recbole\..*"),
+    (r"The given NumPy array is not writable.*", r"recbole\..*"),  # pandas 3 hands out read-only arrays
+    (r"__array_wrap__ must accept.*", r".*"),
+    (r"distutils Version classes are deprecated.*", r"thop\..*"),
+)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hide those warnings, by message and module, for the time of a run."""
+    with warnings.catch_warnings():
+        for message, module in _NOISE:
+            warnings.filterwarnings("ignore", message=message, module=module)
+        yield
+
+
+def version(package: str) -> Optional[str]:
+    """The installed version, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        if package == "recbole-diffusion":  # a bare checkout
+            return str(importlib.import_module("recbole_diffusion").__version__)
+        return None
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, as plain values."""
+    return {
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """The highest memory so far: of the device on CUDA, of the process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+class RunFolder:
+    """``<output_dir>/<model>-<data set>-<time>-<six letters>/`` with config.yaml, manifest.json, metrics.json, epochs.json.
+
+    config.yaml is what ``--config_files`` takes to do the same run again.
+    """
+
+    def __init__(self, config: Any) -> None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        name = f"{config['model']}-{config['dataset']}-{stamp}-{uuid.uuid4().hex[:6]}"
+        self.path = Path(config["output_dir"] or "outputs") / name
+        self.path.mkdir(parents=True)
+        (self.path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+        self.manifest: dict[str, Any] = {
+            "status": "running",
+            "model": config.model_name(),
+            "dataset": config["dataset"],
+            "seed": config["seed"],
+            "device": str(config["device"]),
+            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "environment": environment(),
+        }
+        self.update()
+
+    def update(self, **entries: Any) -> None:
+        """Add entries to manifest.json."""
+        self.manifest.update(entries)
+        self.write("manifest.json", self.manifest)
+
+    def write(self, name: str, content: Any) -> None:
+        """Write a json file, whole or not at all."""
+        temporary = self.path / f".{name}"
+        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+        temporary.replace(self.path / name)
+
+
+_handlers: list[logging.Handler] = []
+
+
+def start_logging(config: Any, folder: Path) -> None:
+    """RecBole's log on the screen and in ``log/<model>/``, anew for each run.
+
+    RecBole configures the root logger once, so that all later runs of a process end up in the first one's file.
+    """
+    import colorlog
+    from recbole.utils.logger import RemoveColorFilter, log_colors_config
+
+    stop_logging()
+    level = getattr(logging, str(config["state"] or "info").upper(), logging.INFO)
+    log_file = Path("log") / config["model"] / f"{folder.name}.log"
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    to_file = logging.FileHandler(log_file, encoding="utf-8", delay=True)
+    to_file.setFormatter(logging.Formatter("%(asctime)-15s %(levelname)s  %(message)s"))
+    to_file.addFilter(RemoveColorFilter())
+    to_screen = logging.StreamHandler()
+    to_screen.setFormatter(
+        colorlog.ColoredFormatter(
+            "%(log_color)s%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M", log_colors=log_colors_config
+        )
+    )
+    root = logging.getLogger()
+    root.setLevel(level)
+    for handler in (to_screen, to_file):
+        handler.setLevel(level)
+        root.addHandler(handler)
+        _handlers.append(handler)
+
+
+def stop_logging() -> None:
+    """Take the last run's handlers off the root logger and close its file."""
+    while _handlers:
+        handler = _handlers.pop()
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def result_table(result: dict[str, Any]) -> str:
+    """The run's metrics and cost, for people."""
+    from texttable import Texttable
+
+    valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
+    table = Texttable(max_width=100)
+    table.set_deco(Texttable.HEADER)
+    table.set_cols_align(["l", "r", "r"])
+    table.set_cols_dtype(["t", "t", "t"])
+    table.header(["metric", "valid", "test"])
+    for metric in test or valid:
+        table.add_row([metric, *(f"{each[metric]:.4f}" if metric in each else "-" for each in (valid, test))])
+    cost, data = result["timing"], result["data"]
+    lines = [
+        "",
+        set_color(f"{result['model']} on {result['dataset']}", "pink")
+        + f" (seed {result['seed']}; {data['users']} users, {data['items']} items, "
+        f"{data['train']} / {data['valid']} / {data['test']} rows)",
+        table.draw(),
+        f"{cost['epochs']} epochs, {cost['train_s_per_epoch']:.2f} s each; test: {cost['test_users_per_s']:.0f} "
+        f"users/s, {cost['denoiser_calls_per_user']} network calls per user; {cost['parameters']:,} parameters; "
+        f"peak {cost['peak_memory_mib']:.0f} MiB; {cost['total_s']:.1f} s in all",
+        f"folder: {result['folder']}" + (f"   checkpoint: {result['checkpoint']}" if result["checkpoint"] else ""),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,201 @@
+"""What a key may be: rules in the yaml files, checked before anything runs.
+
+A rule is what stands in brackets in a model file's comment: ``(int >= 1 or null)``, ``(float in [0, 1))``,
+``(linear | cosine)``, ``(list of int >= 1)``. Alternatives are joined by ``or``.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Iterable, NamedTuple, Optional
+
+import yaml
+
+
+class YamlLoader(yaml.SafeLoader):
+    """SafeLoader that reads ``1e-4`` as a number, as RecBole's does, without changing yaml's own loaders."""
+
+
+YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)
+
+
+class Key(NamedTuple):
+    """A key of a yaml file: its default, its rule (None if it states none), what it means."""
+
+    default: Any
+    rule: Optional[str]
+    meaning: str
+
+
+_COMMENT = re.compile(r"^(?P<key>[\w-]+):[^#]*#\s*(?P<rest>\(.*)$")
+
+
+def properties() -> Path:
+    """The folder with the yaml files: inside the installed package, or beside it in a checkout."""
+    inside = Path(str(resources.files("recbole_diffusion"))) / "properties"
+    return inside if inside.is_dir() else inside.parent.parent / "properties"
+
+
+def load_yaml(file: Path) -> dict[str, Any]:
+    """The file's mapping; a clear error where it is missing or not one."""
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=YamlLoader)
+    except OSError as error:
+        raise ValueError(f"config file {str(file)!r} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        raise ValueError(
+            f"config file {str(file)!r} is not yaml{f' (line {where.line + 1})' if where else ''}"
+        ) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError(f"config file {str(file)!r} must hold 'key: value' lines, got a {type(content).__name__}")
+    return content
+
+
+def read_keys(file: Path) -> dict[str, Key]:
+    """Every key of a properties file with the rule and the meaning in its comment."""
+    comments: dict[str, tuple[str, str]] = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        found = _COMMENT.match(line)
+        if found:
+            comments[found["key"]] = _split_brackets(found["rest"])
+    return {key: Key(value, *comments.get(key, (None, ""))) for key, value in load_yaml(file).items()}
+
+
+def _split_brackets(text: str) -> tuple[str, str]:
+    """``(rule) meaning`` into its parts; the rule may hold ``[0, 1)``, whose bracket is not counted."""
+    bare = re.sub(r"[\[(][^\[\]()]*,[^\[\]()]*[\])]", lambda m: "_" * len(m[0]), text[1:])
+    end = bare.index(")") + 1
+    return text[1:end], text[end + 1 :].strip()
+
+
+def parse_value(text: str) -> Any:
+    """A value from the command line: yaml, and Python's literals where yaml has none. Nothing is evaluated."""
+    lowered = text.strip().lower()
+    if lowered in {"none", "null", "~", ""}:
+        return None
+    if lowered in {"true", "false"}:
+        return lowered == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        pass
+    try:
+        return yaml.load(text, Loader=YamlLoader) if text[:1] in "[{" else text
+    except yaml.YAMLError:
+        return text
+
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf)"
+_SIMPLE = re.compile(
+    rf"^(?P<kind>int|float)(?:\s*(?P<op>>=|>|<=|<)\s*(?P<bound>{_NUMBER})"
+    rf"|\s+in\s+(?P<left>[\[(])\s*(?P<low>{_NUMBER})\s*,\s*(?P<high>{_NUMBER})\s*(?P<right>[\])]))?$"
+)
+_KINDS: dict[str, type] = {"bool": bool, "str": str, "dict": dict}
+
+
+@dataclass(frozen=True)
+class Mismatch(Exception):
+    """The value does not fit the rule."""
+
+    allowed: str
+
+
+def check(rule: str, value: Any) -> Any:
+    """``value``, as the type that the rule asks for (``5.0`` becomes 5 for an int).
+
+    Raises:
+        Mismatch: no alternative of the rule takes it.
+    """
+    for alternative in re.split(r"\s+or\s+", rule):
+        try:
+            return _check_one(alternative.strip(), value)
+        except Mismatch:
+            continue
+    raise Mismatch(rule)
+
+
+def _check_one(rule: str, value: Any) -> Any:
+    if rule in {"null", "None"}:
+        fits, result = value is None, value
+    elif rule in _KINDS:
+        fits, result = isinstance(value, _KINDS[rule]), value
+    elif rule.startswith("list"):
+        fits = isinstance(value, (list, tuple))
+        of = rule[len("list of ") :]
+        result = [_check_one(of, each) for each in value] if fits and of else value
+    elif _SIMPLE.match(rule):
+        fits, result = _check_number(rule, value)
+    else:
+        choices = [choice.strip() for choice in rule.split("|")]
+        fits, result = isinstance(value, (str, bool)) and str(value) in choices, str(value)
+    if not fits:
+        raise Mismatch(rule)
+    return result
+
+
+def _check_number(rule: str, value: Any) -> tuple[bool, Any]:
+    part = _SIMPLE.match(rule)
+    assert part is not None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        return False, value
+    if part["kind"] == "int":
+        if float(value) != int(value) if abs(value) != float("inf") else True:
+            return False, value
+        value = int(value)
+    else:
+        value = float(value)
+    if part["op"]:
+        bound = float(part["bound"])
+        fits = {">=": value >= bound, ">": value > bound, "<=": value <= bound, "<": value < bound}[part["op"]]
+    elif part["left"]:
+        low, high = float(part["low"]), float(part["high"])
+        fits = (value >= low if part["left"] == "[" else value > low) and (
+            value <= high if part["right"] == "]" else value < high
+        )
+    else:
+        fits = True
+    return fits, value
+
+
+def rule_from_default(default: Any) -> Optional[str]:
+    """For keys without a rule: a number stays a number, a list a list, a flag a flag."""
+    if isinstance(default, bool):
+        return "bool or null"
+    if isinstance(default, (int, float)):
+        return "float or null"
+    return "list or null" if isinstance(default, list) else None
+
+
+def check_key(key: str, value: Any, rule: Optional[str], default: Any) -> Any:
+    """The value of one key, checked.
+
+    Raises:
+        ValueError: one line with the key, the value and what is allowed.
+    """
+    stated = rule or rule_from_default(default)
+    if stated is None:
+        return value
+    try:
+        result = check(stated, value)
+    except Mismatch:
+        raise ValueError(f"{key}={value!r} is not allowed; allowed: {stated}") from None
+    return result if rule else value
+
+
+def nearest(key: str, known: Iterable[str]) -> Optional[str]:
+    """The known key that is most like ``key``, if one is."""
+    folded = {each.lower(): each for each in sorted(known)}
+    found = difflib.get_close_matches(key.lower(), folded, n=1, cutoff=0.7)
+    return folded[found[0]] if found else None

@@ -1,0 +1,347 @@
+"""RecBole's trainers with exact resume, safe checkpoints, honest best-model handling and measured cost.
+
+:class:`Training` is mixed into whatever trainer RecBole chooses for the model, so that baselines and our models
+take the same path. It overrides four methods: ``fit`` (the loop; trainers with a loop of their own keep it),
+``evaluate`` (our files, users per second, finite scores), ``_save_checkpoint`` and ``resume_checkpoint``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import os
+import shutil
+import uuid
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Callable, Iterator, Optional
+
+import numpy as np
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.trainer import Trainer
+from recbole.utils import EvaluatorType, calculate_valid_score, dict2str, get_local_time, set_color
+from tqdm import tqdm
+
+from recbole_diffusion import __version__, checkpoint, compat, data
+
+Result = Optional[dict[str, Any]]
+
+
+class Training(Trainer):
+    """The mixin; see :func:`trainer_class`.
+
+    Attributes:
+        epochs_done: one dict per epoch: epoch, train_loss, train_s, and where validated score, valid_s, metrics.
+        evaluation: of the last evaluation: users, seconds.
+    """
+
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)
+        name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{uuid.uuid4().hex[:6]}.pth"
+        self.saved_model_file = os.path.join(self.checkpoint_dir, name)
+        self.epochs_done: list[dict[str, Any]] = []
+        self.evaluation: dict[str, float] = {}
+        self._train_data: Any = None
+        self._best: Optional[tuple[dict[str, Any], Any]] = None  # weights in memory, for saved=False
+        self._resumed: Optional[dict[str, Any]] = None
+        if not config["single_spec"]:
+            box = [self.saved_model_file]
+            torch.distributed.broadcast_object_list(box, src=0)
+            self.saved_model_file = box[0]
+
+    def fit(
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Optional[Callable[[int, float], Any]] = None,
+    ) -> tuple[float, Result]:
+        """Train; returns the best validation score and its metrics.
+
+        Differs from RecBole's loop: a tie with the best score is no gain (``tie_is_better``), without files the
+        model ends with its best weights and not with its last, and a resumed run continues the interrupted one.
+        """
+        self._train_data = train_data
+        self._restore_run()
+        if super().fit.__func__ is not Trainer.fit:  # type: ignore[attr-defined]
+            return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+        self.eval_collector.data_collect(train_data)
+        if self.config["train_neg_sample_args"].get("dynamic", False):
+            train_data.get_model(self.model)
+        for epoch in range(self.start_epoch, self.epochs):
+            if self.cur_step > self.stopping_step:
+                break
+            row = self._timed_epoch(train_data, epoch, show_progress, verbose)
+            due = bool(valid_data) and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0
+            if due:
+                self._validate(valid_data, row, saved, show_progress, verbose)
+            self.epochs_done.append(row)
+            if due and row["best"] or not (valid_data and self.eval_step > 0):
+                self._keep(epoch, saved, verbose)
+            if saved and self.config["save_last_every"] and (epoch + 1) % self.config["save_last_every"] == 0:
+                self._save_checkpoint(epoch, verbose=False, saved_model_file=self.last_file)
+            if due and callback_fn:
+                callback_fn(epoch, row["score"])
+        if self._best is not None:
+            self.model.load_state_dict(self._best[0])
+            self.model.load_other_parameter(self._best[1])
+        self._add_hparam_to_tensorboard(self.best_valid_score)
+        return self.best_valid_score, self.best_valid_result
+
+    @property
+    def last_file(self) -> str:
+        """Where ``save_last_every`` writes."""
+        return self.saved_model_file[: -len(".pth")] + "-last.pth"
+
+    def _timed_epoch(self, train_data: Any, epoch: int, show_progress: bool, verbose: bool) -> dict[str, Any]:
+        start = perf_counter()
+        losses = self._train_epoch(train_data, epoch, show_progress=show_progress)
+        seconds = perf_counter() - start
+        total = float(sum(losses) if isinstance(losses, tuple) else losses)
+        self.train_loss_dict[epoch] = total
+        if verbose:
+            self.logger.info(self._generate_train_loss_output(epoch, 0.0, seconds, losses))
+        self._add_train_loss_to_tensorboard(epoch, losses)
+        self.wandblogger.log_metrics({"epoch": epoch, "train_loss": losses, "train_step": epoch}, head="train")
+        return {"epoch": epoch, "train_loss": total, "train_s": seconds}
+
+    def _validate(self, valid_data: Any, row: dict[str, Any], saved: bool, show_progress: bool, verbose: bool) -> None:
+        """Evaluate, decide whether this epoch is the best, write it all into ``row``."""
+        start = perf_counter()
+        metrics = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)
+        score = float(calculate_valid_score(metrics, self.valid_metric))
+        best = self._improves(score)
+        if best:
+            self.best_valid_score, self.best_valid_result = score, metrics
+        self.cur_step = 0 if best else self.cur_step + 1
+        row.update(valid_s=perf_counter() - start, score=score, best=best, metrics=dict(metrics or {}))
+        if verbose:
+            text = set_color("epoch %d evaluating", "green") + " [" + set_color("time", "blue") + ": %.2fs, "
+            text += set_color("%d users/s", "blue") + ", " + set_color("valid_score", "blue") + ": %f]"
+            speed = self.evaluation["users"] / max(self.evaluation["seconds"], 1e-9)
+            self.logger.info(text % (row["epoch"], row["valid_s"], speed, score))
+            self.logger.info(set_color("valid result", "blue") + ": \n" + dict2str(metrics))
+        self.tensorboard.add_scalar("Valid_score", score, row["epoch"])
+        self.wandblogger.log_metrics({**(metrics or {}), "valid_step": row["epoch"]}, head="valid")
+
+    def _improves(self, score: float) -> bool:
+        if score == self.best_valid_score:
+            return bool(self.config["tie_is_better"])
+        return score > self.best_valid_score if self.valid_metric_bigger else score < self.best_valid_score
+
+    def _keep(self, epoch: int, saved: bool, verbose: bool) -> None:
+        """Keep the present weights as the best ones, in the file or in memory."""
+        if saved:
+            self._save_checkpoint(epoch, verbose=verbose)
+        else:
+            state = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+            self._best = (state, copy.deepcopy(self.model.other_parameter()))
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def _attributes(self, kind: Any) -> dict[str, Any]:
+        """This trainer's attributes of a kind, each object once: some trainers have several optimisers."""
+        found: dict[int, tuple[str, Any]] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, kind):
+                found.setdefault(id(value), (name, value))
+        return dict(found.values())
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        """Everything that the rest of the training depends on; see :mod:`recbole_diffusion.checkpoint`."""
+        if self.config["single_spec"] or self.config["local_rank"] == 0:
+            file = kwargs.pop("saved_model_file", self.saved_model_file)
+            checkpoint.write(self._state(epoch), Path(file))
+            if verbose:
+                self.logger.info(set_color("Saving current", "blue") + f": {file}")
+        if not self.config["single_spec"]:
+            torch.distributed.barrier()  # or the others read a file that is not there yet
+
+    def _state(self, epoch: int) -> dict[str, Any]:
+        generator = getattr(self._train_data, "generator", None)
+        config = self.config.plain() if hasattr(self.config, "plain") else _plain_settings(self.config)
+        return {
+            "version": __version__,
+            "model": self.config["model"],
+            "config": config,
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": _plain_numbers(self.best_valid_result),
+            "train_loss_dict": dict(self.train_loss_dict),
+            "epochs_done": [{**row, "metrics": _plain_numbers(row.get("metrics"))} for row in self.epochs_done],
+            "state_dict": self.model.state_dict(),
+            "other_parameter": self.model.other_parameter(),
+            "optimizer": self.optimizer.state_dict(),
+            "optimizers": {k: v.state_dict() for k, v in self._attributes(torch.optim.Optimizer).items()},
+            "schedulers": {k: v.state_dict() for k, v in self._attributes(_SCHEDULERS).items()},
+            "random": checkpoint.random_state(),
+            "loader": None if generator is None else generator.get_state(),
+            "best_file": os.path.basename(self.saved_model_file),
+        }
+
+    def resume_checkpoint(self, resume_file: Any, trust: bool = False) -> None:
+        """Continue a run from its file. The file stays as it is: the continued run writes to a new one.
+
+        Raises:
+            ValueError: not a checkpoint, of another model, of other shapes, or its best weights are missing.
+            UntrustedFile: see :func:`checkpoint.read`.
+        """
+        state = checkpoint.read(resume_file, trust, map_location=self.device)
+        if not isinstance(state, dict) or "state_dict" not in state or "epoch" not in state:
+            raise ValueError(f"checkpoint {str(resume_file)!r} is not one of a training run")
+        model = state.get("model") or state["config"]["model"]
+        if model.lower() != self.config["model"].lower():
+            raise ValueError(f"checkpoint {str(resume_file)!r} is of model {model}, not of {self.config['model']}")
+        best = Path(resume_file)
+        if str(resume_file).endswith("-last.pth"):
+            best = best.with_name(state["best_file"])
+        if not best.is_file():
+            raise ValueError(f"checkpoint {str(resume_file)!r} needs its best weights beside it: {best.name}")
+        self._load_weights(state, resume_file)
+        shutil.copyfile(best, self.saved_model_file)
+        if trust:
+            compat.trust_own(self.saved_model_file)
+        self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
+        self.best_valid_score = state["best_valid_score"]
+        self._resumed = state
+        if state.get("format") != checkpoint.FORMAT:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.logger.warning("a RecBole checkpoint has no random state: the resumed run will not be the same")
+            return
+        self.best_valid_result = state["best_valid_result"]
+        self.train_loss_dict = dict(state["train_loss_dict"])
+        self.epochs_done = list(state["epochs_done"])
+        for name, value in {**state["optimizers"], **state["schedulers"]}.items():
+            getattr(self, name).load_state_dict(value)
+        self.logger.info(f"Resume from epoch {self.start_epoch} of {resume_file}")
+
+    def _restore_run(self) -> None:
+        """The generators of the interrupted run, put back when everything else has been set up."""
+        if self._resumed is not None and self._resumed.get("format") == checkpoint.FORMAT:
+            checkpoint.restore_random_state(self._resumed["random"])
+            if self._resumed["loader"] is not None:
+                self._train_data.generator.set_state(self._resumed["loader"].cpu())
+        self._resumed = None
+
+    def _load_weights(self, state: dict[str, Any], file: Any) -> None:
+        try:
+            self.model.load_state_dict(state["state_dict"])
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise ValueError(f"checkpoint {str(file)!r} does not fit the model: {reason}") from error
+        self.model.load_other_parameter(state.get("other_parameter"))
+
+    # -- evaluation ----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        eval_data: Any,
+        load_best_model: bool = True,
+        model_file: Optional[str] = None,
+        show_progress: bool = False,
+    ) -> Result:
+        """The metrics on a split; None for an empty one. Leaves the random state as it was.
+
+        Raises:
+            ValueError: scores that are not finite (RecBole would rank NaN first and report a number).
+        """
+        if not eval_data:
+            return None
+        if load_best_model and self._best is None:
+            file = model_file or self.saved_model_file
+            self._load_weights(checkpoint.read(file, map_location=self.device), file)
+            self.logger.info(f"Loading model structure and parameters from {file}")
+        self.model.eval()
+        begin = getattr(self.model, "begin_evaluation", None)
+        if begin is not None:
+            begin(getattr(getattr(eval_data, "_sampler", None), "phase", None), data.used_items(eval_data))
+        start, users = perf_counter(), 0
+        with _kept_random_state(self.config), tqdm(
+            total=eval_data.sample_size,
+            disable=not show_progress,
+            ncols=100,
+            unit=" users",
+            desc=set_color("Evaluate   ", "pink"),
+        ) as bar:
+            for batch in self._scored(eval_data):
+                rows, scores, positive_u, positive_i = batch
+                self.eval_collector.eval_batch_collect(scores, rows, positive_u, positive_i)
+                count = len(scores) if scores.dim() > 1 else len(rows)
+                users += count
+                bar.update(count)
+        self.evaluation = {"users": users, "seconds": perf_counter() - start}
+        self.eval_collector.model_collect(self.model)
+        result = self.evaluator.evaluate(self.eval_collector.get_data_struct())
+        if not self.config["single_spec"]:
+            result = self._map_reduce(result, users)
+        self.wandblogger.log_eval_metrics(result, head="eval")
+        return {metric: float(value) for metric, value in result.items()}  # numpy scalars on numpy 2
+
+    def _scored(self, eval_data: Any) -> Iterator[tuple[Any, torch.Tensor, Any, Any]]:
+        """Batches with their scores, seen items at -inf, as RecBole's collector takes them."""
+        full = isinstance(eval_data, FullSortEvalDataLoader)
+        if full and self.item_tensor is None:
+            self.item_tensor = eval_data._dataset.get_item_feature().to(self.device)
+        if self.config["eval_type"] == EvaluatorType.RANKING:
+            self.tot_item_num = eval_data._dataset.item_num
+        score = self._full_sort_batch_eval if full else self._neg_sample_batch_eval
+        for batch in eval_data:
+            result = score(batch)
+            top = float(result[1].max())  # nan and +inf come through a maximum
+            if top != top or top == np.inf:
+                raise ValueError(
+                    f"model {self.config['model']} gives scores that are not finite; "
+                    "try a smaller learning_rate, or clip_grad_norm: {max_norm: 1}"
+                )
+            yield result
+
+
+_SCHEDULERS: Any = (
+    getattr(torch.optim.lr_scheduler, "LRScheduler", torch.optim.lr_scheduler._LRScheduler),
+    torch.optim.lr_scheduler.ReduceLROnPlateau,
+)
+
+
+@functools.lru_cache(maxsize=None)
+def trainer_class(base: type) -> type:
+    """``base`` (a trainer of RecBole's or a model's own) with :class:`Training` in front; trees stay as they are."""
+    if not issubclass(base, Trainer) or issubclass(base, Training):
+        return base
+    return type(base.__name__, (Training, base), {"__module__": __name__, "__doc__": base.__doc__})
+
+
+@contextlib.contextmanager
+def _kept_random_state(config: Any) -> Iterator[None]:
+    """Evaluation must not change what training draws next, nor depend on how often it was called."""
+    if config["fixed_eval_negatives"] is False:
+        yield
+        return
+    state = checkpoint.random_state()
+    np.random.seed(config["seed"])
+    try:
+        yield
+    finally:
+        checkpoint.restore_random_state(state)
+
+
+def _plain_numbers(metrics: Result) -> Result:
+    return None if metrics is None else {key: float(value) for key, value in metrics.items()}
+
+
+def _plain_settings(config: Any) -> dict[str, Any]:
+    """The settings of RecBole's own Config (under ``enable()``), as :meth:`Config.plain` gives them."""
+    from recbole_diffusion.config import DERIVED, _plain
+
+    plain = {key: _plain(value) for key, value in config.final_config_dict.items() if key not in DERIVED}
+    given = config.external_config_dict.get("data_path")
+    plain["data_path"] = given or os.path.dirname(config["data_path"])
+    negatives = plain.get("train_neg_sample_args")
+    if isinstance(negatives, dict) and negatives.get("distribution") == "none":
+        plain["train_neg_sample_args"] = None
+    return {"model": config["model"], "dataset": config["dataset"], **plain}

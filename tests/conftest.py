@@ -1,0 +1,90 @@
+"""Small data that the tests make themselves, a folder of their own, and nothing left behind in RecBole."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from recbole_diffusion import bridge, compat
+
+torch.set_num_threads(2)
+# No deadline: no test asserts wall-clock time. The folder fixture is per test, which suits the properties here.
+hypothesis_settings.register_profile(
+    "here", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+hypothesis_settings.load_profile("here")
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs write saved/, log/, outputs/: into the test's folder. Repairs and registration end with the test."""
+    monkeypatch.chdir(tmp_path)
+    yield
+    bridge.disable()
+    compat.undo()
+    logging.getLogger().handlers = [h for h in logging.getLogger().handlers if type(h).__name__ != "FileHandler"]
+
+
+def write_inter(folder: Path, name: str, rows: list[tuple[Any, ...]], header: str) -> None:
+    """An atomic file ``folder/name/name.inter``."""
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    lines = ["\t".join(header.split()), *("\t".join(map(str, row)) for row in rows)]
+    (folder / name / f"{name}.inter").write_text("\n".join(lines) + "\n")
+
+
+HEADER = "user_id:token item_id:token rating:float timestamp:float"
+
+
+@pytest.fixture
+def checkerboard(tmp_path: Path) -> Path:
+    """64 users, 40 items: users like the items of their own parity; each leaves out a few of them."""
+    draw = np.random.default_rng(0)
+    rows = []
+    for user in range(64):
+        liked = [item for item in range(40) if item % 2 == user % 2]
+        for place, item in enumerate(draw.permutation(liked)[: draw.integers(14, 18)]):
+            rows.append((f"u{user}", f"i{item}", 5.0, 1_000_000_000 + 1000 * place + user))
+    write_inter(tmp_path / "dataset", "board", rows, HEADER)
+    return tmp_path / "dataset"
+
+
+SMALL: dict[str, Any] = {
+    "data_path": "dataset",
+    "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+    "show_progress": False,
+    "state": "WARNING",
+    "topk": [5, 10],
+    "valid_metric": "NDCG@10",
+    "metric_decimal_place": 6,
+    "train_batch_size": 16,
+}
+
+
+@pytest.fixture
+def settings(checkerboard: Path) -> dict[str, Any]:
+    """Settings for quick runs on the checkerboard."""
+    return dict(SMALL)
+
+
+@pytest.fixture
+def built(settings: dict[str, Any]) -> Callable[..., Any]:
+    """``built(model, **settings)``: (config, model, dataset, loaders) on the checkerboard, untrained."""
+
+    def build(model: Any, **more: Any) -> Any:
+        from recbole.utils import init_seed
+
+        from recbole_diffusion import quick_start
+
+        config = quick_start.configure(model, "board", config_dict={**settings, **more})
+        init_seed(config["seed"], True)
+        dataset, loaders = quick_start._prepare(config)
+        return config, quick_start._build_model(config, loaders[0]), dataset, loaders
+
+    return build
