@@ -167,12 +167,15 @@ class Config(RecBoleConfig):
             super()._init_device()
             return
         gpu = self.final_config_dict["gpu_id"]
-        first = "" if gpu is None else str(gpu[0] if isinstance(gpu, (tuple, list)) else gpu).split(",")[0].strip()
+        several = gpu if isinstance(gpu, (tuple, list)) else [gpu]
+        gpu = "" if gpu is None else ",".join(str(each) for each in several)
+        first = gpu.split(",")[0].strip()
         if first and not first.isdigit():
             raise ValueError(f"gpu_id={gpu!r} is not allowed; allowed: the number of a visible GPU, or '' for the CPU")
         wanted = bool(first) and self.final_config_dict["use_gpu"] and torch.cuda.is_available()
         if wanted and int(first) >= torch.cuda.device_count():
             raise ValueError(f"gpu_id={gpu!r} is not allowed; allowed: 0..{torch.cuda.device_count() - 1}")
+        self.final_config_dict["gpu_id"] = gpu  # a string, as RecBole keeps it
         self.final_config_dict["single_spec"] = True
         self.final_config_dict["local_rank"] = 0
         self.final_config_dict["device"] = torch.device("cuda", int(first)) if wanted else torch.device("cpu")

@@ -83,6 +83,8 @@ def _split_brackets(text: str) -> tuple[str, str]:
 def parse_value(text: str) -> Any:
     """A value from the command line: yaml, and Python's literals where yaml has none. Nothing is evaluated."""
     lowered = text.strip().lower()
+    if text and not lowered:
+        return text  # a separator
     if lowered in {"none", "null", "~", ""}:
         return None
     if lowered in {"true", "false"}:

@@ -63,9 +63,9 @@ def test_input_and_time_together_are_one_xavier_layer():
     torch.manual_seed(0)
     net = ItemMLP([3000, 500, 3000], time_size=10)
     expected = (2 / (3010 + 500)) ** 0.5
-    assert float(net.input.weight.std()) == pytest.approx(expected, rel=0.01)
-    assert float(net.time_input.weight.std()) == pytest.approx(expected, rel=0.03)
-    assert float(net.output.bias.std()) == pytest.approx(0.001, rel=0.1)
+    assert float(net.input.weight.detach().std()) == pytest.approx(expected, rel=0.01)
+    assert float(net.time_input.weight.detach().std()) == pytest.approx(expected, rel=0.03)
+    assert float(net.output.bias.detach().std()) == pytest.approx(0.001, rel=0.1)
 
 
 def test_dropout_is_on_the_row_only_and_only_in_training():

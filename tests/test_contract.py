@@ -1,0 +1,198 @@
+"""What every model must do, run over the registry. A new model is tested here without a line of code."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_diffusion import checkpoint, quick_start, registry, schema
+from recbole_diffusion.trainer import trainer_class
+
+MODELS = sorted(spec.name for spec in registry._OURS)
+QUICK: dict[str, dict[str, Any]] = {
+    "DiffRec": {"steps": 5, "dims": [16], "epochs": 60, "learning_rate": 0.01, "noise_max": 0.02},
+}
+
+
+def trained(built, name, **more):
+    config, model, dataset, loaders = built(name, **{**QUICK[name], "stopping_step": 60, **more})
+    trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], name, name))(config, model)
+    trainer.fit(*loaders[:2], saved=False, verbose=False)
+    return config, model, dataset, loaders, trainer
+
+
+def users_of(model, n=8):
+    return Interaction({model.USER_ID: torch.arange(1, n + 1)})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_has_all_of_its_parts(name):
+    spec = registry.specs()[name]
+    assert spec.paper is not None
+    assert spec.code is not None
+    assert spec.abilities
+    assert name in QUICK
+    keys = schema.read_keys(schema.properties() / "model" / f"{name}.yaml")
+    assert all(key.rule and key.meaning for key in keys.values())
+    space = schema.load_yaml(schema.properties() / "hyper" / f"{name}.yaml")
+    assert set(space) <= {*keys, "learning_rate"}
+    for key, entry in space.items():
+        for value in entry.get("choice", []):
+            if key in keys:
+                schema.check_key(key, value, keys[key].rule, keys[key].default)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_defaults_keep_their_own_rules(name):
+    for key, entry in schema.read_keys(schema.properties() / "model" / f"{name}.yaml").items():
+        assert schema.check_key(key, entry.default, entry.rule, entry.default) == entry.default
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_key_of_the_yaml_is_read_by_the_model(name):
+    source = inspect.getsource(inspect.getmodule(registry.get_model(name)))
+    keys = schema.read_keys(schema.properties() / "model" / f"{name}.yaml")
+    general = {"train_neg_sample_args", "train_batch_size"}
+    assert [key for key in keys if key not in general and f'"{key}"' not in source] == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_config_round_trip(name, settings):
+    config = quick_start.configure(name, "board", config_dict={**settings, **QUICK[name]})
+    again = quick_start.configure(config_dict=config.plain())
+    assert again.plain() == config.plain()
+    assert again["dims"] == config["dims"] == [16]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_loss_is_finite_and_falls(name, built):
+    *_, trainer = trained(built, name, timestep_sampling="uniform", reweight=False)
+    losses = [row["train_loss"] for row in trainer.epochs_done]
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(loss == loss for loss in losses)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_checkerboard(name, built):
+    """Users like the items of their parity: of a user's unseen items the own parity must come first."""
+    _, model, dataset, loaders, _ = trained(built, name)
+    model.eval()
+    scores = model.full_sort_predict(users_of(model, 64))
+    users = [int(token[1:]) for token in dataset.field2id_token["user_id"][1:65]]
+    items = [int(token[1:]) for token in dataset.field2id_token["item_id"][1:]]
+    seen = model.history.rows(torch.arange(1, 65)) > 0
+    right = 0
+    for row, user in enumerate(users):
+        unseen = scores[row, 1:].masked_fill(seen[row], -torch.inf)
+        right += items[int(unseen.argmax())] % 2 == user % 2
+    assert right >= 62
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_have_the_right_shape_and_predict_is_their_gather(name, built):
+    config, model, dataset, _ = built(name, **QUICK[name])
+    model.eval()
+    full = model.full_sort_predict(users_of(model)).view(-1, dataset.item_num)
+    assert full.shape == (8, dataset.item_num)
+    users, items = torch.tensor([3, 3, 1, 8, 3]), torch.tensor([1, 2, 5, 7, 1])
+    pairs = Interaction({model.USER_ID: users, model.ITEM_ID: items})
+    torch.testing.assert_close(model.predict(pairs), full[users - 1, items])
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("more", [{}, {"sampling_noise": True}, {"sampling_steps": 3}], ids=str)
+def test_scores_do_not_depend_on_the_batch_nor_on_the_call(name, more, built):
+    _, model, _, _ = built(name, **QUICK[name], **more)
+    model.eval()
+    whole = model.full_sort_predict(users_of(model)).clone()
+    again = model.full_sort_predict(users_of(model))
+    assert torch.equal(whole, again)
+    again[:] = 0  # RecBole writes -inf into what we return
+    some = Interaction({model.USER_ID: torch.tensor([5, 2])})
+    torch.testing.assert_close(model.full_sort_predict(some), whole[[4, 1]], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_padding_item_is_never_recommended_and_no_user_is_padding(name, built):
+    _, model, _, loaders = built(name, **QUICK[name])
+    model.eval()
+    assert (model.full_sort_predict(users_of(model)).view(8, -1).argmax(1) > 0).all()
+    if registry.specs()[name].loader == "user":
+        rows = torch.cat([batch[model.USER_ID] for batch in loaders[0]])
+        assert rows.min() > 0
+        assert len(rows) == len(rows.unique()) == len(loaders[0]._dataset.inter_feat["user_id"].unique())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_two_evaluations_agree_and_leave_the_random_state(name, built):
+    *_, loaders, trainer = trained(built, name, epochs=2)
+    before = torch.get_rng_state()
+    first = trainer.evaluate(loaders[2], load_best_model=False)
+    assert torch.equal(before, torch.get_rng_state())
+    assert trainer.evaluate(loaders[2], load_best_model=False) == first
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_can_be_copied_and_its_state_saved(name, built):
+    _, model, *_ = built(name, **QUICK[name])
+    twin = copy.deepcopy(model)  # RecBole's FLOPs counting does
+    assert twin.state_dict().keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_resume_is_bit_for_bit(name, settings):
+    """2 + 2 epochs = 4: every weight, buffer, optimiser moment, loss and metric; also from the last epoch's file."""
+    quick = {**settings, **QUICK[name], "steps": 3, "save_last_every": 1, "stopping_step": 99}
+    whole = quick_start.run(name, "board", config_dict={**quick, "epochs": 4})
+    half = quick_start.run(name, "board", config_dict={**quick, "epochs": 2})
+    for file in (half["checkpoint"], half["checkpoint"].replace(".pth", "-last.pth")):
+        torch.rand(17)
+        rest = quick_start.run(name, "board", config_dict={**quick, "epochs": 4}, resume=file)
+        assert rest["test_result"] == whole["test_result"]
+        assert rest["best_valid_result"] == whole["best_valid_result"]
+        one, two = (checkpoint.read(r["checkpoint"].replace(".pth", "-last.pth")) for r in (whole, rest))
+        same(one["state_dict"], two["state_dict"])
+        same(one["optimizer"], two["optimizer"])
+        same(one["random"], two["random"])
+        assert one["train_loss_dict"] == two["train_loss_dict"]
+
+
+def same(one, two):
+    if isinstance(one, dict):
+        assert one.keys() == two.keys()
+        for key in one:
+            same(one[key], two[key])
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(two)
+        for a, b in zip(one, two):
+            same(a, b)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, two)
+    else:
+        assert one == two
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_saved_and_loaded_model_scores_the_same(name, settings):
+    result = quick_start.run(name, "board", config_dict={**settings, **QUICK[name], "epochs": 2})
+    plain = torch.load(result["checkpoint"], weights_only=True)
+    assert plain["format"] == checkpoint.FORMAT
+    one, two = (quick_start.load(result["checkpoint"]) for _ in range(2))
+    scores = [each.model.full_sort_predict(users_of(each.model)) for each in (one, two)]
+    assert torch.equal(*scores)
+    trainer = trainer_class(registry.get_trainer(one.config["MODEL_TYPE"], name, name))(one.config, one.model)
+    trainer.eval_collector.data_collect(one.train_data)
+    assert trainer.evaluate(one.test_data, load_best_model=False) == result["test_result"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("mode", ["uni20", "pop20"])
+def test_sampled_evaluation(name, mode, settings):
+    more = {**settings, **QUICK[name], "epochs": 2, "eval_args": {"split": {"RS": [8, 1, 1]}, "mode": mode}}
+    result = quick_start.run(name, "board", config_dict=more)
+    assert 0 <= result["test_result"]["recall@10"] <= 1
