@@ -105,7 +105,7 @@ def random_state() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
-        "python": [state[0], list(state[1]), state[2]],
+        "python": [state[0], torch.tensor(state[1], dtype=torch.int64), state[2]],
     }
 
 
@@ -117,4 +117,4 @@ def restore_random_state(state: dict[str, Any]) -> None:
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     version, values, gauss = state["python"]
-    random.setstate((version, tuple(values), gauss))
+    random.setstate((version, tuple(values.tolist()), gauss))

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 
 from recbole_diffusion import bridge, compat
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # the data is tiny; two threads only wait for each other
 # No deadline: no test asserts wall-clock time. The folder fixture is per test, which suits the properties here.
 hypothesis_settings.register_profile(
     "here", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -36,7 +36,8 @@ class GaussianDiffusion(nn.Module):
             (:math:`v = \sqrt{\bar\alpha}\,\epsilon - \sqrt{1-\bar\alpha}\,x_0`, Salimans and Ho 2022).
 
     Buffers (float64, (T,)): ``betas``, ``alpha_bar`` :math:`\bar\alpha_t`, ``alpha_bar_prev``
-    :math:`\bar\alpha_{t-1}` with :math:`\bar\alpha_{-1} = 1`, ``coef_x0`` :math:`c^1_t`, ``coef_xt``
+    :math:`\bar\alpha_{t-1}` with :math:`\bar\alpha_{-1} = 1`, ``signal`` :math:`\sqrt{\bar\alpha_t}`, ``spread``
+    :math:`\sqrt{1-\bar\alpha_t}`, ``coef_x0`` :math:`c^1_t`, ``coef_xt``
     :math:`c^2_t`, ``posterior_variance`` :math:`\tilde\beta_t`. They follow from the settings and are not
     in the state dict.
     """
@@ -44,6 +45,8 @@ class GaussianDiffusion(nn.Module):
     betas: Tensor
     alpha_bar: Tensor
     alpha_bar_prev: Tensor
+    signal: Tensor
+    spread: Tensor
     coef_x0: Tensor
     coef_xt: Tensor
     posterior_variance: Tensor
@@ -60,6 +63,8 @@ class GaussianDiffusion(nn.Module):
             "betas": betas,
             "alpha_bar": alpha_bar,
             "alpha_bar_prev": previous,
+            "signal": alpha_bar.sqrt(),
+            "spread": (1 - alpha_bar).sqrt(),
             "coef_x0": betas * previous.sqrt() / (1 - alpha_bar),
             "coef_xt": (1 - previous) * (1 - betas).sqrt() / (1 - alpha_bar),
             "posterior_variance": betas * (1 - previous) / (1 - alpha_bar),
@@ -73,8 +78,7 @@ class GaussianDiffusion(nn.Module):
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         r""":math:`x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon`. x0, noise: (B, ...); t: (B,)."""
-        signal, spread = self.alpha_bar.sqrt(), (1 - self.alpha_bar).sqrt()
-        return self.at(signal, t, x0) * x0 + self.at(spread, t, x0) * noise
+        return self.at(self.signal, t, x0) * x0 + self.at(self.spread, t, x0) * noise
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """What the network should output for ``x_t``; shape of ``x0``."""
@@ -82,8 +86,7 @@ class GaussianDiffusion(nn.Module):
             return x0
         if self.prediction == "eps":
             return noise
-        signal, spread = self.alpha_bar.sqrt(), (1 - self.alpha_bar).sqrt()
-        return self.at(signal, t, x0) * noise - self.at(spread, t, x0) * x0
+        return self.at(self.signal, t, x0) * noise - self.at(self.spread, t, x0) * x0
 
     def predict_x0(self, x_t: Tensor, t: Tensor, out: Tensor) -> Tensor:
         r"""The estimate of :math:`x_0` that the output ``out`` stands for; shape of ``x_t``."""
@@ -119,12 +122,11 @@ class GaussianDiffusion(nn.Module):
 
     def _x0_from_output(self) -> tuple[Tensor, Tensor]:
         r"""Tables (a, b) with :math:`\hat x_0 = a x_t + b\,\mathrm{out}`."""
-        signal, spread = self.alpha_bar.sqrt(), (1 - self.alpha_bar).sqrt()
         if self.prediction == "x0":
-            return torch.zeros_like(signal), torch.ones_like(signal)
+            return torch.zeros_like(self.signal), torch.ones_like(self.signal)
         if self.prediction == "eps":
-            return 1 / signal, -spread / signal
-        return signal, -spread
+            return 1 / self.signal, -self.spread / self.signal
+        return self.signal, -self.spread
 
     def ancestral_steps(self, last: int, noise: bool = False) -> list[Step]:
         r"""The ``last`` final reverse steps t = last-1 .. 0 of the ancestral chain (Ho et al. 2020, alg. 2).
