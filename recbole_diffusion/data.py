@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from logging import getLogger
 from pathlib import Path
 from typing import Any, Optional
@@ -19,6 +20,7 @@ from recbole.utils import ModelType
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
+from recbole_diffusion.schema import load_yaml
 
 #: float32 values per item that scoring one user takes: scores, RecBole's int32 matrix of positives, the model's
 #: own two or three rows.
@@ -91,9 +93,9 @@ def create_dataset(config: Config) -> Any:
     Raises:
         ValueError: the data set is not there; the message says where to put it.
     """
-    _check_files(config)
+    hint = _check_files(config)
     _load_time(config)
-    dataset = _dataset_class(config)(config) if _own_dataset(config) else recbole_data.create_dataset(config)
+    dataset = _load(config, hint)
     ordered = config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None
     time = dataset.time_field
     if config["keep_time_order"] and ordered and time in dataset.inter_feat:
@@ -103,21 +105,28 @@ def create_dataset(config: Config) -> Any:
     return dataset
 
 
-def _own_dataset(config: Config) -> bool:
-    return config.spec is not None and config.spec.dataset is not None
+def _load(config: Config, hint: Optional[str]) -> Any:
+    """The data set's object; ``hint`` is what to say where it has to be downloaded and that fails."""
+    try:
+        if config.spec is not None and config.spec.dataset is not None:
+            return registry.load_object(config.spec.dataset)(config)
+        return recbole_data.create_dataset(config)
+    except (OSError, EOFError, RuntimeError, SystemExit) as error:
+        if hint is None:
+            raise
+        shutil.rmtree(config["data_path"], ignore_errors=True)  # it was not there before
+        raise ValueError(hint) from error
 
 
-def _dataset_class(config: Config) -> Any:
-    assert config.spec is not None and config.spec.dataset is not None
-    return registry.load_object(config.spec.dataset)
+def _check_files(config: Config) -> Optional[str]:
+    """None where the files are there; what to say if the download fails where RecBole knows an address.
 
-
-def _check_files(config: Config) -> None:
+    Raises:
+        ValueError: they are not there and RecBole knows none.
+    """
     folder, name = Path(config["data_path"]), config["dataset"]
     if config["dataset_save_path"] or (folder.is_dir() and any(folder.iterdir())):
-        return
-    from recbole_diffusion.schema import load_yaml
-
+        return None
     urls = load_yaml(registry._recbole_folder() / "properties" / "dataset" / "url.yaml")
     put = (
         f"put the file {name}.inter (first line 'user_id:token<TAB>item_id:token<TAB>timestamp:float') into "
@@ -127,7 +136,7 @@ def _check_files(config: Config) -> None:
         near = sorted(each.name for each in folder.parent.iterdir()) if folder.parent.is_dir() else []
         there = f" (there: {', '.join(near)})" if near else ""
         raise ValueError(f"dataset={name!r} is not in {os.path.abspath(folder.parent)}{there}; {put}")
-    config.download_hint = f"dataset={name!r} could not be downloaded from {urls[name]}; {put}"
+    return f"dataset={name!r} could not be downloaded from {urls[name]}; {put}"
 
 
 def _load_time(config: Config) -> None:

@@ -143,13 +143,15 @@ class Training(Trainer):
 
     # -- files ---------------------------------------------------------------------------------------------------
 
-    def _attributes(self, kind: Any) -> dict[str, Any]:
-        """This trainer's attributes of a kind, each object once: some trainers have several optimisers."""
-        found: dict[int, tuple[str, Any]] = {}
-        for name, value in vars(self).items():
-            if isinstance(value, kind):
-                found.setdefault(id(value), (name, value))
-        return dict(found.values())
+    def _parts(self) -> dict[str, str]:
+        """Names of the optimisers and schedulers among the attributes, each with the name that its state is kept under.
+
+        Some trainers have several and point ``optimizer`` at one of them in turn; two names of one object share it.
+        """
+        names = sorted(vars(self), key=lambda name: (name == "optimizer", name))
+        owner: dict[int, str] = {}
+        kinds = (torch.optim.Optimizer, *_SCHEDULERS)
+        return {name: owner.setdefault(id(vars(self)[name]), name) for name in names if isinstance(vars(self)[name], kinds)}
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Everything that the rest of the training depends on; see :mod:`recbole_diffusion.checkpoint`."""
@@ -177,8 +179,8 @@ class Training(Trainer):
             "state_dict": self.model.state_dict(),
             "other_parameter": self.model.other_parameter(),
             "optimizer": self.optimizer.state_dict(),
-            "optimizers": {k: v.state_dict() for k, v in self._attributes(torch.optim.Optimizer).items()},
-            "schedulers": {k: v.state_dict() for k, v in self._attributes(_SCHEDULERS).items()},
+            "parts": {name: getattr(self, name).state_dict() for name in set(self._parts().values())},
+            "part_names": self._parts(),
             "random": checkpoint.random_state(),
             "loader": None if generator is None else generator.get_state(),
             "best_file": os.path.basename(self.saved_model_file),
@@ -216,8 +218,10 @@ class Training(Trainer):
         self.best_valid_result = state["best_valid_result"]
         self.train_loss_dict = dict(state["train_loss_dict"])
         self.epochs_done = list(state["epochs_done"])
-        for name, value in {**state["optimizers"], **state["schedulers"]}.items():
+        for name, value in state["parts"].items():
             getattr(self, name).load_state_dict(value)
+        for name, owner in state["part_names"].items():
+            setattr(self, name, getattr(self, owner))
         self.logger.info(f"Resume from epoch {self.start_epoch} of {resume_file}")
 
     def _restore_run(self) -> None:

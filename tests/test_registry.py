@@ -1,0 +1,100 @@
+"""Names to models: ours, RecBole's, other packages'."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from importlib import metadata
+
+import pytest
+
+from recbole_diffusion import registry
+from recbole_diffusion.registry import ModelSpec
+
+
+def test_ours_wins_and_the_prefix_names_recboles():
+    assert registry.get_model("DiffRec").__module__ == "recbole_diffusion.model.general_recommender.diffrec"
+    assert registry.get_model("recbole:DiffRec").__module__ == "recbole.model.general_recommender.diffrec"
+
+
+@pytest.mark.parametrize("name", ["LightGCN", "SASRec", "MultiVAE", "FM", "Pop"])
+def test_recboles_models_fall_through(name):
+    assert registry.get_model(name).__name__ == name
+    assert registry.find_spec(name) is None
+
+
+def test_class_and_path():
+    from recbole.model.general_recommender.bpr import BPR
+
+    assert registry.get_model(BPR) is BPR
+    assert registry.get_model("recbole.model.general_recommender.bpr:BPR") is BPR
+    assert registry.find_spec(registry.get_model("DiffRec")).name == "DiffRec"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("DifRec", "did you mean DiffRec"),
+        ("lightgcn", "did you mean LightGCN"),
+        ("Qqqqqqq", "models --all"),
+        ("recbole:Qqqqqq", "neither ours"),
+        ("no.module:X", "cannot be loaded"),
+        ("../../etc", "neither ours"),
+    ],
+)
+def test_unknown_model_names_the_nearest(name, says):
+    with pytest.raises(ValueError, match=says):
+        registry.get_model(name)
+
+
+def point(name, value, monkeypatch):
+    found = metadata.EntryPoint(name=name, value=value, group=registry.ENTRY_POINTS)
+    original = metadata.entry_points
+
+    class Points:
+        def select(self, group):
+            return [found] if group == registry.ENTRY_POINTS else original().select(group=group)
+
+    monkeypatch.setattr(registry.metadata, "entry_points", lambda: Points())
+
+
+THEIRS = ModelSpec(name="TheirModel", path="recbole.model.general_recommender.bpr:BPR")
+SHADOW = replace(THEIRS, name="DiffRec")
+
+
+def several():
+    return [THEIRS, replace(THEIRS, name="Another")]
+
+
+@pytest.mark.parametrize("value", ["test_registry:THEIRS", "test_registry:several"])
+def test_another_package_adds_models(value, monkeypatch):
+    point("theirs", value, monkeypatch)
+    assert registry.get_model("TheirModel").__name__ == "BPR"
+    assert "DiffRec" in registry.specs()
+
+
+def test_another_package_cannot_shadow_ours(monkeypatch):
+    point("theirs", "test_registry:SHADOW", monkeypatch)
+    assert registry.specs()["DiffRec"].path.startswith("recbole_diffusion.")
+
+
+def test_a_broken_entry_point_is_skipped_and_named(monkeypatch):
+    point("broken", "no_such_module:x", monkeypatch)
+    with pytest.warns(UserWarning, match="'broken' skipped"):
+        assert "DiffRec" in registry.specs()
+
+
+def test_register_and_unregister():
+    registry.register_model(THEIRS)
+    assert registry.find_spec("TheirModel") is THEIRS
+    registry.unregister_model("TheirModel")
+    assert registry.find_spec("TheirModel") is None
+
+
+def test_importing_the_package_changes_nothing_and_imports_neither_torch_nor_ray():
+    code = (
+        "import sys, recbole_diffusion, recbole_diffusion.registry as r; r.specs();"
+        "bad = {'torch', 'ray', 'recbole', 'numpy'} & set(sys.modules); assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
