@@ -266,15 +266,22 @@ def repair_model(model_class: type) -> None:
 
 
 def pop_counts(pop: type) -> Undo:
-    """Pop counts an item once per batch, however often it occurs there (recall@10 .0838 instead of .1274)."""
+    """Pop counts an item once per batch, however often it occurs there, and counts sampled negatives too."""
+    original = vars(pop)["__init__"]
+
+    def __init__(self: Any, config: Any, dataset: Any) -> None:
+        original(self, config, dataset)
+        self.LABEL = config["LABEL_FIELD"]
 
     def calculate_loss(self: Any, interaction: Any) -> Any:
         items = interaction[self.ITEM_ID]
+        if self.LABEL in interaction:
+            items = items[interaction[self.LABEL] > 0]
         self.item_cnt.index_add_(0, items, torch.ones_like(items)[:, None])
         self.max_cnt = torch.max(self.item_cnt, dim=0)[0]
         return torch.nn.Parameter(torch.zeros(1)).to(self.device)
 
-    return _replace((pop, "calculate_loss", calculate_loss))
+    return _replace((pop, "__init__", __init__), (pop, "calculate_loss", calculate_loss))
 
 
 class _LazyTune(types.ModuleType):

@@ -1,0 +1,101 @@
+"""The wheel: every yaml in it, nothing top-level beside the package, and it works from outside the checkout."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Built without isolation, from a copy, so that neither a network nor the checkout is touched."""
+    build = pytest.importorskip("build", reason="pip install -e '.[test]'")
+    assert build
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    tracked = [ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE")]
+    for part in ("recbole_diffusion", "properties"):
+        tracked += [each for each in (ROOT / part).rglob("*") if each.suffix in {".py", ".yaml", ".typed"}]
+    for file in tracked:
+        target = source / file.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)],
+        check=True,
+        capture_output=True,
+    )
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def test_the_wheel_holds_every_module_and_yaml_and_no_top_level_properties(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for file in (ROOT / "recbole_diffusion").rglob("*.py"):
+        assert file.relative_to(ROOT).as_posix() in names
+    for file in (ROOT / "properties").rglob("*.yaml"):
+        assert f"recbole_diffusion/{file.relative_to(ROOT).as_posix()}" in names
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"recbole_diffusion"}
+    assert "recbole_diffusion/py.typed" in names
+
+
+def test_installed_elsewhere_it_finds_its_properties_and_its_command_runs(wheel, tmp_path):
+    target = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(target)
+    code = (
+        "import sys, recbole_diffusion as r; from recbole_diffusion import schema, cli;"
+        f"assert r.__file__.startswith({str(target)!r}), r.__file__;"
+        f"assert str(schema.properties()).startswith({str(target)!r});"
+        "files = sorted(schema.properties().rglob('*.yaml')); assert len(files) >= 4;"
+        "[schema.load_yaml(f) for f in files];"
+        "sys.exit(cli.main(['run', '--model=DiffRec', '--dataset=ml-100k', '--dry-run']))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(target)}, capture_output=True
+    )
+    assert run.returncode == 0, run.stderr
+    metadata = zipfile.ZipFile(wheel).read(next(n for n in zipfile.ZipFile(wheel).namelist() if n.endswith("METADATA")))
+    assert b"recbole==1.2.1" in metadata
+    entry = zipfile.ZipFile(wheel).read(
+        next(n for n in zipfile.ZipFile(wheel).namelist() if n.endswith("entry_points.txt"))
+    )
+    assert b"recbole-diffusion = recbole_diffusion.cli:main" in entry
+
+
+def test_every_bound_in_pyproject_carries_its_reason():
+    """Each dependency line, or the comment above its group, says why."""
+    text = (ROOT / "pyproject.toml").read_text()
+    for block in re.findall(r"^(?:dependencies|pins) = \[\n(.*?)^\]", text, flags=re.S | re.M):
+        for line in block.splitlines():
+            if re.search(r'"[^"]*(==|<)[^"]*"', line) and "python_version >= '3.12'" not in line:
+                above = block[: block.index(line)].rstrip().splitlines()[-1:] or [""]
+                assert "#" in line or above[0].strip().startswith("#"), line
+
+
+def test_citation_and_changelog_name_this_version():
+    import recbole_diffusion
+
+    assert f"version: {recbole_diffusion.__version__}" in (ROOT / "CITATION.cff").read_text()
+    assert f"## {recbole_diffusion.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_no_file_names_a_machine_or_a_registry():
+    places = re.compile(r"/work/|/root/|/home/\w|pypi\.org|files\.pythonhosted|\.library")
+    for file in ROOT.rglob("*"):
+        if file.suffix in {".py", ".md", ".toml", ".yaml", ".txt", ".cff"} and not _ignored(file):
+            found = places.search(file.read_text(encoding="utf-8"))
+            if file != Path(__file__):
+                assert found is None, f"{file}: {found and found[0]}"
+
+
+def _ignored(file):
+    return any(part.startswith(".") or part in {"build", "dist", "saved", "outputs", "log"} for part in file.relative_to(ROOT).parts)
