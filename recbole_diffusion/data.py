@@ -192,10 +192,23 @@ def _split(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
 
 def pairs(loader: Any) -> np.ndarray:
     """The (user, item) pairs of a loader's split, sorted, int64, shape (N, 2)."""
-    part = loader._dataset
+    return _pairs(loader._dataset)
+
+
+def _pairs(part: Any) -> np.ndarray:
     users, items = (part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field))
     order = np.lexsort((items, users))
     return np.stack([users[order], items[order]], axis=1)
+
+
+def valid_pairs(loader: Any) -> Optional[np.ndarray]:
+    """The pairs of the validation split, from any evaluation loader; None where its sampler does not hold the splits.
+
+    Not from the sampler's ``used_ids``: at test those hold the test items too.
+    """
+    sampler = getattr(loader, "_sampler", None)
+    parts = dict(zip(getattr(sampler, "phases", ()), getattr(sampler, "datasets", ())))
+    return _pairs(parts["valid"]) if "valid" in parts else None
 
 
 def _warn_of_repeats(config: Config, loaders: tuple[Any, Any, Any]) -> None:
@@ -222,9 +235,3 @@ def describe(dataset: Any, loaders: tuple[Any, Any, Any]) -> dict[str, Any]:
         counts[phase] = len(rows)
         digest.update(np.ascontiguousarray(rows, dtype="<i8").tobytes())
     return {**counts, "split_sha256": digest.hexdigest()}
-
-
-def used_items(loader: Any) -> Optional[np.ndarray]:
-    """Per user, the set of items in this phase's split and the ones before it; None without a sampler."""
-    sampler = getattr(loader, "_sampler", None)
-    return getattr(sampler, "used_ids", None)

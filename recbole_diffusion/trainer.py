@@ -264,7 +264,8 @@ class Training(Trainer):
         self.model.eval()
         begin = getattr(self.model, "begin_evaluation", None)
         if begin is not None:
-            begin(getattr(getattr(eval_data, "_sampler", None), "phase", None), data.used_items(eval_data))
+            phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
+            begin(phase, functools.partial(data.valid_pairs, eval_data))
         start, users = perf_counter(), 0
         with _kept_random_state(self.config), tqdm(
             total=eval_data.sample_size,

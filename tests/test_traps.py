@@ -105,29 +105,207 @@ def test_flops_are_not_counted_so_that_a_model_without_predict_runs(settings, mo
 
 
 def test_input_at_test_is_train_only_unless_asked_for(built):
-    _, model, dataset, (train, valid, test) = built("DiffRec", **QUICK, test_input="train+valid")
+    """And never the test items themselves, which RecBole's ``used_ids`` hold at test."""
+    _, model, _, (_, valid, test) = built("DiffRec", **QUICK, test_input="train+valid")
+    model.eval()
     fed = []
-    model.denoiser.eval()
     original = model.denoise
     model.denoise = lambda rows, generator=None: fed.append(rows) or original(rows, generator)
     users = {"user_id": torch.arange(1, 65)}
     train_rows = model.history.rows(users["user_id"])
-    for phase, loader in (("valid", valid), ("test", test)):
-        model.begin_evaluation(phase, data.used_items(loader))
+
+    def evaluate(phase, loader):
+        model.begin_evaluation(phase, lambda: data.valid_pairs(loader))
         model.full_sort_predict(users)
-    assert torch.equal(fed[0], train_rows)
+        return fed[-1]
+
     expected = train_rows.clone()
     for user, item in data.pairs(valid):
         expected[user - 1, item - 1] = 1
-    assert torch.equal(fed[1].gt(0), expected.gt(0) | rows_of(test, 65, 41))
+    assert torch.equal(evaluate("valid", valid), train_rows)
+    assert torch.equal(evaluate("test", test), expected)
+    assert not torch.equal(expected, train_rows)
+    for user, item in data.pairs(test):
+        assert expected[user - 1, item - 1] == 0
     model.test_input = "train"
-    model.begin_evaluation("test", data.used_items(test))
-    model.full_sort_predict(users)
-    assert torch.equal(fed[2], train_rows)
+    assert torch.equal(evaluate("test", test), train_rows)
 
 
-def rows_of(loader, users, items):
-    out = torch.zeros(users, items, dtype=torch.bool)
-    for user, item in data.pairs(loader):
-        out[user, item] = True
-    return out[1:, 1:]
+def test_what_the_network_sees_at_test_changes_the_result(settings):
+    quick = {**settings, **QUICK, "epochs": 30, "learning_rate": 0.01}
+    one = run("DiffRec", "board", config_dict=quick)
+    two = run("DiffRec", "board", config_dict={**quick, "test_input": "train+valid"})
+    assert one["best_valid_result"] == two["best_valid_result"]
+    assert one["test_result"] != two["test_result"]
+
+
+def test_train_and_valid_are_masked_at_test_and_train_at_valid(built):
+    _, _, _, (train, valid, test) = built("DiffRec", **QUICK)
+    known = {phase: set(map(tuple, data.pairs(loader))) for phase, loader in zip("tvx", (train, valid, test))}
+    for loader, expected in ((valid, known["t"]), (test, known["t"] | known["v"])):
+        masked = set()
+        for users, (rows, items), _, _ in loader:
+            ids = users["user_id"][rows]
+            masked |= {(int(user), int(item)) for user, item in zip(ids, items)}
+        evaluated = {int(user) for user in loader.uid_list}
+        assert masked == {pair for pair in expected if pair[0] in evaluated}
+
+
+def test_sequential_models_see_the_validation_item_and_nothing_is_masked(built):
+    """Only documented: in one table general models see train and are masked, sequential ones are not."""
+    more = {"train_neg_sample_args": None, "MAX_ITEM_LIST_LENGTH": 20, "eval_args": LATEST}
+    _, _, _, (_, valid, test) = built("SASRec", **more)
+    last = {int(user): int(item) for user, item in data.pairs(valid)}
+    for rows, history, _, _ in test:
+        assert history is None
+        for user, items in zip(rows["user_id"].tolist(), rows["item_id_list"].tolist()):
+            assert last[user] in items
+
+
+def test_default_splits_of_general_and_sequential_models_differ(settings):
+    """Only documented: set eval_args for both."""
+    general = quick_start.configure("BPR", "board", config_dict=settings)["eval_args"]
+    sequential = quick_start.configure("SASRec", "board", config_dict={**settings, "train_neg_sample_args": None})
+    assert (general["split"], general["order"]) == ({"RS": [0.8, 0.1, 0.1]}, "RO")
+    assert sequential["eval_args"]["split"] == {"LS": "valid_and_test"}
+
+
+def test_a_split_by_time_needs_the_order_of_time(settings):
+    wrong = {"split": {"TS": [0.8, 0.1, 0.1]}, "order": "RO"}
+    with pytest.raises(ValueError, match="allowed: order: TO"):
+        quick_start.configure("BPR", "board", config_dict={**settings, "eval_args": wrong})
+    config = quick_start.configure(
+        "SASRec", "board", config_dict={**settings, "train_neg_sample_args": None, "eval_args": {"order": "RO"}}
+    )
+    assert any("lets a sequential model train on later rows" in note for note in config.notes)
+
+
+def test_threshold_only_makes_a_label_column(settings):
+    config = quick_start.configure("BPR", "board", config_dict={**settings, "threshold": {"rating": 4}})
+    assert any("every row stays a positive" in note for note in config.notes)
+
+
+def test_sampled_evaluation_draws_the_same_negatives_each_time(built):
+    from recbole_diffusion.trainer import trainer_class
+
+    seen = []
+    mode = {"split": {"RS": [8, 1, 1]}, "mode": "uni5"}
+    for more in ({}, {"fixed_eval_negatives": False}):
+        config, model, _, (_, valid, _) = built("DiffRec", **QUICK, eval_args=mode, **more)
+        trainer = trainer_class(__import__("recbole.trainer", fromlist=["Trainer"]).Trainer)(config, model)
+        asked = []
+        original = model.predict
+        model.predict = lambda rows, original=original, asked=asked: asked.append(rows["item_id"]) or original(rows)
+        for _ in range(2):
+            trainer.evaluate(valid, load_best_model=False)
+        half = len(asked) // 2
+        seen.append(torch.equal(torch.cat(asked[:half]), torch.cat(asked[half:])))
+    assert seen == [True, False]
+
+
+def test_sampled_evaluation_is_announced_as_such(settings):
+    config = quick_start.configure("DiffRec", "board", config_dict={**settings, "eval_args": {"mode": "uni20"}})
+    assert any("sampled evaluation can rank models differently" in note for note in config.notes)
+
+
+def test_a_seed_changes_a_random_split_and_leaves_one_in_time(built):
+    """Only documented: for error bars over seeds fix the split by time or by files."""
+
+    def split(**more):
+        return data.pairs(built("DiffRec", **QUICK, **more)[3][2]).tolist()
+
+    assert split(seed=1) != split(seed=2)
+    assert split(seed=1, eval_args=LATEST) == split(seed=2, eval_args=LATEST)
+
+
+def test_ml_100k_can_be_read_from_data_path(tmp_path):
+    write_inter(tmp_path / "dataset", "ml-100k", [("a", "b", 1, 2)], HEADER)
+    own = quick_start.configure("DiffRec", "ml-100k", config_dict={"data_path": "dataset"})
+    assert own["data_path"] == str(Path("dataset") / "ml-100k")
+    assert "dataset_example" in quick_start.configure("DiffRec", "ml-100k")["data_path"]
+
+
+def test_a_checkpoint_opens_on_another_device_and_with_another_data_path(settings, tmp_path):
+    from recbole_diffusion import load
+
+    result = run("DiffRec", "board", config_dict={**settings, **QUICK})
+    os.rename("dataset", "moved")
+    loaded = load(result["checkpoint"], config_dict={"data_path": "moved", "gpu_id": "7"})
+    assert loaded.config["device"].type == "cpu"
+    assert loaded.dataset.item_num == 41
+
+
+def test_a_dense_history_is_not_built(built):
+    """RecBole's mixin holds (users, longest history) ids and values; ours the interactions only."""
+    _, model, _, (train, _, _) = built("DiffRec", **QUICK)
+    held = sum(buffer.numel() for buffer in model.history.buffers())
+    assert held == 2 * len(train._dataset) + 65 + 1
+
+
+def test_recboles_interactions_index_through_lists():
+    """Only documented: an index array becomes a Python list, once per field."""
+    from recbole.data.interaction import Interaction
+
+    class Column(torch.Tensor):
+        asked: list = []
+
+        def __getitem__(self, index):
+            Column.asked.append(type(index))
+            return super().__getitem__(index)
+
+    compat.apply()
+    Interaction({"a": torch.arange(4).as_subclass(Column)})[np.array([0, 1])]
+    assert Column.asked == [list]
+
+
+def test_sequential_augmentation_expands_every_loaded_column(built):
+    """Only documented: load no more columns than the model needs."""
+    _, _, dataset, _ = built("SASRec", train_neg_sample_args=None, MAX_ITEM_LIST_LENGTH=7)
+    assert dataset.inter_feat["rating_list"].shape == dataset.inter_feat["item_id_list"].shape
+    assert dataset.inter_feat["item_id_list"][0, 1:].sum() == 0  # padded on the right
+
+
+def test_recboles_tuning_objective_reports_the_test_result():
+    """Only documented, until our own tuning is here: RecBole's Ray objective hands the test result to the search."""
+    import inspect
+
+    assert "tune.report(**test_result)" in inspect.getsource(compat.quick_start_module().objective_function)
+
+
+def test_several_processes_average_by_batches():
+    """Only documented: with nproc > 1 RecBole weighs each process's metrics by len(batch tuple), not by users."""
+    import inspect
+
+    from recbole.trainer import Trainer
+
+    assert "num_sample += len(batched_data)" in inspect.getsource(Trainer.evaluate)
+
+
+def test_tensorboard_is_always_written(settings):
+    """Only documented: RecBole's trainers write log_tensorboard/ whatever the settings."""
+    run("DiffRec", "board", config_dict={**settings, **QUICK})
+    assert Path("log_tensorboard").is_dir()
+
+
+def test_fearec_with_one_layer_divides_by_zero(built):
+    """Only documented: give FEARec n_layers >= 2."""
+    with pytest.raises(ZeroDivisionError):
+        built("FEARec", n_layers=1, train_neg_sample_args=None)
+
+
+def test_every_row_of_the_page_names_a_test_that_exists():
+    root = Path(__file__).parent
+    page = (root.parent / "docs" / "recbole.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith(("| trap", "| ---"))]
+    assert len(rows) >= 40
+    for row in rows:
+        named = re.findall(r"`(test_\w+)\.py::(test_\w+)`", row)
+        assert named, row
+        for module, test in named:
+            assert f"def {test}(" in (root / f"{module}.py").read_text(encoding="utf-8"), row
+
+
+def test_logging_of_a_run_ends_with_it(settings):
+    before = list(logging.getLogger().handlers)
+    run("DiffRec", "board", config_dict={**settings, **QUICK})
+    assert logging.getLogger().handlers == before

@@ -68,6 +68,17 @@ class History(nn.Module):
         keep = len(pair) - 1 - last
         return cls(csr_matrix((values[keep], (users[keep], items[keep])), shape=shape))
 
+    def with_pairs(self, users: np.ndarray, items: np.ndarray) -> History:
+        """A copy with more interactions (RecBole's ids) of weight 1; a pair that is there keeps its weight."""
+        indptr, known_items, values = (part.cpu().numpy() for part in (self.indptr, self.items, self.values))
+        known = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+        return History.of(
+            np.concatenate([users, known]),
+            np.concatenate([items, known_items + 1]),
+            (len(indptr) - 1, self.n_columns + 1),
+            np.concatenate([np.ones(len(users)), values]),
+        )
+
     def rows(self, users: Tensor) -> Tensor:
         """The rows of ``users`` (B,), dense float32, shape (B, n_items - 1)."""
         start = self.indptr[users]

@@ -9,7 +9,7 @@ Reference code:
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
@@ -106,17 +106,21 @@ class DiffRec(GeneralRecommender):
         weights = self.process.loss_weights(self.first_step_weight)[t] if self.reweight else 1.0
         return weights * error.double()
 
-    def begin_evaluation(self, phase: str, used_items: Optional[np.ndarray]) -> None:
-        """Told by the trainer before each evaluation: ``used_items[user]`` is the set of masked and true items.
+    def begin_evaluation(self, phase: Optional[str], valid_pairs: Callable[[], Optional[np.ndarray]]) -> None:
+        """Told by the trainer before each evaluation; ``valid_pairs()`` gives the validation split's (user, item) pairs.
 
-        With ``test_input: train+valid`` the rows at test hold the validation items too, with weight 1.
+        With ``test_input: train+valid`` the rows at test hold those items too, with weight 1.
+
+        Raises:
+            ValueError: where the evaluation mode does not know the splits.
         """
         self._test_history = None
         if self.test_input != "train+valid" or phase != "test":
             return
-        if used_items is None:
-            raise ValueError("test_input=train+valid needs an evaluation mode with masking (full, uniN or popN)")
-        self._test_history = _with_used(self.history, used_items).to(self.device)
+        valid = valid_pairs()
+        if valid is None:
+            raise ValueError("test_input='train+valid' needs repeatable: False and mode full, uniN or popN")
+        self._test_history = self.history.with_pairs(*valid.T).to(self.device)
 
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of every item, shape (B, n_items); column 0, the padding item, is -inf."""
@@ -176,17 +180,3 @@ def _history(config: Any, dataset: Any) -> History:
     order = np.argsort(times, kind="stable")  # so that the last of a repeated pair is the latest
     users, items, times = users[order], items[order], times[order]
     return History.of(users, items, shape, rank_weights(users, times, config["w_min"], config["w_max"]))
-
-
-def _with_used(history: History, used_items: np.ndarray) -> History:
-    """``history`` and, with weight 1, every item of ``used_items[user]`` that is not in it."""
-    indptr, items, values = (part.cpu().numpy() for part in (history.indptr, history.items, history.values))
-    extra = [np.fromiter(used or (), dtype=np.int64) for used in used_items]
-    users = np.repeat(np.arange(len(extra)), [len(each) for each in extra])
-    known = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-    return History.of(
-        np.concatenate([users, known]),
-        np.concatenate([*extra, items + 1]),
-        (len(indptr) - 1, history.n_columns + 1),
-        np.concatenate([np.ones(len(users)), values]),
-    )
