@@ -99,7 +99,8 @@ def rehydrate(checkpoint: Any) -> Any:
 
 def random_state() -> dict[str, Any]:
     """The state of every global generator, as tensors and plain values."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    state_of_numpy: Any = np.random.get_state()
+    name, keys, position, has_gauss, cached = state_of_numpy
     state = random.getstate()
     return {
         "torch": torch.get_rng_state(),

@@ -12,8 +12,9 @@ import importlib
 import os
 import sys
 import types
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
@@ -104,11 +105,11 @@ class _Namespace(types.ModuleType):
 @repair(drop_when="RecBole no longer uses np.float and its kin")
 def numpy_aliases() -> Optional[Undo]:
     """numpy 1.24 dropped np.float, np.bool, np.str; numpy 2 also np.float_, which RecBole's Config reads."""
-    if {"float", "str"} <= vars(np).keys():
+    if tuple(map(int, np.__version__.split(".")[:2])) < (1, 24):
         return None
     from recbole.config.configurator import Config
 
-    names = dict(float=np.float64, bool=np.bool_, str=np.str_, int=np.int_, object=np.object_)
+    names = {"float": np.float64, "bool": np.bool_, "str": np.str_, "int": np.int_, "object": np.object_}
     users = ("data.interaction", "data.dataset.dataset", "evaluator.metrics", "trainer.hyper_tuning")
     modules = [importlib.import_module(f"recbole.{user}") for user in users]
     changes: list[tuple[Any, str, Any]] = [(module, "np", _Namespace(np, **names)) for module in modules]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional, Sequence, Union
+from typing import Any, Optional, Union
 
 import torch
 import yaml
@@ -22,8 +23,8 @@ from recbole_diffusion import registry, schema
 
 #: What RecBole derives from other keys; left out of a saved configuration so that it can be read again.
 DERIVED = frozenset(
-    "MODEL_TYPE MODEL_INPUT_TYPE eval_type device single_spec local_rank valid_metric_bigger "
-    "valid_neg_sample_args test_neg_sample_args model dataset config_files".split()
+    {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "valid_metric_bigger"}
+    | {"valid_neg_sample_args", "test_neg_sample_args", "model", "dataset", "config_files"}
 )
 
 
@@ -56,7 +57,8 @@ class Config(RecBoleConfig):
 
     def _init_parameters_category(self) -> None:
         super()._init_parameters_category()
-        self.parameters = {category: list(keys) for category, keys in self.parameters.items()}
+        theirs: dict[str, list[str]] = vars(self)["parameters"]
+        self.parameters = {category: list(keys) for category, keys in theirs.items()}
 
     def _build_yaml_loader(self) -> type:
         return schema.YamlLoader
@@ -117,9 +119,7 @@ class Config(RecBoleConfig):
         rules = schema.load_yaml(schema.properties() / "recbole.yaml")
         for key, value in self.external_config_dict.items():
             entry = self.keys.get(key, schema.Key(None, None, ""))
-            self.external_config_dict[key] = schema.check_key(
-                key, value, entry.rule or rules.get(key), entry.default
-            )
+            self.external_config_dict[key] = schema.check_key(key, value, entry.rule or rules.get(key), entry.default)
         final: dict[str, Any] = super()._get_final_config_dict()
         self.data_root = final["data_path"]
         metrics = [final["metrics"]] if isinstance(final["metrics"], str) else final["metrics"]

@@ -1,4 +1,4 @@
-"""``recbole-diffusion doctor``: what is installed, which combinations are known to fail, and the line that mends each."""
+"""``recbole-diffusion doctor``: what is installed, what is known to fail, and the line that mends it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ FAULTS = (
     ),
     Fault(lambda v: v["torch"] is None, "torch is not installed", "pip install torch"),
     Fault(
-        lambda v: _below(v, "torch", (1, 12)), "torch is older than 1.12, the oldest tested", "pip install 'torch>=1.12'"
+        lambda v: _below(v, "torch", (1, 12)),
+        "torch is older than 1.12, the oldest tested",
+        "pip install 'torch>=1.12'",
     ),
     Fault(
         lambda v: _below(v, "torch", (2, 3)) and _from(v, "numpy", (2,)),

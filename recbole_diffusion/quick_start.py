@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Callable, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 import numpy as np
 from recbole.utils import init_seed
@@ -188,9 +189,7 @@ def _timing(config: Config, trainer: Any, net: Any, total: float) -> dict[str, A
     }
 
 
-def load(
-    path: Union[str, Path], trust: bool = False, config_dict: Optional[dict[str, Any]] = None
-) -> Loaded:
+def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict[str, Any]] = None) -> Loaded:
     """A saved model with its data, on whatever device is there.
 
     Args:

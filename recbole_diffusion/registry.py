@@ -94,7 +94,7 @@ def unregister_model(name: str) -> None:
 
 
 def _from_entry_points() -> dict[str, ModelSpec]:
-    """Each entry point names a ModelSpec, or a function or list that gives several; a broken one is skipped, saying so."""
+    """Each entry point names a ModelSpec, or a function or list that gives several; a broken one is skipped."""
     found: dict[str, ModelSpec] = {}
     groups: Any = metadata.entry_points()
     points = groups.select(group=ENTRY_POINTS) if hasattr(groups, "select") else groups.get(ENTRY_POINTS, ())

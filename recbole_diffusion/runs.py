@@ -12,10 +12,11 @@ import resource
 import sys
 import uuid
 import warnings
+from collections.abc import Iterator
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Optional
 
 import torch
 from recbole.utils import set_color
@@ -78,7 +79,7 @@ def peak_memory_mib(device: torch.device) -> float:
 
 
 class RunFolder:
-    """``<output_dir>/<model>-<data set>-<time>-<six letters>/`` with config.yaml, manifest.json, metrics.json, epochs.json.
+    """``<output_dir>/<model>-<data set>-<time>-<six letters>/``: config.yaml and three json files.
 
     config.yaml is what ``--config_files`` takes to do the same run again.
     """

@@ -13,9 +13,10 @@ import functools
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
@@ -36,6 +37,9 @@ class Training(Trainer):
         epochs_done: one dict per epoch: epoch, train_loss, train_s, and where validated score, valid_s, metrics.
         evaluation: of the last evaluation: users, seconds.
     """
+
+    cur_step: int
+    item_tensor: Any
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
@@ -67,7 +71,7 @@ class Training(Trainer):
         """
         self._train_data = train_data
         self._restore_run()
-        if super().fit.__func__ is not Trainer.fit:  # type: ignore[attr-defined]
+        if super().fit.__func__ is not Trainer.fit:
             return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
         self.eval_collector.data_collect(train_data)
         if self.config["train_neg_sample_args"].get("dynamic", False):
@@ -80,7 +84,7 @@ class Training(Trainer):
             if due:
                 self._validate(valid_data, row, saved, show_progress, verbose)
             self.epochs_done.append(row)
-            if due and row["best"] or not (valid_data and self.eval_step > 0):
+            if (due and row["best"]) or not (valid_data and self.eval_step > 0):
                 self._keep(epoch, saved, verbose)
             if saved and self.config["save_last_every"] and (epoch + 1) % self.config["save_last_every"] == 0:
                 self._save_checkpoint(epoch, verbose=False, saved_model_file=self.last_file)
@@ -151,7 +155,9 @@ class Training(Trainer):
         names = sorted(vars(self), key=lambda name: (name == "optimizer", name))
         owner: dict[int, str] = {}
         kinds = (torch.optim.Optimizer, *_SCHEDULERS)
-        return {name: owner.setdefault(id(vars(self)[name]), name) for name in names if isinstance(vars(self)[name], kinds)}
+        return {
+            name: owner.setdefault(id(vars(self)[name]), name) for name in names if isinstance(vars(self)[name], kinds)
+        }
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Everything that the rest of the training depends on; see :mod:`recbole_diffusion.checkpoint`."""
@@ -267,13 +273,16 @@ class Training(Trainer):
             phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
             begin(phase, functools.partial(data.valid_pairs, eval_data))
         start, users = perf_counter(), 0
-        with _kept_random_state(self.config), tqdm(
-            total=eval_data.sample_size,
-            disable=not show_progress,
-            ncols=100,
-            unit=" users",
-            desc=set_color("Evaluate   ", "pink"),
-        ) as bar:
+        with (
+            _kept_random_state(self.config),
+            tqdm(
+                total=eval_data.sample_size,
+                disable=not show_progress,
+                ncols=100,
+                unit=" users",
+                desc=set_color("Evaluate   ", "pink"),
+            ) as bar,
+        ):
             for batch in self._scored(eval_data):
                 rows, scores, positive_u, positive_i = batch
                 self.eval_collector.eval_batch_collect(scores, rows, positive_u, positive_i)
@@ -313,7 +322,7 @@ _SCHEDULERS: Any = (
 )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def trainer_class(base: type) -> type:
     """``base`` (a trainer of RecBole's or a model's own) with :class:`Training` in front; trees stay as they are."""
     if not issubclass(base, Trainer) or issubclass(base, Training):

@@ -26,7 +26,11 @@ hypothesis_settings.load_profile("here")
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs write saved/, log/, outputs/: into the test's folder. Repairs and registration end with the test."""
     monkeypatch.chdir(tmp_path)
+    before = dict(vars(np))
     yield
+    for name in set(vars(np)) - set(before):  # RecBole's own Config puts np.float and others there
+        delattr(np, name)
+    vars(np).update(before)
     bridge.disable()
     compat.undo()
     logging.getLogger().handlers = [h for h in logging.getLogger().handlers if type(h).__name__ != "FileHandler"]

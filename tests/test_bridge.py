@@ -58,7 +58,7 @@ def test_load_data_and_model_and_case_study(theirs, settings):
 
     result = recbole_diffusion.run("DiffRec", "board", config_dict={**settings, **QUICK})
     recbole_diffusion.enable()
-    config, model, dataset, train, valid, test = theirs.load_data_and_model(result["checkpoint"])
+    config, model, _, _, _, test = theirs.load_data_and_model(result["checkpoint"])
     assert type(model).__module__ == OURS
     assert config["dims"] == [16]
     state = torch.load(result["checkpoint"], weights_only=True)["state_dict"]

@@ -72,7 +72,10 @@ def test_dry_run_prints_the_effective_configuration_and_runs_nothing(checkerboar
 def test_command_line_wins_over_files_and_the_later_file_over_the_earlier(checkerboard, capsys):
     Path("a.yaml").write_text("steps: 7\nepochs: 7\nseed: 7\n")
     Path("b.yaml").write_text("steps: 8\nepochs: 8\n")
-    assert cli.main(["run", "--model=DiffRec", "--dataset=board", "--config_files=a.yaml b.yaml", *QUICK, "--dry-run"]) == 0
+    assert (
+        cli.main(["run", "--model=DiffRec", "--dataset=board", "--config_files=a.yaml b.yaml", *QUICK, "--dry-run"])
+        == 0
+    )
     config = yaml.safe_load(capsys.readouterr().out)
     assert (config["steps"], config["epochs"], config["seed"]) == (3, 1, 7)
 

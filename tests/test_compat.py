@@ -155,7 +155,13 @@ FEATURES = "item_id:token class:token_seq size:float sizes:float_seq kind:token"
 def features(tmp_path, checkerboard):
     """The checkerboard with items that have features of every type, with holes in each."""
     rows = [
-        (f"i{i}", "" if i == 3 else f"a{i % 3} b", "" if i == 4 else i, "" if i == 5 else "1.5 2.5", "" if i == 6 else "k")
+        (
+            f"i{i}",
+            "" if i == 3 else f"a{i % 3} b",
+            "" if i == 4 else i,
+            "" if i == 5 else "1.5 2.5",
+            "" if i == 6 else "k",
+        )
         for i in range(40)
     ]
     lines = ["\t".join(FEATURES.split()), *("\t".join(map(str, row)) for row in rows)]
@@ -164,7 +170,7 @@ def features(tmp_path, checkerboard):
 
 
 def test_item_features_with_holes_load_the_same_on_every_pandas(features):
-    """pandas 3 leaves nan and -9223372036854775808 here without the repair; the expected values are those of pandas 2."""
+    """pandas 3 leaves nan and -9223372036854775808 here unrepaired; the expected values are pandas 2's."""
     config = quick_start.configure("BPR", "board", config_dict=features)
     dataset, _ = quick_start._prepare(config)
     feat = dataset.item_feat
@@ -204,7 +210,12 @@ def test_download_ends_without_a_process_group(monkeypatch, tmp_path):
     monkeypatch.setattr("recbole.data.dataset.dataset.decide_download", lambda url: True)
 
     def arrived(url, folder):
-        write_inter(tmp_path / "dataset", "ml-1m", [("a", "b", 1, 2)], "user_id:token item_id:token rating:float timestamp:float")
+        write_inter(
+            tmp_path / "dataset",
+            "ml-1m",
+            [("a", "b", 1, 2)],
+            "user_id:token item_id:token rating:float timestamp:float",
+        )
         return str(tmp_path / "dataset" / "ml-1m" / "ml-1m.zip")
 
     monkeypatch.setattr("recbole.data.dataset.dataset.makedirs", lambda path: None)

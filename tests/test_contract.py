@@ -80,7 +80,7 @@ def test_loss_is_finite_and_falls(name, built):
 @pytest.mark.parametrize("name", MODELS)
 def test_checkerboard(name, built):
     """Users like the items of their parity: of a user's unseen items the own parity must come first."""
-    _, model, dataset, loaders, _ = trained(built, name)
+    _, model, dataset, _, _ = trained(built, name)
     model.eval()
     scores = model.full_sort_predict(users_of(model, 64))
     users = [int(token[1:]) for token in dataset.field2id_token["user_id"][1:65]]
@@ -95,7 +95,7 @@ def test_checkerboard(name, built):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_scores_have_the_right_shape_and_predict_is_their_gather(name, built):
-    config, model, dataset, _ = built(name, **QUICK[name])
+    _, model, dataset, _ = built(name, **QUICK[name])
     model.eval()
     full = model.full_sort_predict(users_of(model)).view(-1, dataset.item_num)
     assert full.shape == (8, dataset.item_num)

@@ -83,7 +83,7 @@ def test_a_missing_time_column_is_named(tmp_path):
     write_inter(tmp_path / "dataset", "plain", [("a", "b"), ("a", "c"), ("d", "b")], "user_id:token item_id:token")
     quick = {key: value for key, value in SMALL.items() if key != "load_col"}
     config = quick_start.configure("DiffRec", "plain", config_dict={**quick, "eval_args": LEAVE_ONE_OUT})
-    with pytest.raises(ValueError, match="'timestamp'.*has user_id, item_id.*TIME_FIELD"):
+    with pytest.raises(ValueError, match=r"'timestamp'.*has user_id, item_id.*TIME_FIELD"):
         quick_start._prepare(config)
 
 

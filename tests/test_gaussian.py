@@ -82,7 +82,12 @@ def oracle(d, x0):
 def test_every_sampler_finds_x0_with_an_oracle(prediction, count):
     d = process(prediction=prediction)
     x0, start = batch()
-    for steps in (d.ancestral_steps(12), d.ancestral_steps(12, noise=True), d.ddim_steps(count), d.ddim_steps(count, 1)):
+    for steps in (
+        d.ancestral_steps(12),
+        d.ancestral_steps(12, noise=True),
+        d.ddim_steps(count),
+        d.ddim_steps(count, 1),
+    ):
         torch.testing.assert_close(sample(oracle(d, x0), start, steps), x0, rtol=1e-7, atol=1e-7)
 
 
@@ -123,7 +128,7 @@ def test_step_matches_the_posterior_mean():
 
 def test_noise_comes_from_the_generator_and_from_nothing_else():
     d = process()
-    x0, start = batch()
+    _, start = batch()
     steps = d.ancestral_steps(12, noise=True)
 
     def denoise(x, t):

@@ -98,4 +98,7 @@ def test_no_file_names_a_machine_or_a_registry():
 
 
 def _ignored(file):
-    return any(part.startswith(".") or part in {"build", "dist", "saved", "outputs", "log"} for part in file.relative_to(ROOT).parts)
+    return any(
+        part.startswith(".") or part in {"build", "dist", "saved", "outputs", "log"}
+        for part in file.relative_to(ROOT).parts
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import HEADER, SMALL, write_inter
+from conftest import HEADER, write_inter
 
 from recbole_diffusion import compat, data, quick_start, run
 

@@ -4,20 +4,20 @@ from recbole_diffusion.diffusion.gaussian import GaussianDiffusion, Step
 from recbole_diffusion.diffusion.sampler import randn, row_generators, sample
 from recbole_diffusion.diffusion.schedule import make_betas
 from recbole_diffusion.diffusion.timestep import (
-    SAMPLERS,
     LossSecondMomentTimesteps,
     Timesteps,
     UniformTimesteps,
+    make_sampler,
 )
 
 __all__ = [
-    "SAMPLERS",
     "GaussianDiffusion",
     "LossSecondMomentTimesteps",
     "Step",
     "Timesteps",
     "UniformTimesteps",
     "make_betas",
+    "make_sampler",
     "randn",
     "row_generators",
     "sample",

@@ -6,7 +6,8 @@ Every sampler here (ancestral with and without noise, strided DDIM with eta) is 
 
 from __future__ import annotations
 
-from typing import Callable, Optional, Protocol, Sequence, Union
+from collections.abc import Sequence
+from typing import Callable, Optional, Protocol, Union
 
 import torch
 from torch import Tensor

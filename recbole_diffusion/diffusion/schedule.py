@@ -63,7 +63,7 @@ def sqrt(steps: int) -> Tensor:
 
 
 def trunc_cos(steps: int) -> Tensor:
-    r""":math:`\bar\alpha(u) = \cos^2\!\big(\tfrac{u + 0.1}{1.1} \tfrac{\pi}{2}\big)`, first step :math:`1 - \bar\alpha(0)`."""
+    r""":math:`\bar\alpha(u) = \cos^2\!\big(\tfrac{u + 0.1}{1.1} \tfrac{\pi}{2}\big)`, the first step left in."""
     return _with_first(steps, lambda u: math.cos((u + 0.1) / 1.1 * math.pi / 2) ** 2)
 
 

@@ -23,6 +23,8 @@ class Timesteps(NamedTuple):
 class UniformTimesteps(nn.Module):
     """Each step with probability 1/T."""
 
+    _device: Tensor
+
     def __init__(self, steps: int) -> None:
         super().__init__()
         self.steps = steps
@@ -97,4 +99,14 @@ class LossSecondMomentTimesteps(UniformTimesteps):
         self.count.copy_((self.count + arrived).clamp(max=self.history))
 
 
-SAMPLERS = {"uniform": UniformTimesteps, "importance": LossSecondMomentTimesteps}
+def make_sampler(name: str, steps: int, history: int = 10, uniform_prob: float = 0.001) -> UniformTimesteps:
+    """``uniform`` or ``importance``.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name == "uniform":
+        return UniformTimesteps(steps)
+    if name == "importance":
+        return LossSecondMomentTimesteps(steps, history, uniform_prob)
+    raise ValueError(f"timestep_sampling {name!r} is not one of uniform, importance")

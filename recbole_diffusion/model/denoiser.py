@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Callable, NamedTuple, Optional, Sequence
+from collections.abc import Sequence
+from typing import Callable, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def timestep_embedding(t: Tensor, size: int) -> Tensor:
-    r"""Sinusoids of the step, Vaswani et al. 2017: :math:`[\cos(t f_k), \sin(t f_k)]`, :math:`f_k = 10000^{-k/(size/2)}`.
+    r"""Sinusoids of the step: :math:`[\cos(t f_k), \sin(t f_k)]`, :math:`f_k = 10000^{-k/(size/2)}` (Vaswani et al.).
 
     Args:
         t: (B,), steps.

@@ -18,10 +18,10 @@ from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_diffusion.diffusion import (
-    SAMPLERS,
     GaussianDiffusion,
     Step,
     make_betas,
+    make_sampler,
     randn,
     row_generators,
     sample,
@@ -50,12 +50,9 @@ class DiffRec(GeneralRecommender):
         self.process = _process(config)
         self.reweight = config["reweight"]
         self.first_step_weight = config["first_step_weight"]
-        if config["timestep_sampling"] == "importance":
-            self.timesteps = SAMPLERS["importance"](
-                self.steps, config["history_num_per_term"], config["uniform_prob"]
-            )
-        else:
-            self.timesteps = SAMPLERS["uniform"](self.steps)
+        self.timesteps = make_sampler(
+            config["timestep_sampling"], self.steps, config["history_num_per_term"], config["uniform_prob"]
+        )
 
         hidden = config["dims_dnn"] or [*reversed(config["dims"]), *config["dims"][1:]]
         columns = self.history.n_columns
@@ -107,7 +104,7 @@ class DiffRec(GeneralRecommender):
         return weights * error.double()
 
     def begin_evaluation(self, phase: Optional[str], valid_pairs: Callable[[], Optional[np.ndarray]]) -> None:
-        """Told by the trainer before each evaluation; ``valid_pairs()`` gives the validation split's (user, item) pairs.
+        """Told by the trainer before each evaluation; ``valid_pairs()``: (user, item) of the validation split.
 
         With ``test_input: train+valid`` the rows at test hold those items too, with weight 1.
 
@@ -136,9 +133,7 @@ class DiffRec(GeneralRecommender):
         users, row = torch.unique(interaction[self.USER_ID], return_inverse=True)
         return self.full_sort_predict({self.USER_ID: users})[row, interaction[self.ITEM_ID]]
 
-    def denoise(
-        self, rows: Tensor, generator: Generators = None, callback: Optional[StepCallback] = None
-    ) -> Tensor:
+    def denoise(self, rows: Tensor, generator: Generators = None, callback: Optional[StepCallback] = None) -> Tensor:
         """The reverse chain from rows of interactions (B, n_items - 1), of known users or new ones.
 
         A callback or noise makes the chain visit the items at every step; otherwise it is folded (see
