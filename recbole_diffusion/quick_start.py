@@ -179,6 +179,7 @@ def _timing(config: Config, trainer: Any, net: Any, total: float) -> dict[str, A
     evaluation = getattr(trainer, "evaluation", None) or {"users": 0, "seconds": 1.0}
     return {
         "epochs": len(epochs),
+        "best_epoch": getattr(trainer, "best_epoch", None),
         "train_s_per_epoch": float(np.mean([row["train_s"] for row in epochs])) if epochs else 0.0,
         "valid_s_per_epoch": float(np.mean([row["valid_s"] for row in epochs if "valid_s" in row] or [0.0])),
         "test_users_per_s": evaluation["users"] / max(evaluation["seconds"], 1e-9),

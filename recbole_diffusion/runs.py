@@ -166,14 +166,15 @@ def result_table(result: dict[str, Any]) -> str:
     for metric in test or valid:
         table.add_row([metric, *(f"{each[metric]:.4f}" if metric in each else "-" for each in (valid, test))])
     cost, data = result["timing"], result["data"]
+    title = f"{result['model']} on {result['dataset']}"
     lines = [
         "",
-        set_color(f"{result['model']} on {result['dataset']}", "pink")
+        (set_color(title, "pink") if sys.stdout.isatty() else title)
         + f" (seed {result['seed']}; {data['users']} users, {data['items']} items, "
         f"{data['train']} / {data['valid']} / {data['test']} rows)",
         table.draw(),
-        f"{cost['epochs']} epochs, {cost['train_s_per_epoch']:.2f} s each; test: {cost['test_users_per_s']:.0f} "
-        f"users/s, {cost['denoiser_calls_per_user']} network calls per user; {cost['parameters']:,} parameters; "
+        f"{cost['epochs']} epochs (best: {cost['best_epoch']}), {cost['train_s_per_epoch']:.2f} s each; "
+        f"test: {cost['test_users_per_s']:.0f} users/s, {cost['denoiser_calls_per_user']} network calls per user; {cost['parameters']:,} parameters; "
         f"peak {cost['peak_memory_mib']:.0f} MiB; {cost['total_s']:.1f} s in all",
         f"folder: {result['folder']}" + (f"   checkpoint: {result['checkpoint']}" if result["checkpoint"] else ""),
     ]

@@ -71,6 +71,10 @@ class Training(Trainer):
         """
         self._train_data = train_data
         self._restore_run()
+        if not saved and os.path.exists(self.saved_model_file):  # the best weights so far, of a resumed run
+            state = checkpoint.read(self.saved_model_file)
+            self._best = (state["state_dict"], state.get("other_parameter"))
+            os.unlink(self.saved_model_file)
         if super().fit.__func__ is not Trainer.fit:
             return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
         self.eval_collector.data_collect(train_data)
@@ -82,7 +86,7 @@ class Training(Trainer):
             row = self._timed_epoch(train_data, epoch, show_progress, verbose)
             due = bool(valid_data) and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0
             if due:
-                self._validate(valid_data, row, saved, show_progress, verbose)
+                self._validate(valid_data, row, show_progress, verbose)
             self.epochs_done.append(row)
             if (due and row["best"]) or not (valid_data and self.eval_step > 0):
                 self._keep(epoch, saved, verbose)
@@ -90,11 +94,19 @@ class Training(Trainer):
                 self._save_checkpoint(epoch, verbose=False, saved_model_file=self.last_file)
             if due and callback_fn:
                 callback_fn(epoch, row["score"])
+        if verbose and self.best_epoch is not None:
+            self.logger.info(f"Finished training, best eval result in epoch {self.best_epoch}")
         if self._best is not None:
             self.model.load_state_dict(self._best[0])
             self.model.load_other_parameter(self._best[1])
         self._add_hparam_to_tensorboard(self.best_valid_score)
         return self.best_valid_score, self.best_valid_result
+
+    @property
+    def best_epoch(self) -> Optional[int]:
+        """The epoch whose weights are tested; None without validation."""
+        best = [row["epoch"] for row in self.epochs_done if row.get("best")]
+        return best[-1] if best else None
 
     @property
     def last_file(self) -> str:
@@ -113,7 +125,7 @@ class Training(Trainer):
         self.wandblogger.log_metrics({"epoch": epoch, "train_loss": losses, "train_step": epoch}, head="train")
         return {"epoch": epoch, "train_loss": total, "train_s": seconds}
 
-    def _validate(self, valid_data: Any, row: dict[str, Any], saved: bool, show_progress: bool, verbose: bool) -> None:
+    def _validate(self, valid_data: Any, row: dict[str, Any], show_progress: bool, verbose: bool) -> None:
         """Evaluate, decide whether this epoch is the best, write it all into ``row``."""
         start = perf_counter()
         metrics = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)

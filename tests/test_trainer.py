@@ -133,6 +133,14 @@ def test_the_last_file_needs_its_best_one(settings):
         run(resume=last, config_dict={"epochs": 3})
 
 
+def test_resuming_without_a_file_still_tests_the_best_epoch(settings, monkeypatch):
+    half = run("DiffRec", "board", config_dict={**settings, **QUICK, "epochs": 2})
+    monkeypatch.setattr(Training, "_improves", lambda self, score: False)  # nothing after the resume is better
+    rest = run(resume=half["checkpoint"], config_dict={"epochs": 4}, saved=False)
+    assert rest["test_result"] == half["test_result"]
+    assert len(list(Path("saved").iterdir())) == 1
+
+
 def test_a_run_without_a_file_writes_none(settings):
     result = run("DiffRec", "board", config_dict={**settings, **QUICK, "epochs": 2}, saved=False)
     assert result["checkpoint"] is None
