@@ -174,8 +174,8 @@ def result_table(result: dict[str, Any]) -> str:
         f"{data['train']} / {data['valid']} / {data['test']} rows)",
         table.draw(),
         f"{cost['epochs']} epochs (best: {cost['best_epoch']}), {cost['train_s_per_epoch']:.2f} s each; "
-        f"test: {cost['test_users_per_s']:.0f} users/s, {cost['denoiser_calls_per_user']} network calls per user; {cost['parameters']:,} parameters; "
-        f"peak {cost['peak_memory_mib']:.0f} MiB; {cost['total_s']:.1f} s in all",
+        f"test: {cost['test_users_per_s']:.0f} users/s, {cost['denoiser_calls_per_user']} network calls per user; "
+        f"{cost['parameters']:,} parameters; peak {cost['peak_memory_mib']:.0f} MiB; {cost['total_s']:.1f} s in all",
         f"folder: {result['folder']}" + (f"   checkpoint: {result['checkpoint']}" if result["checkpoint"] else ""),
     ]
     return "\n".join(lines)

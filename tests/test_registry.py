@@ -98,3 +98,53 @@ def test_importing_the_package_changes_nothing_and_imports_neither_torch_nor_ray
         "bad = {'torch', 'ray', 'recbole', 'numpy'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class Mine(registry.load_object("recbole_diffusion.model.general_recommender.diffrec:DiffRec")):
+    """What another package's model may look like."""
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.extra = config["my_extra"]
+
+
+@pytest.fixture
+def mine(tmp_path):
+    from recbole_diffusion import schema
+
+    text = (schema.properties() / "model" / "DiffRec.yaml").read_text()
+    file = tmp_path / "Mine.yaml"
+    file.write_text(text + "\nmy_extra: 3   # (int >= 1) something of its own\n")
+    yield registry.register_model(
+        ModelSpec(name="Mine", path="test_registry:Mine", loader="user", properties=str(file))
+    )
+    registry.unregister_model("Mine")
+
+
+def test_another_packages_model_runs_with_its_own_yaml_under_both_runners(mine, settings, monkeypatch):
+    import recbole_diffusion
+    from recbole_diffusion import compat
+
+    quick = {**settings, "epochs": 1, "steps": 2, "dims": [8]}
+    ours = recbole_diffusion.run("Mine", "board", config_dict=quick)
+    loaded = recbole_diffusion.load(ours["checkpoint"])
+    assert type(loaded.model) is Mine
+    assert loaded.model.extra == 3
+    with pytest.raises(ValueError, match="my_extra=0 is not allowed; allowed: int >= 1"):
+        recbole_diffusion.run("Mine", "board", config_dict={**quick, "my_extra": 0})
+    monkeypatch.setattr(sys, "argv", ["x"])
+    recbole_diffusion.enable()
+    theirs = compat.quick_start_module().run_recbole(model="Mine", dataset="board", config_dict=quick)
+    assert theirs["test_result"].keys() == ours["test_result"].keys()
+
+
+def test_a_class_without_a_spec_runs_and_is_loaded_again(settings):
+    """RecBole's habit: an own class, whose keys come with the call."""
+    import recbole_diffusion
+    from recbole_diffusion import schema
+
+    keys = schema.load_yaml(schema.properties() / "model" / "DiffRec.yaml")
+    quick = {**keys, **settings, "epochs": 1, "steps": 2, "dims": [8], "my_extra": 5}
+    result = recbole_diffusion.run(Mine, "board", config_dict=quick)
+    assert result["model"] == "test_registry:Mine"
+    assert recbole_diffusion.load(result["checkpoint"]).model.extra == 5

@@ -1,0 +1,87 @@
+"""Settings: RecBole's own files keep working, precedence, what is written down."""
+
+from __future__ import annotations
+
+import pytest
+
+from recbole_diffusion import quick_start, registry, run
+
+
+def test_recboles_own_diffrec_file_keeps_working(settings):
+    """Every key of RecBole's DiffRec.yaml is known, allowed, and in force."""
+    file = registry._recbole_folder() / "properties" / "model" / "DiffRec.yaml"
+    config = quick_start.configure("DiffRec", "board", config_file_list=[file], config_dict=settings)
+    assert config.notes == []
+    assert (config["noise_schedule"], config["steps"], config["dims_dnn"]) == ("linear", 5, [300])
+    result = run("DiffRec", "board", config_file_list=[file], config_dict={**settings, "epochs": 1})
+    loaded = quick_start.load(result["checkpoint"]).model
+    assert [loaded.denoiser.input.out_features, loaded.denoiser.output.in_features] == [300, 300]
+    assert len(loaded.denoiser.hidden) == 0
+
+
+def test_recboles_time_aware_weights(settings):
+    more = {**settings, "epochs": 1, "steps": 2, "dims": [8], "time-aware": True, "w_min": 0.3, "w_max": 0.9}
+    model = quick_start.load(run("DiffRec", "board", config_dict=more)["checkpoint"]).model
+    values = model.history.values
+    assert float(values.min()) == pytest.approx(0.3)
+    assert float(values.max()) == pytest.approx(0.9)
+
+
+def test_time_aware_without_times_is_named(settings):
+    more = {**settings, "time-aware": True, "load_col": {"inter": ["user_id", "item_id"]}}
+    with pytest.raises(ValueError, match="time-aware=True needs the field 'timestamp'"):
+        run("DiffRec", "board", config_dict=more)
+
+
+@pytest.mark.parametrize(
+    ("dims", "as_they_stand", "widths"),
+    [
+        ([200, 600], None, [600, 200, 600]),
+        ([1000], None, [1000]),
+        ([4, 5, 6], None, [6, 5, 4, 5, 6]),
+        ([9], [7, 8], [7, 8]),
+    ],
+)
+def test_dims_are_mirrored_and_dims_dnn_is_not(dims, as_they_stand, widths, built):
+    _, model, _, _ = built("DiffRec", dims=dims, dims_dnn=as_they_stand)
+    layers = [model.denoiser.input, *model.denoiser.hidden]
+    assert [layer.out_features for layer in layers] == widths
+    assert model.denoiser.output.out_features == 40
+
+
+def test_the_callers_dict_is_not_changed(settings):
+    given = {**settings, "epochs": "3", "learning_rate": "1e-2"}
+    before = dict(given)
+    config = quick_start.configure("DiffRec", "board", config_dict=given)
+    assert given == before
+    assert (config["epochs"], config["learning_rate"]) == (3, 0.01)
+
+
+def test_precedence_is_recboles(settings, tmp_path):
+    (tmp_path / "a.yaml").write_text("steps: 7\nseed: 7\n")
+    config = quick_start.configure(
+        "DiffRec", "board", config_file_list=[tmp_path / "a.yaml"], config_dict={**settings, "seed": 8}
+    )
+    assert (config["steps"], config["seed"], config["uniform_prob"]) == (7, 8, 0.001)
+
+
+def test_model_and_data_set_may_stand_in_a_file(settings, tmp_path):
+    (tmp_path / "a.yaml").write_text("model: DiffRec\ndataset: board\n")
+    config = quick_start.configure(config_file_list=[tmp_path / "a.yaml"], config_dict=settings)
+    assert (config["model"], config["dataset"]) == ("DiffRec", "board")
+
+
+def test_recboles_model_keeps_its_defaults_and_gets_the_common_keys(settings):
+    config = quick_start.configure("recbole:DiffRec", "board", config_dict=settings)
+    assert (config["noise_schedule"], config["steps"]) == ("linear", 5)
+    assert config["keep_time_order"] is True
+    assert config["test_input"] is None
+
+
+def test_numbers_of_a_search_are_taken(settings):
+    import numpy as np
+
+    more = {**settings, "steps": np.int64(4), "learning_rate": np.float64(0.1), "embedding_size": 6.0}
+    config = quick_start.configure("DiffRec", "board", config_dict=more)
+    assert (config["steps"], config["learning_rate"], config["embedding_size"]) == (4, 0.1, 6)
+    assert isinstance(config["embedding_size"], int)
