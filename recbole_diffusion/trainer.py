@@ -55,6 +55,19 @@ class Training(Trainer):
             torch.distributed.broadcast_object_list(box, src=0)
             self.saved_model_file = box[0]
 
+    def _build_optimizer(self, **kwargs: Any) -> Any:
+        """RecBole's choice; for models that are not RecBole's, Adam's fused kernel where the CPU has one.
+
+        A quarter of a training step goes into an Adam that is not fused. RecBole's models keep its very numbers.
+        """
+        built = super()._build_optimizer(**kwargs)
+        theirs = type(self.model).__module__.startswith("recbole.")
+        if theirs or type(built) not in (torch.optim.Adam, torch.optim.AdamW) or self.device.type != "cpu":
+            return built
+        if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4):
+            return built
+        return type(built)([{**group, "fused": True} for group in built.param_groups], fused=True)
+
     def fit(
         self,
         train_data: Any,

@@ -117,6 +117,17 @@ def test_scores_do_not_depend_on_the_batch_nor_on_the_call(name, more, built):
     torch.testing.assert_close(model.full_sort_predict(some), whole[[4, 1]], rtol=1e-4, atol=1e-6)
 
 
+def test_the_chain_has_gradients_where_they_are_asked_for(built):
+    _, model, _, _ = built("DiffRec", **QUICK["DiffRec"])
+    model.eval()
+    rows = model.history.rows(torch.arange(1, 5)).requires_grad_()
+    scores = model.denoise(rows)
+    (gradient,) = torch.autograd.grad(scores.sum(), rows)
+    assert gradient.abs().sum() > 0
+    with torch.no_grad():
+        torch.testing.assert_close(model.denoise(rows), scores.detach(), rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_padding_item_is_never_recommended_and_no_user_is_padding(name, built):
     _, model, _, loaders = built(name, **QUICK[name])

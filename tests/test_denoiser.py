@@ -51,6 +51,21 @@ def test_folding_follows_the_weights():
         torch.testing.assert_close(net.chain(x, steps), sample(net, x, steps))
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_folding_follows_training(fused):
+    """A fused optimiser changes weights behind the back of the tensors' version counters."""
+    net, x = network().float(), torch.rand(3, 30)
+    steps = [Step(1, 0.3, 0.7, 0.0), Step(0, 0.0, 1.0, 0.0)]
+    if fused and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4):
+        pytest.skip("this torch has no fused Adam on the CPU")
+    optimizer = torch.optim.AdamW(net.parameters(), lr=0.1, **({"fused": True} if fused else {}))
+    for _ in range(3):
+        with torch.no_grad():
+            torch.testing.assert_close(net.eval().chain(x, steps), sample(net, x, steps), rtol=1e-4, atol=1e-4)
+        net.train()(x, torch.tensor([1, 0, 1])).square().sum().backward()
+        optimizer.step()
+
+
 def test_folded_chain_refuses_what_it_cannot_do():
     x = torch.rand(3, 30, dtype=torch.float64)
     with pytest.raises(ValueError, match="deterministic"):

@@ -78,7 +78,7 @@ class GaussianDiffusion(nn.Module):
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         r""":math:`x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon`. x0, noise: (B, ...); t: (B,)."""
-        return self.at(self.signal, t, x0) * x0 + self.at(self.spread, t, x0) * noise
+        return torch.addcmul(self.at(self.spread, t, x0) * noise, self.at(self.signal, t, x0), x0)
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """What the network should output for ``x_t``; shape of ``x0``."""

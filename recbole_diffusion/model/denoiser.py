@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_diffusion.diffusion import Step
+from recbole_diffusion.model.dropout import dropout
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
@@ -95,17 +96,18 @@ class ItemMLP(nn.Module):
         """x: (B, items), t: (B,) int64; returns (B, items)."""
         if self.normalize:
             x = F.normalize(x)
-        x = F.dropout(x, self.dropout, self.training)
+        x = dropout(x, self.dropout, self.training)
         return self.output(self.body(self.input(x), t))
 
     def body(self, a: Tensor, t: Tensor) -> Tensor:
-        """From the input layer's product ``a`` (B, sizes[1]) to the last hidden state (B, sizes[-2])."""
+        """From the input layer's product ``a`` (B, sizes[1]) to the last hidden state; t: (B,) or (1,)."""
         time = self.time_input(self.time(timestep_embedding(t, self.time_size).to(a.dtype)))
         h = self.activation(a + time)
         for layer in self.hidden:
             h = self.activation(layer(h))
         return h
 
+    @torch.no_grad()
     def chain(self, x: Tensor, steps: Sequence[Step]) -> Tensor:
         r"""A deterministic reverse chain in eval mode; the same values as the plain loop up to rounding, for one pass.
 
@@ -117,6 +119,9 @@ class ItemMLP(nn.Module):
             x: (B, items), the state at the first step.
             steps: steps with r = 0.
 
+        Returns:
+            (B, items), without gradients: the state is kept in place.
+
         Raises:
             ValueError: where the state would leave that form: a noisy step, or normalised rows.
         """
@@ -124,21 +129,27 @@ class ItemMLP(nn.Module):
             raise ValueError("the folded chain needs deterministic steps and rows that are not normalised")
         folded = self._fold()
         start = F.linear(x, self.input.weight)
-        a, hidden = start, start.new_zeros(len(x), self.output.in_features)
+        hidden = start.new_zeros(len(x), self.output.in_features)
         alpha, beta = 1.0, 0.0
         for step in steps:
-            t = torch.full((len(x),), step.t, dtype=torch.int64, device=x.device)
-            h = self.body(a + self.input.bias, t)
-            hidden = torch.add(step.q * h, hidden, alpha=step.p)
-            alpha, beta = step.p * alpha, step.p * beta + step.q
-            a = torch.addmm(beta * folded.offset, hidden, folded.matrix.t())
+            a = torch.addmm(beta * folded.offset + self.input.bias, hidden, folded.matrix.t())
             if alpha:
-                a = torch.add(a, start, alpha=alpha)
+                a.add_(start, alpha=alpha)
+            h = self.body(a, torch.tensor([step.t], device=x.device))
+            hidden.mul_(step.p).add_(h, alpha=step.q)
+            alpha, beta = step.p * alpha, step.p * beta + step.q
         result = torch.addmm(beta * self.output.bias, hidden, self.output.weight.t())
-        return torch.add(result, x, alpha=alpha) if alpha else result
+        return result.add_(x, alpha=alpha) if alpha else result
+
+    def train(self, mode: bool = True) -> ItemMLP:
+        self._folded = None
+        return super().train(mode)
 
     def _fold(self) -> _Folded:
-        """Recomputed when a weight was replaced or changed in place."""
+        """Kept while the network stays in eval mode and its weights' versions stay the same.
+
+        The versions alone are not enough: the fused optimisers change weights without counting it.
+        """
         parts = (self.input.weight, self.output.weight, self.output.bias)
         key = tuple((id(part), part.data_ptr(), part._version) for part in parts)
         if self._folded is None or self._folded[0] != key:

@@ -16,6 +16,7 @@ import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor
+from torch.nn import functional as F
 
 from recbole_diffusion.diffusion import (
     GaussianDiffusion,
@@ -92,13 +93,13 @@ class DiffRec(GeneralRecommender):
     def row_loss(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Weighted error of each row, float64 (B,). x0, noise: (B, n_items - 1); t: (B,)."""
         if self.process is None:
-            return (self.denoiser(x0, t) - x0).square().mean(dim=1).double()
+            return _row_mse(self.denoiser(x0, t), x0).double()
         x_t = self.process.q_sample(x0, t, noise)
         out = self.denoiser(x_t, t)
-        error = (out - self.process.target(x0, t, noise)).square().mean(dim=1)
+        error = _row_mse(out, self.process.target(x0, t, noise))
         if self.process.prediction == "eps" and self.reweight:
             # The bound's first term is the likelihood of x0, not an error of eps.
-            likelihood = (self.process.predict_x0(x_t, t, out) - x0).square().mean(dim=1) / 2
+            likelihood = _row_mse(self.process.predict_x0(x_t, t, out), x0) / 2
             error = torch.where(t == 0, likelihood, error)
         weights = self.process.loss_weights(self.first_step_weight)[t] if self.reweight else 1.0
         return weights * error.double()
@@ -119,6 +120,7 @@ class DiffRec(GeneralRecommender):
             raise ValueError("test_input='train+valid' needs repeatable: False and mode full, uniN or popN")
         self._test_history = self.history.with_pairs(*valid.T).to(self.device)
 
+    @torch.no_grad()
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of every item, shape (B, n_items); column 0, the padding item, is -inf."""
         users = interaction[self.USER_ID]
@@ -126,7 +128,7 @@ class DiffRec(GeneralRecommender):
         noisy = self.sampling_steps > 0 or any(step.r for step in self.reverse)
         generator = row_generators(users.tolist(), self.eval_seed, users.device) if noisy else None
         scores = self.denoise(history.rows(users), generator)
-        return torch.nn.functional.pad(scores, (1, 0), value=-torch.inf)
+        return F.pad(scores, (1, 0), value=-torch.inf)
 
     def predict(self, interaction: Any) -> Tensor:
         """Scores of (user, item) pairs, shape (B,): each user's chain runs once."""
@@ -136,16 +138,20 @@ class DiffRec(GeneralRecommender):
     def denoise(self, rows: Tensor, generator: Generators = None, callback: Optional[StepCallback] = None) -> Tensor:
         """The reverse chain from rows of interactions (B, n_items - 1), of known users or new ones.
 
-        A callback or noise makes the chain visit the items at every step; otherwise it is folded (see
+        A callback, noise or gradients make the chain visit the items at every step; otherwise it is folded (see
         :meth:`ItemMLP.chain`), the same up to rounding.
         """
         if self.sampling_steps and self.process is not None:
             t = torch.full((len(rows),), self.sampling_steps - 1, device=rows.device)
             rows = self.process.q_sample(rows, t, randn(rows, generator))
         plain = callback is not None or self.denoiser.normalize or any(step.r for step in self.reverse)
-        if plain or self.denoiser.training:
+        if plain or self.denoiser.training or torch.is_grad_enabled():
             return sample(self.denoiser, rows, self.reverse, generator, callback)
         return self.denoiser.chain(rows, self.reverse)
+
+
+def _row_mse(out: Tensor, target: Tensor) -> Tensor:
+    return F.mse_loss(out, target, reduction="none").mean(dim=1)
 
 
 def _process(config: Any) -> Optional[GaussianDiffusion]:
