@@ -37,6 +37,7 @@ def enable(trust: bool = False) -> None:
     from recbole.trainer import Trainer
 
     from recbole_diffusion import data
+    from recbole_diffusion.config import Config
     from recbole_diffusion.trainer import trainer_class
 
     quick_start = compat.quick_start_module()
@@ -54,7 +55,7 @@ def enable(trust: bool = False) -> None:
 
     def _update_internal_config_dict(self: Any, file: str) -> Any:
         path, spec = Path(file), registry.find_spec(self.model)
-        if spec is None:
+        if spec is None or isinstance(self, Config):  # RecBole's model, or our runner, which does this itself
             return original_yaml(self, file)
         if path.parent.name == "model":
             return {}
@@ -79,6 +80,7 @@ def enable(trust: bool = False) -> None:
             changes.append((datasets, f"{spec.name}Dataset", registry.load_object(spec.dataset)))
     _undo.append(compat._replace(*changes))
     _undo.append(compat.flops_without_side_effects(quick_start))
+    _undo.append(compat.tune_of_any_ray(quick_start))
 
 
 def _recbole(original: Callable[[str], Any], name: str) -> Any:

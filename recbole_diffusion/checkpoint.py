@@ -66,7 +66,7 @@ def read(path: Any, trust: bool = False, map_location: Any = None) -> Any:
         if trusted or not _holds_objects(path):
             raise ValueError(f"checkpoint {str(path)!r} cannot be read: it is no checkpoint, or damaged") from error
         raise UntrustedFile(_UNTRUSTED.format(str(path), "holds pickled objects")) from error
-    except (EOFError, RuntimeError, OSError) as error:
+    except Exception as error:  # whatever the unpickler makes of a file that is something else
         raise ValueError(f"checkpoint {str(path)!r} cannot be read: it is no checkpoint, or damaged") from error
 
 

@@ -1,4 +1,7 @@
-"""The command line, thin: words to settings, errors to one line, exit codes 0 (done), 1 (failed), 2 (usage)."""
+"""The command line, thin: words to settings, errors to one line.
+
+Exit codes: 0 done, 1 failed, 2 a word, setting, file or data set that is not right.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +56,12 @@ def parse(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str], set[str
         if not word.startswith("--") or len(word) < 3:
             raise UsageError(f"{word!r} is not understood; settings are --key=value")
         key, equals, value = word[2:].partition("=")
-        if not equals and key.replace("_", "-") in _FLAGS:
-            flags.add(key.replace("_", "-"))
+        flag = key.replace("_", "-")
+        if flag in _FLAGS and value.lower() in {"", "true", "1", "false", "0"}:
+            flags |= {flag} if value.lower() in {"", "true", "1"} else set()
             continue
+        if flag in _FLAGS:
+            raise UsageError(f"--{key}={value!r} is not allowed; allowed: nothing, True or False")
         if not equals:
             if not rest or rest[0].startswith("--"):
                 raise UsageError(f"--{key} has no value; write --{key}=VALUE")
@@ -88,7 +94,9 @@ def _run(words: Sequence[str]) -> int:
         print(config.to_yaml(), end="")
         return 0
     saved = "no-save" not in flags
-    quick_start.run(model, dataset, files, dict(settings), saved, resume=resume, trust=trust)
+    from recbole_diffusion.runs import result_table
+
+    print(result_table(quick_start.run(model, dataset, files, dict(settings), saved, resume=resume, trust=trust)))
     return 0
 
 
@@ -102,12 +110,16 @@ def _help(model: Optional[str]) -> str:
     if spec is not None:
         own = schema.properties() / "model" / f"{spec.name}.yaml"
         files.append((f"keys of {spec.name}", Path(spec.properties) if spec.properties else own))
+    elif model:
+        name = registry.get_model(model).__name__
+        theirs = registry.recbole_folder() / "properties" / "model" / f"{name}.yaml"
+        files += [(f"keys of RecBole's {name}", theirs)] if theirs.is_file() else []
     files.append(("keys of this package", schema.properties() / "overall.yaml"))
     for title, file in files:
         text += ["", f"{title}:"]
         for key, entry in schema.read_keys(file).items():
             default = "" if entry.default is None else entry.default
-            text.append(f"  --{key}={default}   ({entry.rule}) {entry.meaning}")
+            text.append(f"  --{key}={default}" + (f"   ({entry.rule}) {entry.meaning}" if entry.rule else ""))
     return "\n".join([*text, "", "RecBole's own keys: https://recbole.io/docs/user_guide/config_settings.html"])
 
 
@@ -167,6 +179,10 @@ def main(words: Optional[Sequence[str]] = None) -> int:
         if debug:
             raise
         return _say(" ".join(str(error).split()), 2 if isinstance(error, ValueError) else 1)
+    except Exception as error:  # somewhere in RecBole or below: still one line
+        if debug:
+            raise
+        return _say(f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (--debug shows where)", 1)
 
 
 def _say(message: Any, code: int) -> int:

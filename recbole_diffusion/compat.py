@@ -102,16 +102,27 @@ class _Namespace(types.ModuleType):
         return getattr(self.__dict__["_module"], name)
 
 
+#: RecBole's modules that use the dropped names; a test compares the list with RecBole's sources.
+NUMPY_ALIAS_USERS = (
+    "data.interaction",
+    "data.dataset.dataset",
+    "evaluator.metrics",
+    "trainer.hyper_tuning",
+    "model.abstract_recommender",
+    "model.layers",
+    "model.context_aware_recommender.ffm",
+)
+
+
 @repair(drop_when="RecBole no longer uses np.float and its kin")
 def numpy_aliases() -> Optional[Undo]:
-    """numpy 1.24 dropped np.float, np.bool, np.str; numpy 2 also np.float_, which RecBole's Config reads."""
+    """numpy 1.24 dropped np.float, np.bool, np.str, np.long; numpy 2 also np.float_, which RecBole's Config reads."""
     if tuple(map(int, np.__version__.split(".")[:2])) < (1, 24):
         return None
     from recbole.config.configurator import Config
 
-    names = {"float": np.float64, "bool": np.bool_, "str": np.str_, "int": np.int_, "object": np.object_}
-    users = ("data.interaction", "data.dataset.dataset", "evaluator.metrics", "trainer.hyper_tuning")
-    modules = [importlib.import_module(f"recbole.{user}") for user in users]
+    names = {"float": np.float64, "bool": np.bool_, "str": np.str_, "int": np.int_, "long": np.int_}
+    modules = [importlib.import_module(f"recbole.{user}") for user in NUMPY_ALIAS_USERS]
     changes: list[tuple[Any, str, Any]] = [(module, "np", _Namespace(np, **names)) for module in modules]
     if not hasattr(np, "float_"):
         changes.append((Config, "compatibility_settings", lambda self: None))
@@ -149,9 +160,20 @@ def is_own(path: Any) -> bool:
 
 
 def trust_all(trust: bool) -> None:
-    """Whether RecBole's own calls may unpickle any file."""
+    """Whether RecBole's own calls may unpickle any file, until :func:`undo` or the next call."""
     global _trust_all
     _trust_all = trust
+
+
+@contextlib.contextmanager
+def trusting(trust: bool) -> Iterator[None]:
+    """For the time of one run or load: trust any file if ``trust``, else as before."""
+    before = _trust_all
+    trust_all(trust or before)
+    try:
+        yield
+    finally:
+        trust_all(before)
 
 
 @repair(drop_when="RecBole passes weights_only itself or stops pickling its Config")
@@ -322,19 +344,24 @@ def quick_start_module() -> types.ModuleType:
     return importlib.import_module("recbole.quick_start.quick_start")
 
 
+def tune_of_any_ray(quick_start: types.ModuleType) -> Undo:
+    """quick_start holds ray.tune; stand in for it, also where ray was imported before (a ray worker)."""
+    return _replace((quick_start, "tune", _LazyTune("ray.tune")))
+
+
 def flops_without_side_effects(quick_start: types.ModuleType) -> Undo:
     """get_flops draws from the global random state and fails where predict is not implemented."""
+    from recbole_diffusion.checkpoint import random_state, restore_random_state
+
     original = quick_start.get_flops
 
     def get_flops(*args: Any, **kwargs: Any) -> Any:
-        devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
-        numpy_state = np.random.get_state()
-        with torch.random.fork_rng(devices=devices):
-            try:
-                return original(*args, **kwargs)
-            except (AssertionError, NotImplementedError):
-                return "not counted: predict() is not implemented"
-            finally:
-                np.random.set_state(numpy_state)
+        state = random_state()
+        try:
+            return original(*args, **kwargs)
+        except (AssertionError, NotImplementedError):
+            return "not counted: predict() is not implemented"
+        finally:
+            restore_random_state(state)
 
     return _replace((quick_start, "get_flops", get_flops))

@@ -7,7 +7,9 @@ RecBole's argument lists are not changed, ``data_path`` is honoured for ml-100k 
 
 from __future__ import annotations
 
+import copy
 import functools
+import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ import torch
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.evaluator import metric_types
-from recbole.utils import ModelType
+from recbole.utils import EvaluatorType, ModelType
 
 from recbole_diffusion import registry, schema
 
@@ -74,7 +76,8 @@ class Config(RecBoleConfig):
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
         plain = {key: value.item() if hasattr(value, "item") else value for key, value in config_dict.items()}
-        return {key: schema.parse_value(v) if isinstance(v, str) else v for key, v in plain.items()}
+        parsed = {key: _parse(key, value) for key, value in plain.items()}
+        return copy.deepcopy(parsed)  # RecBole fills in the dicts it is given
 
     def _get_model_and_dataset(self, model: Any, dataset: Any) -> tuple[str, type, str]:
         wanted = model if model is not None else self.external_config_dict.get("model")
@@ -90,9 +93,6 @@ class Config(RecBoleConfig):
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         self.keys: dict[str, schema.Key] = {}
         super()._load_internal_config_dict(model, model_class, dataset)
-        wrong = [key for key in self.external_config_dict if not isinstance(key, str)]
-        if wrong:
-            raise ValueError(f"key {wrong[0]!r} is not a string")
 
     def _update_internal_config_dict(self, file: str) -> dict[str, Any]:
         path = Path(file)
@@ -126,18 +126,27 @@ class Config(RecBoleConfig):
         for metric in metrics:
             if metric.lower() not in metric_types:
                 raise ValueError(f"metrics={metric!r} is not allowed; allowed: {' | '.join(sorted(metric_types))}")
+        if len({metric_types[metric.lower()] for metric in metrics}) > 1:
+            raise ValueError(f"metrics={metrics!r} mixes metrics of rankings and of values; allowed: one kind")
         return final
 
     def _check_keys(self) -> None:
-        unknown = [key for key in self.external_config_dict if key not in self.keys and key not in _more_keys()]
-        for key in unknown:
-            known = {*self.keys, *_more_keys()}
+        if all(key in self.keys for key in self.external_config_dict):
+            return
+        known = {*self.keys, *_more_keys(), *_keys_read_by(self.model_class)}
+        for key in self.external_config_dict:
+            if key in known:
+                continue
             near = schema.nearest(key, known)
             hint = f"; did you mean {near}?" if near else ""
             self.notes.append(f"key {key!r} is unknown to {self.model} and RecBole and has no effect{hint}")
 
     def _set_default_parameters(self) -> None:
         self._check_eval_args()
+        final = self.final_config_dict
+        softmax = final.get("loss_type") == "CE" and final["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        if softmax and "train_neg_sample_args" not in self.external_config_dict:
+            final["train_neg_sample_args"] = None  # RecBole stops here and asks its user to write this
         super()._set_default_parameters()
         given = "data_path" in self.external_config_dict
         if self.dataset == "ml-100k" and given and (Path(self.data_root) / "ml-100k").is_dir():
@@ -153,6 +162,15 @@ class Config(RecBoleConfig):
         if split and "TS" in split and order != "TO":
             raise ValueError(
                 "eval_args.order='RO' with split TS puts rows before the boundary into test; allowed: order: TO"
+            )
+        ratios = next(iter(split.values())) if split else None
+        if split and "LS" in split and ratios not in {"valid_and_test", "valid_only", "test_only"}:
+            raise ValueError(
+                f"eval_args.split={split!r} is not allowed; allowed: LS: valid_and_test | valid_only | test_only"
+            )
+        if split and "LS" not in split and not (isinstance(ratios, list) and len(ratios) == 3):
+            raise ValueError(
+                f"eval_args.split={split!r} is not allowed; allowed: three shares, e.g. RS: [0.8, 0.1, 0.1]"
             )
         unknown = {*args} - {"split", "order", "group_by", "mode"}
         for key in sorted(unknown):
@@ -184,8 +202,9 @@ class Config(RecBoleConfig):
     def _check_consistency(self) -> None:
         """What RecBole notices only after an epoch, or never."""
         possible = [f"{metric}@{k}" for metric in self["metrics"] for k in self["topk"]]
-        allowed = {name.lower() for name in possible} | {metric.lower() for metric in self["metrics"]}
-        if self["valid_metric"].lower() not in allowed:
+        if self["eval_type"] == EvaluatorType.VALUE:
+            possible = list(self["metrics"])
+        if self["valid_metric"].lower() not in {name.lower() for name in possible}:
             near = schema.nearest(self["valid_metric"], possible)
             raise ValueError(
                 f"valid_metric={self['valid_metric']!r} is not measured; allowed: {', '.join(possible)}"
@@ -203,12 +222,7 @@ class Config(RecBoleConfig):
 
     def plain(self) -> dict[str, Any]:
         """The effective settings as plain values, in a form that ``Config(config_dict=…)`` and yaml take."""
-        result = {key: _plain(value) for key, value in self.final_config_dict.items() if key not in DERIVED}
-        result["data_path"] = str(self.data_root)
-        negatives = result.get("train_neg_sample_args")
-        if isinstance(negatives, dict) and negatives.get("distribution") == "none":
-            result["train_neg_sample_args"] = None
-        return {"model": self.model_name(), "dataset": self.dataset, **result}
+        return {**plain_settings(self), "model": self.model_name(), "data_path": str(self.data_root)}
 
     def model_name(self) -> str:
         """A string that names the model again in :func:`registry.get_model`."""
@@ -223,6 +237,33 @@ class Config(RecBoleConfig):
         return yaml.safe_dump(self.plain(), sort_keys=True, allow_unicode=True, default_flow_style=None)
 
 
+def plain_settings(config: RecBoleConfig) -> dict[str, Any]:
+    """:meth:`Config.plain` for any Config, RecBole's own (from its checkpoints, under ``enable()``) included."""
+    plain = {key: _plain(value) for key, value in config.final_config_dict.items() if key not in DERIVED}
+    plain["data_path"] = config.external_config_dict.get("data_path") or str(Path(config["data_path"]).parent)
+    negatives = plain.get("train_neg_sample_args")
+    if isinstance(negatives, dict) and negatives.get("distribution") == "none":
+        plain["train_neg_sample_args"] = None
+    return {"model": config["model"], "dataset": config["dataset"], **plain}
+
+
+def _parse(key: str, value: Any) -> Any:
+    """A string's value; RecBole's intervals, such as [5,10], stay strings."""
+    return schema.parse_value(value) if isinstance(value, str) and not key.endswith("_num_interval") else value
+
+
+def _keys_read_by(model_class: type) -> set[str]:
+    """Keys in the source of the model's module: an own model reads keys that no yaml file has."""
+    try:
+        source = inspect.getsource(inspect.getmodule(model_class) or model_class)
+    except (OSError, TypeError):
+        return set()
+    return set(_KEY_READ.findall(source))
+
+
+_KEY_READ = re.compile(r"config\[\s*[\"']([\w-]+)[\"']\s*\]")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(each) for key, each in value.items()}
@@ -234,10 +275,10 @@ def _plain(value: Any) -> Any:
 @functools.lru_cache(maxsize=1)
 def _more_keys() -> frozenset[str]:
     """Keys that RecBole's sources read without a default in any yaml file, and those of its other models."""
-    folder = registry._recbole_folder()
+    folder = registry.recbole_folder()
     keys = {"model", "dataset", "config_files", "config_file_list"}
     for file in folder.rglob("*.py"):
-        keys.update(re.findall(r"config\[\s*[\"']([\w-]+)[\"']\s*\]", file.read_text(encoding="utf-8")))
+        keys.update(_KEY_READ.findall(file.read_text(encoding="utf-8")))
     for file in (folder / "properties" / "quick_start_config").glob("*.yaml"):
         keys.update(schema.load_yaml(file))
     from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments

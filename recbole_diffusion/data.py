@@ -15,6 +15,7 @@ from recbole.data import utils as recbole_data
 from recbole.data.dataloader import FullSortEvalDataLoader, UserDataLoader
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
+from recbole.data.utils import get_dataloader as recbole_get_dataloader  # the original, also under enable()
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 
@@ -74,12 +75,11 @@ def _predicts_pairwise(config: Any) -> bool:
 
 def get_dataloader(config: Any, phase: str) -> type:
     """The loader class of a phase: ours for user-wise training and full ranking, otherwise RecBole's."""
-    requested = getattr(config, "requested_model", None) or config["model"]
-    if phase == "train" and registry.is_user_wise(requested, config["model"]):
+    if phase == "train" and registry.is_user_wise(config.model_class):
         return UserLoader
     if phase != "train" and config["eval_args"]["mode"][phase] == "full":
         return FullSortLoader
-    loader: type = recbole_data.get_dataloader(config, phase)
+    loader: type = recbole_get_dataloader(config, phase)
     return loader
 
 
@@ -96,6 +96,11 @@ def create_dataset(config: Config) -> Any:
     hint = _check_files(config)
     _load_time(config)
     dataset = _load(config, hint)
+    if config["time-aware"] and dataset.time_field in dataset.inter_feat:
+        times = dataset.inter_feat[dataset.time_field].to_numpy()
+        ranks = np.empty(len(times))
+        ranks[np.argsort(times, kind="stable")] = np.arange(len(times))
+        dataset.inter_feat[dataset.time_field] = ranks  # exact in float32, whatever the order of the rows will be
     ordered = config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None
     time = dataset.time_field
     if config["keep_time_order"] and ordered and time in dataset.inter_feat:
@@ -114,6 +119,8 @@ def _load(config: Config, hint: Optional[str]) -> Any:
     except (OSError, EOFError, RuntimeError, SystemExit) as error:
         if hint is None:
             raise
+        if (Path(config["data_path"]) / f"{config['dataset']}.inter").is_file():
+            raise  # the download went well
         shutil.rmtree(config["data_path"], ignore_errors=True)  # it was not there before
         raise ValueError(hint) from error
 
@@ -127,7 +134,7 @@ def _check_files(config: Config) -> Optional[str]:
     folder, name = Path(config["data_path"]), config["dataset"]
     if config["dataset_save_path"] or (folder.is_dir() and any(folder.iterdir())):
         return None
-    urls = load_yaml(registry._recbole_folder() / "properties" / "dataset" / "url.yaml")
+    urls = load_yaml(registry.recbole_folder() / "properties" / "dataset" / "url.yaml")
     put = (
         f"put the file {name}.inter (first line 'user_id:token<TAB>item_id:token<TAB>timestamp:float') into "
         f"{os.path.abspath(folder)}, or set data_path to the folder that holds {name}/"
@@ -169,6 +176,9 @@ def prepare(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
         if saved is not None:
             dataset._change_feat_format()
         loaders = saved or _split(config, dataset)
+    for phase, loader in zip(("valid", "test"), loaders[1:]):
+        if len(loader) == 0:
+            config.notes.append(f"the {phase} split is empty: eval_args={config['eval_args']}")
     _warn_of_repeats(config, loaders)
     return loaders
 

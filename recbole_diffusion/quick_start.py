@@ -13,8 +13,8 @@ import numpy as np
 from recbole.utils import init_seed
 
 from recbole_diffusion import checkpoint, compat, data, registry, runs, schema
-from recbole_diffusion.config import Config
-from recbole_diffusion.trainer import Training, _plain_settings, trainer_class
+from recbole_diffusion.config import Config, plain_settings
+from recbole_diffusion.trainer import Training, trainer_class
 
 Files = Optional[Sequence[Union[str, Path]]]
 
@@ -44,7 +44,6 @@ def configure(
         ValueError: a setting that is not allowed; one line with key, value and way out.
     """
     compat.apply()
-    compat.trust_all(trust)
     if resume is None:
         return Config(model, dataset, config_file_list, config_dict)
     settings = _settings(checkpoint.read(resume, trust), resume)
@@ -59,7 +58,7 @@ def _settings(state: Any, file: Any) -> dict[str, Any]:
     if not isinstance(state, dict) or "config" not in state:
         raise ValueError(f"checkpoint {str(file)!r} holds no settings; it is not one of a run")
     stored = state["config"]
-    return dict(stored) if isinstance(stored, dict) else _plain_settings(stored)
+    return dict(stored) if isinstance(stored, dict) else plain_settings(stored)
 
 
 def run(
@@ -94,12 +93,12 @@ def run(
     """
     config = configure(model, dataset, config_file_list, config_dict, resume, trust)
     start = perf_counter()
-    with runs.quiet():
+    with runs.quiet(), compat.trusting(trust):
         init_seed(config["seed"], config["reproducibility"])
         prepared = _prepare(config)
         folder = runs.RunFolder(config)
-        runs.start_logging(config, folder.path)
         try:
+            runs.start_logging(config, folder.path)
             result = _train_and_test(config, *prepared, folder, saved, resume, trust, callback, start)
         except BaseException as error:
             folder.update(status="failed", error=f"{type(error).__name__}: {error}")
@@ -166,19 +165,20 @@ def _train_and_test(
         "folder": str(folder.path),
         "checkpoint": file,
     }
-    folder.write("metrics.json", {key: result[key] for key in list(result)[:4]})
+    scores = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
+    folder.write("metrics.json", {key: result[key] for key in scores})
     folder.write("epochs.json", getattr(trainer, "epochs_done", []))
     folder.update(status="finished", timing=result["timing"], checkpoint=file)
-    print(runs.result_table(result))
     return result
 
 
 def _timing(config: Config, trainer: Any, net: Any, total: float) -> dict[str, Any]:
     """The cost of a run: seconds, users per second at test, memory, parameters, network calls per user."""
     epochs = trainer.epochs_done if isinstance(trainer, Training) else []
+    count = len(epochs) or len(getattr(trainer, "train_loss_dict", ()))  # trainers with a loop of their own
     evaluation = getattr(trainer, "evaluation", None) or {"users": 0, "seconds": 1.0}
     return {
-        "epochs": len(epochs),
+        "epochs": count,
         "best_epoch": getattr(trainer, "best_epoch", None),
         "train_s_per_epoch": float(np.mean([row["train_s"] for row in epochs])) if epochs else 0.0,
         "valid_s_per_epoch": float(np.mean([row["valid_s"] for row in epochs if "valid_s" in row] or [0.0])),
@@ -202,7 +202,7 @@ def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict
         UntrustedFile, ValueError: see :func:`recbole_diffusion.checkpoint.read`.
     """
     config = configure(config_dict=config_dict, resume=path, trust=trust)
-    with runs.quiet():
+    with runs.quiet(), compat.trusting(trust):
         init_seed(config["seed"], config["reproducibility"])
         dataset, loaders = _prepare(config)
         net = _build_model(config, loaders[0])

@@ -118,9 +118,9 @@ def specs() -> dict[str, ModelSpec]:
 
 def find_spec(model: Union[str, type]) -> Optional[ModelSpec]:
     """The spec of one of our models, by name or class; None for RecBole's (also for ``recbole:Name``)."""
-    if isinstance(model, str):
+    if isinstance(model, str) and ":" not in model:
         return specs().get(model)
-    path = f"{model.__module__}:{model.__qualname__}"
+    path = model if isinstance(model, str) else f"{model.__module__}:{model.__qualname__}"
     return next((spec for spec in specs().values() if spec.path == path), None)
 
 
@@ -152,7 +152,7 @@ def get_model(model: Union[str, type]) -> type:
     return _recbole_model(model[len(RECBOLE_PREFIX) :] if model.startswith(RECBOLE_PREFIX) else model)
 
 
-def _recbole_folder() -> Path:
+def recbole_folder() -> Path:
     spec = importlib.util.find_spec("recbole")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("recbole is not installed: pip install --no-deps recbole==1.2.1")
@@ -161,12 +161,12 @@ def _recbole_folder() -> Path:
 
 def recbole_model_names() -> list[str]:
     """Names of RecBole's own models: those with a yaml file of defaults."""
-    return sorted(file.stem for file in (_recbole_folder() / "properties" / "model").glob("*.yaml"))
+    return sorted(file.stem for file in (recbole_folder() / "properties" / "model").glob("*.yaml"))
 
 
 def _recbole_model(name: str) -> type:
     for family in _FAMILIES:
-        if (_recbole_folder() / "model" / family / f"{name.lower()}.py").is_file():
+        if (recbole_folder() / "model" / family / f"{name.lower()}.py").is_file():
             found = getattr(importlib.import_module(f"recbole.model.{family}.{name.lower()}"), name, None)
             if found is not None:
                 return found
@@ -187,14 +187,13 @@ def get_trainer(model_type: Any, model: Union[str, type], name: str) -> type:
     return recbole_get_trainer(model_type, name)
 
 
-def is_user_wise(model: Union[str, type], name: str) -> bool:
+def is_user_wise(model_class: type) -> bool:
     """Whether the model trains on one row per user."""
-    spec = find_spec(model)
+    spec = find_spec(model_class)
     if spec is not None:
         return spec.loader == "user"
-    ours = not isinstance(model, str) and not model.__module__.startswith("recbole.")
-    if ours:
-        from recbole.utils import InputType
+    if model_class.__module__.startswith("recbole."):
+        return model_class.__name__ in USER_WISE_IN_RECBOLE
+    from recbole.utils import InputType
 
-        return getattr(model, "input_type", None) is InputType.LISTWISE
-    return name in USER_WISE_IN_RECBOLE
+    return getattr(model_class, "input_type", None) is InputType.LISTWISE

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import logging
+import math
 import os
 import platform
 import resource
@@ -109,11 +110,21 @@ class RunFolder:
     def write(self, name: str, content: Any) -> None:
         """Write a json file, whole or not at all."""
         temporary = self.path / f".{name}"
-        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(_finite(content), indent=2, default=str) + "\n", encoding="utf-8")
         temporary.replace(self.path / name)
 
 
+def _finite(content: Any) -> Any:
+    """json has no infinity and no nan: null instead."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 _handlers: list[logging.Handler] = []
+_level_before: list[int] = []
 
 
 def start_logging(config: Any, folder: Path) -> None:
@@ -138,6 +149,7 @@ def start_logging(config: Any, folder: Path) -> None:
         )
     )
     root = logging.getLogger()
+    _level_before.append(root.level)
     root.setLevel(level)
     for handler in (to_screen, to_file):
         handler.setLevel(level)
@@ -151,6 +163,8 @@ def stop_logging() -> None:
         handler = _handlers.pop()
         logging.getLogger().removeHandler(handler)
         handler.close()
+    while _level_before:
+        logging.getLogger().setLevel(_level_before.pop())
 
 
 def result_table(result: dict[str, Any]) -> str:

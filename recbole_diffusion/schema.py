@@ -105,6 +105,7 @@ _SIMPLE = re.compile(
     rf"^(?P<kind>int|float)(?:\s*(?P<op>>=|>|<=|<)\s*(?P<bound>{_NUMBER})"
     rf"|\s+in\s+(?P<left>[\[(])\s*(?P<low>{_NUMBER})\s*,\s*(?P<high>{_NUMBER})\s*(?P<right>[\])]))?$"
 )
+_INTERVAL = re.compile(rf"^\s*[\[(]\s*{_NUMBER}\s*,\s*{_NUMBER}\s*[\])]\s*$")  # RecBole's, e.g. [5,inf)
 _KINDS: dict[str, type] = {"bool": bool, "str": str, "dict": dict}
 
 
@@ -134,8 +135,10 @@ def _check_one(rule: str, value: Any) -> Any:
         fits, result = value is None, value
     elif rule in _KINDS:
         fits, result = isinstance(value, _KINDS[rule]), value
+    elif rule == "interval":
+        fits, result = isinstance(value, str) and all(map(_INTERVAL.match, value.split(";"))), value
     elif rule.startswith("list"):
-        fits = isinstance(value, (list, tuple))
+        fits = isinstance(value, (list, tuple)) and (rule == "list" or len(value) > 0)
         of = rule[len("list of ") :]
         result = [_check_one(of, each) for each in value] if fits and of else value
     elif _SIMPLE.match(rule):

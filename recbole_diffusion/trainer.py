@@ -26,6 +26,7 @@ from recbole.utils import EvaluatorType, calculate_valid_score, dict2str, get_lo
 from tqdm import tqdm
 
 from recbole_diffusion import __version__, checkpoint, compat, data
+from recbole_diffusion.config import Config, plain_settings
 
 Result = Optional[dict[str, Any]]
 
@@ -50,6 +51,7 @@ class Training(Trainer):
         self._train_data: Any = None
         self._best: Optional[tuple[dict[str, Any], Any]] = None  # weights in memory, for saved=False
         self._resumed: Optional[dict[str, Any]] = None
+        self._unchanged = _attribute_marks(model)
         if not config["single_spec"]:
             box = [self.saved_model_file]
             torch.distributed.broadcast_object_list(box, src=0)
@@ -172,6 +174,15 @@ class Training(Trainer):
 
     # -- files ---------------------------------------------------------------------------------------------------
 
+    def _changed_attributes(self) -> dict[str, Any]:
+        """The model's numbers and tensors outside its state dict that training has changed.
+
+        RecBole's MultiVAE counts its annealing so, its DiffRec keeps the losses of each step so.
+        """
+        marks = _attribute_marks(self.model)
+        changed = [name for name, mark in marks.items() if self._unchanged.get(name) != mark]
+        return {name: getattr(self.model, name) for name in changed}
+
     def _parts(self) -> dict[str, str]:
         """Names of the optimisers and schedulers among the attributes, each with the name that its state is kept under.
 
@@ -196,7 +207,7 @@ class Training(Trainer):
 
     def _state(self, epoch: int) -> dict[str, Any]:
         generator = getattr(self._train_data, "generator", None)
-        config = self.config.plain() if hasattr(self.config, "plain") else _plain_settings(self.config)
+        config = self.config.plain() if isinstance(self.config, Config) else plain_settings(self.config)
         return {
             "version": __version__,
             "model": self.config["model"],
@@ -209,6 +220,7 @@ class Training(Trainer):
             "epochs_done": [{**row, "metrics": _plain_numbers(row.get("metrics"))} for row in self.epochs_done],
             "state_dict": self.model.state_dict(),
             "other_parameter": self.model.other_parameter(),
+            "attributes": self._changed_attributes(),
             "optimizer": self.optimizer.state_dict(),
             "parts": {name: getattr(self, name).state_dict() for name in set(self._parts().values())},
             "part_names": self._parts(),
@@ -230,15 +242,12 @@ class Training(Trainer):
         model = state.get("model") or state["config"]["model"]
         if model.lower() != self.config["model"].lower():
             raise ValueError(f"checkpoint {str(resume_file)!r} is of model {model}, not of {self.config['model']}")
-        best = Path(resume_file)
-        if str(resume_file).endswith("-last.pth"):
-            best = best.with_name(state["best_file"])
-        if not best.is_file():
-            raise ValueError(f"checkpoint {str(resume_file)!r} needs its best weights beside it: {best.name}")
+        best = _best_file(Path(resume_file), state)
         self._load_weights(state, resume_file)
-        shutil.copyfile(best, self.saved_model_file)
-        if trust:
-            compat.trust_own(self.saved_model_file)
+        if best is not None:
+            shutil.copyfile(best, self.saved_model_file)
+            if trust or compat.is_own(best):
+                compat.trust_own(self.saved_model_file)
         self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
         self.best_valid_score = state["best_valid_score"]
         self._resumed = state
@@ -246,6 +255,8 @@ class Training(Trainer):
             self.optimizer.load_state_dict(state["optimizer"])
             self.logger.warning("a RecBole checkpoint has no random state: the resumed run will not be the same")
             return
+        for name, value in state["attributes"].items():
+            setattr(self.model, name, value)
         self.best_valid_result = state["best_valid_result"]
         self.train_loss_dict = dict(state["train_loss_dict"])
         self.epochs_done = list(state["epochs_done"])
@@ -369,18 +380,32 @@ def _kept_random_state(config: Any) -> Iterator[None]:
         checkpoint.restore_random_state(state)
 
 
+def _best_file(file: Path, state: dict[str, Any]) -> Optional[Path]:
+    """The file of the best weights that belongs to a checkpoint: itself, the one beside it, or none yet."""
+    epochs = state.get("epochs_done")
+    if epochs is None:  # RecBole's, which are written at the best epochs only
+        return file
+    best = [row["epoch"] for row in epochs if row.get("best")]
+    if not best or best[-1] == state["epoch"]:
+        return file if best else None
+    beside = file.with_name(state["best_file"])
+    if not beside.is_file():
+        raise ValueError(f"checkpoint {str(file)!r} needs its best weights beside it: {beside.name}")
+    return beside
+
+
+def _attribute_marks(model: Any) -> dict[str, Any]:
+    """What tells whether a number or tensor among the model's plain attributes has changed since."""
+    marks: dict[str, Any] = {}
+    for name, value in vars(model).items():
+        if name == "training" or name.startswith("_"):
+            continue
+        if isinstance(value, torch.Tensor):
+            marks[name] = (id(value), value._version)
+        elif isinstance(value, (int, float)):
+            marks[name] = value
+    return marks
+
+
 def _plain_numbers(metrics: Result) -> Result:
     return None if metrics is None else {key: float(value) for key, value in metrics.items()}
-
-
-def _plain_settings(config: Any) -> dict[str, Any]:
-    """The settings of RecBole's own Config (under ``enable()``), as :meth:`Config.plain` gives them."""
-    from recbole_diffusion.config import DERIVED, _plain
-
-    plain = {key: _plain(value) for key, value in config.final_config_dict.items() if key not in DERIVED}
-    given = config.external_config_dict.get("data_path")
-    plain["data_path"] = given or os.path.dirname(config["data_path"])
-    negatives = plain.get("train_neg_sample_args")
-    if isinstance(negatives, dict) and negatives.get("distribution") == "none":
-        plain["train_neg_sample_args"] = None
-    return {"model": config["model"], "dataset": config["dataset"], **plain}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -26,6 +27,7 @@ hypothesis_settings.load_profile("here")
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs write saved/, log/, outputs/: into the test's folder. Repairs and registration end with the test."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pytest"])  # RecBole's own Config reads it
     before = dict(vars(np))
     yield
     for name in set(vars(np)) - set(before):  # RecBole's own Config puts np.float and others there

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
@@ -107,6 +109,7 @@ def test_counting_flops_leaves_the_random_state(theirs):
 
     def draws(*_):
         torch.rand(5)
+        random.random()
         return 1
 
     def fails(*_):
@@ -115,9 +118,10 @@ def test_counting_flops_leaves_the_random_state(theirs):
     for original, expected in ((draws, 1), (fails, "not counted: predict() is not implemented")):
         theirs.get_flops, kept = original, theirs.get_flops
         undo = compat.flops_without_side_effects(theirs)
-        before = torch.get_rng_state()
+        before, python = torch.get_rng_state(), random.getstate()
         assert theirs.get_flops(Drawing(), None, None, logging, None) == expected
         assert torch.equal(torch.get_rng_state(), before)
+        assert random.getstate() == python
         undo()
         theirs.get_flops = kept
 
@@ -154,3 +158,39 @@ def test_enable_does_not_import_ray():
         "import recbole.quick_start.quick_start as q; q.tune.report(a=1)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("runner", ["theirs", "ours"])
+def test_sampled_evaluation_under_enable(runner, theirs, settings):
+    quick = {**settings, **QUICK, "eval_args": {"split": {"RS": [8, 1, 1]}, "mode": "uni20"}}
+    call = theirs.run_recbole if runner == "theirs" else recbole_diffusion.run
+    assert 0 <= call(model="DiffRec", dataset="board", config_dict=quick)["test_result"]["recall@10"] <= 1
+
+
+def test_enable_does_not_change_our_own_runner(settings):
+    from recbole_diffusion.quick_start import configure
+
+    before = [configure(name, "board", config_dict=settings).plain() for name in ("DiffRec", "recbole:DiffRec")]
+    recbole_diffusion.enable()
+    after = [configure(name, "board", config_dict=settings).plain() for name in ("DiffRec", "recbole:DiffRec")]
+    assert after == before
+    assert before[1]["noise_schedule"] == "linear"
+
+
+@pytest.mark.parametrize("takes", ["keywords", "a dict"])
+def test_tune_report_suits_old_and_new_ray_also_when_ray_was_imported_before(takes, theirs, monkeypatch):
+    reported = []
+
+    def old(**metrics):
+        reported.append(metrics)
+
+    def new(metrics):
+        reported.append(metrics)
+
+    ray, tune = types.ModuleType("ray"), types.ModuleType("ray.tune")
+    tune.report = old if takes == "keywords" else new
+    ray.tune = tune
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.tune", tune)
+    theirs.tune.report(**{"recall@10": 0.5})
+    assert reported == [{"recall@10": 0.5}]

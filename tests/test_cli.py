@@ -116,6 +116,27 @@ def test_a_slip_is_one_line_and_exit_code_2(words, says, checkerboard, capsys):
     assert error.count("\n") == 1
 
 
+def test_flags_with_a_value(checkerboard, capsys):
+    words = ["run", "--model=DiffRec", "--dataset=board", *QUICK]
+    assert cli.main([*words, "--dry-run=true"]) == 0
+    assert not Path("outputs").exists()
+    assert cli.main([*words, "--dry-run=maybe"]) == 2
+    assert "--dry-run='maybe' is not allowed" in capsys.readouterr().err
+
+
+def test_what_fails_inside_recbole_is_one_line_too(checkerboard, capsys):
+    words = ["run", "--model=BPR", "--dataset=board", *QUICK[:3], "--data_path=dataset"]
+    assert cli.main([*words, "--load_col={'inter': ['user_id', 'item']}"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--debug shows where" in error
+
+
+def test_a_file_that_is_no_checkpoint(checkerboard, capsys):
+    assert cli.main(["run", "--resume=dataset/board/board.inter"]) == 2
+    assert "is no checkpoint, or damaged" in capsys.readouterr().err
+
+
 def test_missing_model_or_dataset(capsys):
     assert cli.main(["run", "--dataset=ml-100k"]) == 2
     assert "--model=NAME" in capsys.readouterr().err
@@ -143,6 +164,9 @@ def test_help_lists_the_models_keys(capsys):
     text = capsys.readouterr().out
     assert "--noise_schedule=linear-var   (linear | linear-var |" in text
     assert "--eval_users_per_batch" in text
+    assert cli.main(["run", "--model=LightGCN", "--help"]) == 0
+    assert "--n_layers=2" in capsys.readouterr().out
+    assert cli.main(["run", "--model=Nope", "--help"]) == 2
     assert cli.main(["--help"]) == 0
     assert cli.main([]) == 2
     assert cli.main(["fly"]) == 2

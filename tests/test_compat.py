@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -233,3 +235,39 @@ def test_the_noise_of_old_calls_is_hidden_and_other_warnings_are_not(settings):
     texts = [str(each.message) for each in seen]
     assert "something else" in texts
     assert not [text for text in texts if "GradScaler" in text or "is being set on a copy" in text]
+
+
+def test_every_module_of_recbole_that_uses_a_dropped_name_is_repaired():
+    from recbole_diffusion.registry import recbole_folder
+
+    dropped = re.compile(r"np\.(float|int|bool|object|str|long|complex|unicode)(?![\w])")
+    users = set()
+    for file in recbole_folder().rglob("*.py"):
+        if dropped.search(file.read_text(encoding="utf-8")) and file.name != "configurator.py":
+            users.add(".".join(file.relative_to(recbole_folder()).with_suffix("").parts))
+    assert users == set(compat.NUMPY_ALIAS_USERS)
+
+
+def test_guards_hold_back_from_others_what_recbole_gets(tmp_path):
+    """Called by anyone else, the wrapped functions are the originals."""
+    series = pd.Series([np.array([1, 2]), np.array([3])])
+    compat.apply()
+    compat.trust_all(True)
+    torch.save({"value": Path("a")}, tmp_path / "x.pth")
+    if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6):
+        with pytest.raises(pickle.UnpicklingError):
+            torch.load(tmp_path / "x.pth")
+    if pd.Series.agg.__module__ == "recbole_diffusion.compat":
+        assert call_from_recbole(series.agg, np.concatenate).tolist() == [1, 2, 3]
+        assert call_from_recbole(series.agg, len).tolist() == [2, 1]
+        assert not isinstance(series.agg(len), pd.Series)
+
+
+def test_trust_ends_with_the_run_or_load_that_asked_for_it():
+    compat.trust_all(False)
+    with compat.trusting(True):
+        assert compat._trust_all
+    assert not compat._trust_all
+    compat.trust_all(True)
+    with compat.trusting(False):
+        assert compat._trust_all  # enable(trust=True) stays in force

@@ -9,7 +9,7 @@ from recbole_diffusion import quick_start, registry, run
 
 def test_recboles_own_diffrec_file_keeps_working(settings):
     """Every key of RecBole's DiffRec.yaml is known, allowed, and in force."""
-    file = registry._recbole_folder() / "properties" / "model" / "DiffRec.yaml"
+    file = registry.recbole_folder() / "properties" / "model" / "DiffRec.yaml"
     config = quick_start.configure("DiffRec", "board", config_file_list=[file], config_dict=settings)
     assert config.notes == []
     assert (config["noise_schedule"], config["steps"], config["dims_dnn"]) == ("linear", 5, [300])
@@ -85,3 +85,42 @@ def test_numbers_of_a_search_are_taken(settings):
     config = quick_start.configure("DiffRec", "board", config_dict=more)
     assert (config["steps"], config["learning_rate"], config["embedding_size"]) == (4, 0.1, 6)
     assert isinstance(config["embedding_size"], int)
+
+
+@pytest.mark.parametrize("value", ["[5,100]", "(0,inf)", "[5,inf);[1,2]"])
+def test_recboles_intervals_stay_strings(value, settings):
+    more = {**settings, "user_inter_num_interval": value}
+    assert quick_start.configure("BPR", "board", config_dict=more)["user_inter_num_interval"] == value
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"user_inter_num_interval": "abc"},
+        {"metrics": ["AUC", "Recall"]},
+        {"eval_args": {"split": {"RS": [0.8, 0.2]}}},
+        {"eval_args": {"split": {"LS": "foo"}}},
+        {"topk": []},
+    ],
+    ids=str,
+)
+def test_more_slips_that_recbole_meets_late_or_never(wrong, settings):
+    with pytest.raises(ValueError, match="allowed"):
+        quick_start.configure("BPR", "board", config_dict={**settings, **wrong})
+
+
+def test_a_softmax_sequential_model_runs_without_being_told_that_it_has_no_negatives(settings):
+    assert quick_start.configure("SASRec", "board", config_dict=settings)["MODEL_INPUT_TYPE"].name == "POINTWISE"
+
+
+def test_nested_settings_of_the_caller_are_not_changed(settings):
+    negatives = {"distribution": "uniform", "sample_num": 1}
+    quick_start.configure("BPR", "board", config_dict={**settings, "train_neg_sample_args": negatives})
+    assert negatives == {"distribution": "uniform", "sample_num": 1}
+
+
+def test_keys_that_an_own_model_reads_are_known(settings):
+    from test_trainer import Counting
+
+    config = quick_start.configure(Counting, "board", config_dict={**settings, "n_items_extra": 1})
+    assert len(config.notes) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,9 @@ LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full
 @pytest.fixture
 def raw_ml_100k(tmp_path):
     """RecBole's bundled ml-100k under another name, so that its yaml does not normalise the timestamps."""
-    from recbole_diffusion.registry import _recbole_folder
+    from recbole_diffusion.registry import recbole_folder
 
-    source = _recbole_folder() / "dataset_example" / "ml-100k" / "ml-100k.inter"
+    source = recbole_folder() / "dataset_example" / "ml-100k" / "ml-100k.inter"
     (tmp_path / "dataset" / "raw").mkdir(parents=True)
     (tmp_path / "dataset" / "raw" / "raw.inter").write_bytes(source.read_bytes())
     return source
@@ -117,12 +118,15 @@ def test_evaluation_batches_follow_the_memory_budget(built):
 
 
 def test_recboles_rule_scores_one_user_at_a_time_on_ml_1m():
-    class Catalogue:
-        item_num = 3707
+    from recbole.data.dataloader import FullSortEvalDataLoader
 
     config = {"eval_batch_size": 4096, "eval_users_per_batch": None, "eval_memory": 256}
-    assert max(config["eval_batch_size"] // Catalogue.item_num, 1) == 1
-    assert data.users_per_batch(config, Catalogue.item_num) == 1024
+    loader = SimpleNamespace(
+        config=config, is_sequential=False, _dataset=SimpleNamespace(item_num=3707), set_batch_size=lambda size: None
+    )
+    FullSortEvalDataLoader._init_batch_size_and_step(loader)
+    assert loader.step == 1
+    assert data.users_per_batch(config, 3707) == 1024
     assert data.users_per_batch(config, 1_000_000) == 11
 
 
@@ -190,3 +194,13 @@ def test_saved_loaders_and_data_sets_give_the_same_run(settings):
     loading = quick_start.run("DiffRec", "board", config_dict=quick)
     assert plain["test_result"] == saving["test_result"] == loading["test_result"]
     assert plain["data"] == loading["data"]
+
+
+def test_a_class_and_its_path_get_the_same_loader(built):
+    model = "recbole_diffusion.model.general_recommender.diffrec:DiffRec"
+    from recbole.model.general_recommender import MultiVAE
+
+    for name in (model, MultiVAE, "MultiVAE", "recbole:DiffRec"):
+        more = {"noise_schedule": "linear"} if name == "recbole:DiffRec" else {}
+        assert type(built(name, **more)[3][0]) is data.UserLoader
+    assert type(built("BPR")[3][0]).__name__ == "TrainDataLoader"

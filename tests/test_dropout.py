@@ -34,6 +34,7 @@ def test_it_is_off_where_it_should_be_and_repeatable():
     x = torch.rand(20, 30)
     assert torch.equal(dropout(x, 0.5, training=False), x)
     assert torch.equal(dropout(x, 0.0), x)
+    torch.testing.assert_close(dropout(x, 1e-9), x)
     torch.manual_seed(3)
     one = dropout(x, 0.5)
     torch.manual_seed(3)

@@ -19,6 +19,7 @@ EXPECTED = {
     "LightGCN": {"recall@10": 0.136120, "mrr@10": 0.278984},
     "MultiVAE": {"recall@10": 0.046477, "mrr@10": 0.118543},
     "SASRec": {},
+    "LR": {},
     "recbole:DiffRec": {"recall@10": 0.019031, "mrr@10": 0.064313},
 }
 

@@ -6,12 +6,13 @@ The file holds inputs, injected noise, weights and outputs only; docs/models/dif
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from recbole_diffusion.diffusion import GaussianDiffusion, LossSecondMomentTimesteps, make_betas, sample
+from recbole_diffusion.diffusion import GaussianDiffusion, LossSecondMomentTimesteps, Timesteps, make_betas, sample
 from recbole_diffusion.model.denoiser import ItemMLP
 from recbole_diffusion.model.general_recommender.diffrec import DiffRec
 
@@ -180,3 +181,20 @@ def test_inference_with_noise_in_every_step(prediction, monkeypatch):
 def test_parameter_count_at_the_official_settings_of_ml_1m():
     net = ItemMLP([2810, 600, 200, 600, 2810])
     assert sum(each.numel() for each in net.parameters()) == 3_622_320
+
+
+@pytest.mark.parametrize("prediction", ["x0", "eps"])
+def test_the_loss_that_trains(prediction, monkeypatch):
+    """calculate_loss itself: divided by the ratio, and the history gets the weighted loss before that."""
+    group = f"loss_{prediction}"
+    ts, ratio, vector = (frozen(f"{group}/{key}") for key in ("ts", "pt", "loss_vector"))
+    seen = []
+    model = Bare(process(prediction=prediction), network())
+    model.USER_ID = "user_id"
+    model.history = SimpleNamespace(rows=lambda users: frozen(f"{group}/x"))
+    monkeypatch.setattr(model.timesteps, "sample", lambda n: Timesteps(ts, ratio))
+    monkeypatch.setattr(model.timesteps, "update", lambda t, loss: seen.append(loss))
+    monkeypatch.setattr(torch, "randn_like", lambda x: frozen(f"{group}/noise"))
+    loss = model.calculate_loss({"user_id": torch.arange(len(ts))})
+    torch.testing.assert_close(loss, frozen(f"{group}/loss"), rtol=1e-5, atol=0)
+    torch.testing.assert_close(seen[0], vector * ratio, rtol=1e-5, atol=0)

@@ -218,3 +218,86 @@ def test_itemknn_is_tested_from_the_file_that_the_run_wrote_and_needs_trust_late
     with pytest.raises(UntrustedFile):
         quick_start.load(result["checkpoint"])
     quick_start.load(result["checkpoint"], trust=True)
+
+
+@pytest.mark.parametrize("model", ["MultiVAE", "recbole:DiffRec", "SASRec"])
+def test_recboles_models_resume_with_what_they_count_outside_their_state(model, settings):
+    """MultiVAE counts its annealing and RecBole's DiffRec the losses of each step in plain attributes."""
+    quick = {**settings, "stopping_step": 99, "save_last_every": 1, "MAX_ITEM_LIST_LENGTH": 5}
+    whole = run(model, "board", config_dict={**quick, "epochs": 6})
+    half = run(model, "board", config_dict={**quick, "epochs": 3})
+    rest = run(resume=half["checkpoint"].replace(".pth", "-last.pth"), config_dict={"epochs": 6})
+    one, two = (checkpoint.read(each["checkpoint"].replace(".pth", "-last.pth")) for each in (whole, rest))
+    assert all(torch.equal(one["state_dict"][key], two["state_dict"][key]) for key in one["state_dict"])
+    assert one["train_loss_dict"] == two["train_loss_dict"]
+    assert rest["test_result"] == whole["test_result"]
+
+
+class Counting(registry.load_object("recbole_diffusion.model.general_recommender.diffrec:DiffRec")):
+    """RecBole's way to keep more than the state dict."""
+
+    other_parameter_name = ("batches",)
+
+    def __init__(self, config, dataset):
+        super().__init__(config, dataset)
+        self.batches = {"seen": 0}
+
+    def calculate_loss(self, interaction):
+        self.batches = {"seen": self.batches["seen"] + 1}
+        return super().calculate_loss(interaction)
+
+
+def test_other_parameters_and_the_patience_are_resumed(settings, monkeypatch):
+    from recbole_diffusion import schema
+
+    monkeypatch.setattr(Training, "_improves", lambda self, score: not self.epochs_done)  # only the first epoch
+    keys = schema.load_yaml(schema.properties() / "model" / "DiffRec.yaml")
+    quick = {**keys, **settings, **QUICK, "stopping_step": 3, "save_last_every": 1}
+    whole = run(Counting, "board", config_dict={**quick, "epochs": 20})
+    half = run(Counting, "board", config_dict={**quick, "epochs": 3})
+    rest = run(resume=half["checkpoint"].replace(".pth", "-last.pth"), config_dict={"epochs": 20})
+    assert whole["timing"]["epochs"] == rest["timing"]["epochs"] == 5  # the best and four without a gain
+    one, two = (checkpoint.read(each["checkpoint"].replace(".pth", "-last.pth")) for each in (whole, rest))
+    assert one["other_parameter"] == two["other_parameter"]
+
+
+def test_a_last_file_from_before_the_first_validation_resumes(settings):
+    quick = {**settings, **QUICK, "eval_step": 4, "save_last_every": 1}
+    whole = run("DiffRec", "board", config_dict={**quick, "epochs": 4})
+    rest = run(resume=interrupted(quick), config_dict={"epochs": 4})
+    assert rest["test_result"] == whole["test_result"]
+
+
+def interrupted(quick):
+    """Two epochs of a run that validates every four."""
+    config = quick_start.configure("DiffRec", "board", config_dict={**quick, "epochs": 4})
+    from recbole.utils import init_seed
+
+    init_seed(config["seed"], True)
+    _, loaders = quick_start._prepare(config)
+    trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], "DiffRec", "DiffRec"))(
+        config, quick_start._build_model(config, loaders[0])
+    )
+    trainer.epochs = 2
+    trainer.fit(*loaders[:2], verbose=False)
+    return trainer.last_file
+
+
+def test_a_renamed_last_file_is_not_taken_for_the_best(settings, monkeypatch):
+    monkeypatch.setattr(Training, "_improves", lambda self, score: not self.epochs_done)
+    done = run("DiffRec", "board", config_dict={**settings, **QUICK, "epochs": 3, "save_last_every": 1})
+    last = done["checkpoint"].replace(".pth", "-last.pth")
+    os.rename(last, "saved/renamed.pth")
+    again = run(resume="saved/renamed.pth")
+    assert again["test_result"] == done["test_result"]
+    os.rename(done["checkpoint"], "elsewhere.pth")
+    with pytest.raises(ValueError, match="needs its best weights beside it"):
+        run(resume="saved/renamed.pth")
+
+
+def test_recboles_models_keep_recboles_optimiser(built):
+    ours, _ = trainer_of(built)
+    theirs, _ = trainer_of(built, model="BPR")
+    assert not theirs.optimizer.defaults.get("fused")
+    if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4):
+        assert ours.optimizer.defaults["fused"] is True

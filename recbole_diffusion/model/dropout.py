@@ -32,7 +32,8 @@ def bernoulli_bits(words: int, p: float) -> Tensor:
 
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     """Each element 0 with probability ``p``, otherwise divided by 1 - p; shape of ``x``."""
-    if not training or p == 0 or x.device.type != "cpu":
+    nearly_none_or_all = not 2**-_PRECISION <= p <= 1 - 2**-_PRECISION
+    if not training or nearly_none_or_all or x.device.type != "cpu":
         return F.dropout(x, p, training)
     n = x.numel()
     kept = bernoulli_bits((n + 63) // 64, 1 - p).view(torch.uint8)
