@@ -1,4 +1,4 @@
-"""What every model must do, run over the registry. A new model is tested here without a line of code."""
+"""What every model must do, run over the registry: a new model adds its quick settings to ``QUICK``."""
 
 from __future__ import annotations
 
