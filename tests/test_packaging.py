@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """Built without isolation, from a copy, so that neither a network nor the checkout is touched."""
-    build = pytest.importorskip("build", reason="pip install -e '.[test]'")
+    build = pytest.importorskip("build.env", reason="pip install -e '.[test]'")
     assert build
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
