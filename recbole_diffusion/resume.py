@@ -1,0 +1,182 @@
+"""What a training run leaves in files, and how it continues from them bit for bit (on the CPU).
+
+:class:`Resumable` is the part of :class:`recbole_diffusion.trainer.Training` that writes and reads checkpoints; the
+format is that of :mod:`recbole_diffusion.checkpoint`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import set_color
+
+from recbole_diffusion import __version__, checkpoint, compat
+from recbole_diffusion.config import Config, plain_settings
+
+Result = Optional[dict[str, Any]]
+
+_SCHEDULERS: Any = (
+    getattr(torch.optim.lr_scheduler, "LRScheduler", torch.optim.lr_scheduler._LRScheduler),
+    torch.optim.lr_scheduler.ReduceLROnPlateau,
+)
+
+
+class Resumable(Trainer):
+    """RecBole's trainer with our checkpoints.
+
+    Attributes:
+        epochs_done: one dict per epoch, kept by the loop.
+    """
+
+    cur_step: int
+    epochs_done: list[dict[str, Any]]
+
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)
+        self._train_data: Any = None
+        self._resumed: Optional[dict[str, Any]] = None
+        self._unchanged = _attribute_marks(model)
+
+    def _changed_attributes(self) -> dict[str, Any]:
+        """The model's numbers and tensors outside its state dict that training has changed.
+
+        RecBole's MultiVAE counts its annealing so, its DiffRec keeps the losses of each step so.
+        """
+        marks = _attribute_marks(self.model)
+        changed = [name for name, mark in marks.items() if self._unchanged.get(name) != mark]
+        return {name: getattr(self.model, name) for name in changed}
+
+    def _parts(self) -> dict[str, str]:
+        """Names of the optimisers and schedulers among the attributes, each with the name that its state is kept under.
+
+        Some trainers have several and point ``optimizer`` at one of them in turn; two names of one object share it.
+        """
+        names = sorted(vars(self), key=lambda name: (name == "optimizer", name))
+        owner: dict[int, str] = {}
+        kinds = (torch.optim.Optimizer, *_SCHEDULERS)
+        return {
+            name: owner.setdefault(id(vars(self)[name]), name) for name in names if isinstance(vars(self)[name], kinds)
+        }
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        """Everything that the rest of the training depends on; see :mod:`recbole_diffusion.checkpoint`."""
+        if self.config["single_spec"] or self.config["local_rank"] == 0:
+            file = kwargs.pop("saved_model_file", self.saved_model_file)
+            checkpoint.write(self._state(epoch), Path(file))
+            if verbose:
+                self.logger.info(set_color("Saving current", "blue") + f": {file}")
+        if not self.config["single_spec"]:
+            torch.distributed.barrier()  # or the others read a file that is not there yet
+
+    def _state(self, epoch: int) -> dict[str, Any]:
+        generator = getattr(self._train_data, "generator", None)
+        config = self.config.plain() if isinstance(self.config, Config) else plain_settings(self.config)
+        return {
+            "version": __version__,
+            "model": self.config["model"],
+            "config": config,
+            "epoch": epoch,
+            "cur_step": self.cur_step,
+            "best_valid_score": float(self.best_valid_score),
+            "best_valid_result": _plain_numbers(self.best_valid_result),
+            "train_loss_dict": dict(self.train_loss_dict),
+            "epochs_done": [{**row, "metrics": _plain_numbers(row.get("metrics"))} for row in self.epochs_done],
+            "state_dict": self.model.state_dict(),
+            "other_parameter": self.model.other_parameter(),
+            "attributes": self._changed_attributes(),
+            "optimizer": self.optimizer.state_dict(),
+            "parts": {name: getattr(self, name).state_dict() for name in set(self._parts().values())},
+            "part_names": self._parts(),
+            "random": checkpoint.random_state(),
+            "loader": None if generator is None else generator.get_state(),
+            "best_file": os.path.basename(self.saved_model_file),
+        }
+
+    def resume_checkpoint(self, resume_file: Any, trust: bool = False) -> None:
+        """Continue a run from its file. The file stays as it is: the continued run writes to a new one.
+
+        Raises:
+            ValueError: not a checkpoint, of another model, of other shapes, or its best weights are missing.
+            UntrustedFile: see :func:`checkpoint.read`.
+        """
+        state = checkpoint.read(resume_file, trust, map_location=self.device)
+        if not isinstance(state, dict) or "state_dict" not in state or "epoch" not in state:
+            raise ValueError(f"checkpoint {str(resume_file)!r} is not one of a training run")
+        model = state.get("model") or state["config"]["model"]
+        if model.lower() != self.config["model"].lower():
+            raise ValueError(f"checkpoint {str(resume_file)!r} is of model {model}, not of {self.config['model']}")
+        best = _best_file(Path(resume_file), state)
+        self._load_weights(state, resume_file)
+        if best is not None:
+            shutil.copyfile(best, self.saved_model_file)
+            if trust or compat.is_own(best):
+                compat.trust_own(self.saved_model_file)
+        self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
+        self.best_valid_score = state["best_valid_score"]
+        self._resumed = state
+        if state.get("format") != checkpoint.FORMAT:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.logger.warning("a RecBole checkpoint has no random state: the resumed run will not be the same")
+            return
+        for name, value in state["attributes"].items():
+            setattr(self.model, name, value)
+        self.best_valid_result = state["best_valid_result"]
+        self.train_loss_dict = dict(state["train_loss_dict"])
+        self.epochs_done = list(state["epochs_done"])
+        for name, value in state["parts"].items():
+            getattr(self, name).load_state_dict(value)
+        for name, owner in state["part_names"].items():
+            setattr(self, name, getattr(self, owner))
+        self.logger.info(f"Resume from epoch {self.start_epoch} of {resume_file}")
+
+    def _restore_run(self) -> None:
+        """The generators of the interrupted run, put back when everything else has been set up."""
+        if self._resumed is not None and self._resumed.get("format") == checkpoint.FORMAT:
+            checkpoint.restore_random_state(self._resumed["random"])
+            if self._resumed["loader"] is not None:
+                self._train_data.generator.set_state(self._resumed["loader"].cpu())
+        self._resumed = None
+
+    def _load_weights(self, state: dict[str, Any], file: Any) -> None:
+        try:
+            self.model.load_state_dict(state["state_dict"])
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise ValueError(f"checkpoint {str(file)!r} does not fit the model: {reason}") from error
+        self.model.load_other_parameter(state.get("other_parameter"))
+
+
+def _best_file(file: Path, state: dict[str, Any]) -> Optional[Path]:
+    """The file of the best weights that belongs to a checkpoint: itself, the one beside it, or none yet."""
+    epochs = state.get("epochs_done")
+    if epochs is None:  # RecBole's, which are written at the best epochs only
+        return file
+    best = [row["epoch"] for row in epochs if row.get("best")]
+    if not best or best[-1] == state["epoch"]:
+        return file if best else None
+    beside = file.with_name(state["best_file"])
+    if not beside.is_file():
+        raise ValueError(f"checkpoint {str(file)!r} needs its best weights beside it: {beside.name}")
+    return beside
+
+
+def _attribute_marks(model: Any) -> dict[str, Any]:
+    """What tells whether a number or tensor among the model's plain attributes has changed since."""
+    marks: dict[str, Any] = {}
+    for name, value in vars(model).items():
+        if name == "training" or name.startswith("_"):
+            continue
+        if isinstance(value, torch.Tensor):
+            marks[name] = (id(value), value._version)
+        elif isinstance(value, (int, float)):
+            marks[name] = value
+    return marks
+
+
+def _plain_numbers(metrics: Result) -> Result:
+    return None if metrics is None else {key: float(value) for key, value in metrics.items()}
