@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import importlib.util
 import io
 import os
 import sys
@@ -206,7 +207,9 @@ def _runnable(source: Path, arguments: Sequence[str]) -> Iterator[None]:
         stack.enter_context(mock.patch.object(sys, "argv", ["main.py", *arguments]))
         stack.enter_context(mock.patch.object(sys, "path", [str(source), *sys.path]))
         stack.enter_context(mock.patch.dict(os.environ))
-        stack.enter_context(mock.patch.dict(sys.modules, {"bottleneck": types.ModuleType("bottleneck")}))
+        if importlib.util.find_spec("bottleneck") is None:
+            sys.modules["bottleneck"] = types.ModuleType("bottleneck")
+            stack.callback(sys.modules.pop, "bottleneck")
         stack.enter_context(mock.patch.object(torch.utils.data, "DataLoader", plain_loader))
         if not hasattr(scipy.sparse.csr_matrix, "A"):
             dense = property(lambda self: self.toarray())
@@ -412,7 +415,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--repeats", type=int, default=5, help="rounds of epochs and of evaluations")
     parser.add_argument("--step-repeats", type=int, default=100, help="rounds of the single step; 0: leave it out")
     parser.add_argument("--default-users", type=int, default=6000, help="users that RecBole at its defaults ranks")
-    parser.add_argument("--typed-users", type=int, default=600, help="the same for RecBole at the official settings")
+    parser.add_argument("--typed-users", type=int, default=300, help="the same for RecBole at the official settings")
     parser.add_argument("--threads", type=int, default=1, help="more than 1 only on a machine with nothing else to do")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
