@@ -298,11 +298,11 @@ def watched_step(trainer: Any, source: Iterator[Any], clock: Clock) -> Task:
     places: list[tuple[str, Any, str]] = [
         ("the rest of the loss", model, "calculate_loss"),
         ("rows of the history", model.history, "rows"),
-        ("drawing the steps t", model.timesteps, "sample"),
-        ("history of losses", model.timesteps, "update"),
+        ("drawing the steps t", model.diffusion.timesteps, "sample"),
+        ("history of losses", model.diffusion.timesteps, "update"),
         ("noise", torch, "randn_like"),
-        ("q_sample", model.process, "q_sample"),
-        ("layers, forward", model.denoiser, "forward"),
+        ("q_sample", model.diffusion.process, "q_sample"),
+        ("layers, forward", model.diffusion.denoiser, "forward"),
         ("dropout", denoiser, "dropout"),
         ("optimiser", trainer.optimizer, "step"),
         ("optimiser", trainer.optimizer, "zero_grad"),
@@ -368,7 +368,7 @@ def look_at_step(trainer: Any, repeats: int) -> None:
     source, clock = batches(trainer), Clock()
     tasks = {
         "step": step(trainer, source),
-        "products": products(trainer.model.denoiser),
+        "products": products(trainer.model.diffusion.denoiser),
         "watched": watched_step(trainer, source, clock),
     }
     rounds(tasks, 3)

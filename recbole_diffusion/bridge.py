@@ -36,7 +36,7 @@ def enable(trust: bool = False) -> None:
     import recbole.utils.utils as utils
     from recbole.trainer import Trainer
 
-    from recbole_diffusion import data
+    from recbole_diffusion import data, pretrain
     from recbole_diffusion.config import Config
     from recbole_diffusion.trainer import trainer_class
 
@@ -69,7 +69,16 @@ def enable(trust: bool = False) -> None:
     changes: list[tuple[Any, str, Any]] = [
         (module, "get_model", get_model) for module in (utils, recbole.utils, configurator, quick_start)
     ]
+    original_preparation = quick_start.data_preparation
+
+    def data_preparation(config: Any, dataset: Any) -> Any:
+        loaders = original_preparation(config, dataset)
+        if registry.find_spec(config["model"]) is not None:
+            pretrain.attach(config, loaders)
+        return loaders
+
     changes += [
+        (quick_start, "data_preparation", data_preparation),
         (data_utils, "get_dataloader", get_dataloader),
         (configurator.Config, "_update_internal_config_dict", _update_internal_config_dict),
     ]

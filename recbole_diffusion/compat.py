@@ -165,6 +165,11 @@ def trust_all(trust: bool) -> None:
     _trust_all = trust
 
 
+def trusts_all() -> bool:
+    """What :func:`trust_all` was last told."""
+    return _trust_all
+
+
 @contextlib.contextmanager
 def trusting(trust: bool) -> Iterator[None]:
     """For the time of one run or load: trust any file if ``trust``, else as before."""

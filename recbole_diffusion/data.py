@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any, Optional
@@ -94,9 +95,10 @@ def create_dataset(config: Config) -> Any:
         ValueError: the data set is not there; the message says where to put it.
     """
     hint = _check_files(config)
-    _load_time(config)
+    needs_time = bool(config["time-aware"] or (config.spec is not None and config.spec.needs_time))
+    _load_time(config, needs_time)
     dataset = _load(config, hint)
-    if config["time-aware"] and dataset.time_field in dataset.inter_feat:
+    if needs_time and dataset.time_field in dataset.inter_feat:
         times = dataset.inter_feat[dataset.time_field].to_numpy()
         ranks = np.empty(len(times))
         ranks[np.argsort(times, kind="stable")] = np.arange(len(times))
@@ -146,23 +148,30 @@ def _check_files(config: Config) -> Optional[str]:
     return f"dataset={name!r} could not be downloaded from {urls[name]}; {put}"
 
 
-def _load_time(config: Config) -> None:
-    """Load the time column where the order needs it and the default ``load_col`` leaves it out."""
-    load = config["load_col"]
-    if config["eval_args"]["order"] != "TO" or not isinstance(load, dict) or config["benchmark_filename"]:
+def _load_time(config: Config, needs_time: bool) -> None:
+    """Load the time column where the order or the model needs it and the default ``load_col`` leaves it out."""
+    load, presplit = config["load_col"], config["benchmark_filename"]
+    ordered = config["eval_args"]["order"] == "TO" and not presplit
+    if not (ordered or needs_time) or not isinstance(load, dict):
         return
     columns, time = load.get("inter"), config["TIME_FIELD"]
     if columns is None or columns == "*" or time in columns:
         return
-    file = Path(config["data_path"]) / f"{config['dataset']}.inter"
+    middle = f".{presplit[0]}" if presplit else ""
+    file = Path(config["data_path"]) / f"{config['dataset']}{middle}.inter"
     if not file.is_file():
         return
     with open(file, encoding=config["encoding"] or "utf-8") as lines:
         fields = [field.split(":")[0] for field in lines.readline().rstrip("\n").split(config["field_separator"])]
     if time not in fields:
+        who, instead = "eval_args.order='TO'", "eval_args: {order: RO}"
+        if needs_time:
+            who, instead = f"model={config['model']!r}", "take a model that does without"
+        if config["time-aware"]:
+            who, instead = "time-aware=True", "time-aware: False"
         raise ValueError(
-            f"eval_args.order='TO' needs the column {time!r}, but {file} has {', '.join(fields)}; "
-            "set TIME_FIELD to the right name, or eval_args: {order: RO}"
+            f"{who} needs the column {time!r}, but {file} has {', '.join(fields)}; "
+            f"set TIME_FIELD to the right name, or {instead}"
         )
     config["load_col"] = {**load, "inter": [*columns, time]}
 
@@ -234,7 +243,7 @@ def _warn_of_repeats(config: Config, loaders: tuple[Any, Any, Any]) -> None:
         )
 
 
-def describe(dataset: Any, loaders: tuple[Any, Any, Any]) -> dict[str, Any]:
+def describe(dataset: Any, loaders: Sequence[Any]) -> dict[str, Any]:
     """Counts (without the padding ids) and a hash of the split: the same hash, the same users, items and rows."""
     digest = hashlib.sha256()
     for field in (dataset.uid_field, dataset.iid_field):

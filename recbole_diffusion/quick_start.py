@@ -12,7 +12,7 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 import numpy as np
 from recbole.utils import init_seed
 
-from recbole_diffusion import checkpoint, compat, data, registry, runs, schema
+from recbole_diffusion import checkpoint, compat, data, pretrain, registry, runs, schema
 from recbole_diffusion.config import Config, plain_settings
 from recbole_diffusion.trainer import Training, trainer_class
 
@@ -113,10 +113,18 @@ def _prepare(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
     return dataset, data.prepare(config, dataset)
 
 
-def _build_model(config: Config, train_data: Any) -> Any:
+def _build_model(config: Config, loaders: tuple[Any, Any, Any], state: Optional[dict[str, Any]] = None) -> Any:
+    """The model, untrained; ``state``: of a checkpoint whose weights will be loaded into it.
+
+    A model whose shape follows from something trained or drawn has ``from_state`` and takes it from there.
+    """
     compat.repair_model(config.model_class)
+    pretrain.attach(config, loaders)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    return config.model_class(config, train_data._dataset).to(config["device"])
+    of_state = getattr(config.model_class, "from_state", None) if state else None
+    dataset = loaders[0]._dataset
+    net = of_state(config, dataset, state) if of_state else config.model_class(config, dataset)
+    return net.to(config["device"])
 
 
 def _train_and_test(
@@ -138,7 +146,8 @@ def _train_and_test(
     train_data, valid_data, test_data = loaders
     counts = data.describe(dataset, loaders)
     folder.update(data=counts, warnings=list(config.notes))
-    net = _build_model(config, train_data)
+    state = checkpoint.read(resume, trust)["state_dict"] if resume is not None else None
+    net = _build_model(config, loaders, state)
     logger.info(net)
     trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], config.requested_model, config["model"]))(
         config, net
@@ -205,8 +214,8 @@ def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict
     with runs.quiet(), compat.trusting(trust):
         init_seed(config["seed"], config["reproducibility"])
         dataset, loaders = _prepare(config)
-        net = _build_model(config, loaders[0])
-    state = checkpoint.read(path, trust, map_location=config["device"])
+        state = checkpoint.read(path, trust, map_location=config["device"])
+        net = _build_model(config, loaders, state["state_dict"])
     try:
         net.load_state_dict(state["state_dict"])
     except RuntimeError as error:

@@ -51,6 +51,7 @@ class ModelSpec:
         loader: ``user`` for one training row per user; None for RecBole's choice by input type.
         trainer: ``package.module:Class``, a subclass of RecBole's Trainer; None for RecBole's choice by name.
         dataset: ``package.module:Class``, a subclass of RecBole's Dataset; None for RecBole's choice.
+        needs_time: whether the model reads the times of the interactions.
         properties: a yaml file with the defaults; None for ``properties/model/<name>.yaml``.
         paper: what to cite.
         code: the reference code with the commit that it was compared with.
@@ -63,20 +64,50 @@ class ModelSpec:
     loader: Optional[str] = None
     trainer: Optional[str] = None
     dataset: Optional[str] = None
+    needs_time: bool = False
     properties: Optional[str] = None
     paper: Optional[Paper] = None
     code: Optional[str] = None
     abilities: tuple[str, ...] = field(default=())
 
 
+_DIFFREC_PAPER = Paper("Diffusion Recommender Model", "SIGIR 2023", "https://doi.org/10.1145/3539618.3591663")
+_DIFFREC_CODE = "https://github.com/YiyanXu/DiffRec @ d35a6c6"
+_ROWS = ("new users", "full ranking", "fewer steps at inference")
 _OURS = (
     ModelSpec(
         name="DiffRec",
         path="recbole_diffusion.model.general_recommender.diffrec:DiffRec",
         loader="user",
-        paper=Paper("Diffusion Recommender Model", "SIGIR 2023", "https://doi.org/10.1145/3539618.3591663"),
-        code="https://github.com/YiyanXu/DiffRec @ d35a6c6",
-        abilities=("new users", "full ranking", "fewer steps at inference"),
+        paper=_DIFFREC_PAPER,
+        code=_DIFFREC_CODE,
+        abilities=_ROWS,
+    ),
+    ModelSpec(
+        name="LDiffRec",
+        path="recbole_diffusion.model.general_recommender.ldiffrec:LDiffRec",
+        loader="user",
+        paper=_DIFFREC_PAPER,
+        code=_DIFFREC_CODE,
+        abilities=(*_ROWS, "many items", "pretrains item embeddings for its clusters"),
+    ),
+    ModelSpec(
+        name="TDiffRec",
+        path="recbole_diffusion.model.general_recommender.tdiffrec:TDiffRec",
+        loader="user",
+        needs_time=True,
+        paper=_DIFFREC_PAPER,
+        code=_DIFFREC_CODE,
+        abilities=(*_ROWS, "order in time"),
+    ),
+    ModelSpec(
+        name="LTDiffRec",
+        path="recbole_diffusion.model.general_recommender.ltdiffrec:LTDiffRec",
+        loader="user",
+        needs_time=True,
+        paper=_DIFFREC_PAPER,
+        code=_DIFFREC_CODE,
+        abilities=(*_ROWS, "many items", "pretrains item embeddings for its clusters", "order in time"),
     ),
 )
 _registered: dict[str, ModelSpec] = {}

@@ -35,6 +35,7 @@ class Resumable(Trainer):
 
     cur_step: int
     epochs_done: list[dict[str, Any]]
+    optimizer: torch.optim.Optimizer
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
@@ -112,6 +113,9 @@ class Resumable(Trainer):
             raise ValueError(f"checkpoint {str(resume_file)!r} is of model {model}, not of {self.config['model']}")
         best = _best_file(Path(resume_file), state)
         self._load_weights(state, resume_file)
+        held = {id(one) for group in self.optimizer.param_groups for one in group["params"]}
+        if any(id(one) not in held for one in self.model.parameters() if one.requires_grad):
+            self.optimizer = self._build_optimizer()  # the weights came with layers of other shapes
         if best is not None:
             shutil.copyfile(best, self.saved_model_file)
             if trust or compat.is_own(best):

@@ -52,8 +52,12 @@ class Training(Resumable):
     def _build_optimizer(self, **kwargs: Any) -> Any:
         """RecBole's choice; for models that are not RecBole's, Adam's fused kernel where the CPU has one.
 
+        A model with ``parameter_groups()`` says which parameters have a learning rate of their own.
         A quarter of a training step goes into an Adam that is not fused. RecBole's models keep its very numbers.
         """
+        groups = getattr(self.model, "parameter_groups", None)
+        if groups is not None:
+            kwargs.setdefault("params", groups())
         built = super()._build_optimizer(**kwargs)
         theirs = type(self.model).__module__.startswith("recbole.")
         if theirs or type(built) not in (torch.optim.Adam, torch.optim.AdamW) or self.device.type != "cpu":
@@ -124,6 +128,9 @@ class Training(Resumable):
         start = perf_counter()
         losses = self._train_epoch(train_data, epoch, show_progress=show_progress)
         seconds = perf_counter() - start
+        end = getattr(self.model, "end_epoch", None)
+        if end is not None:
+            end()
         total = float(sum(losses) if isinstance(losses, tuple) else losses)
         self.train_loss_dict[epoch] = total
         if verbose:

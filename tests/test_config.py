@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from conftest import write_inter
 
 from recbole_diffusion import quick_start, registry, run
 
@@ -15,8 +16,8 @@ def test_recboles_own_diffrec_file_keeps_working(settings):
     assert (config["noise_schedule"], config["steps"], config["dims_dnn"]) == ("linear", 5, [300])
     result = run("DiffRec", "board", config_file_list=[file], config_dict={**settings, "epochs": 1})
     loaded = quick_start.load(result["checkpoint"]).model
-    assert [loaded.denoiser.input.out_features, loaded.denoiser.output.in_features] == [300, 300]
-    assert len(loaded.denoiser.hidden) == 0
+    assert [loaded.diffusion.denoiser.input.out_features, loaded.diffusion.denoiser.output.in_features] == [300, 300]
+    assert len(loaded.diffusion.denoiser.hidden) == 0
 
 
 def test_recboles_time_aware_weights(settings):
@@ -27,10 +28,36 @@ def test_recboles_time_aware_weights(settings):
     assert float(values.max()) == pytest.approx(0.9)
 
 
-def test_time_aware_without_times_is_named(settings):
-    more = {**settings, "time-aware": True, "load_col": {"inter": ["user_id", "item_id"]}}
-    with pytest.raises(ValueError, match="time-aware=True needs the field 'timestamp'"):
-        run("DiffRec", "board", config_dict=more)
+@pytest.mark.parametrize(
+    ("model", "more", "who"),
+    [
+        ("DiffRec", {"time-aware": True}, "time-aware=True"),
+        ("LDiffRec", {"time-aware": True, "n_cate": 1}, "time-aware=True"),
+        ("TDiffRec", {}, "model='TDiffRec'"),
+        ("LTDiffRec", {"n_cate": 1}, "model='LTDiffRec'"),
+    ],
+)
+def test_models_that_need_times_load_them_and_name_their_lack(model, more, who, settings, tmp_path):
+    """Even where load_col leaves the column out; and where the file has none, one line says so."""
+    less = {**settings, **more, "epochs": 1, "load_col": {"inter": ["user_id", "item_id"]}}
+    assert run(model, "board", config_dict=less)["test_result"]["recall@10"] >= 0
+    write_inter(tmp_path / "dataset", "timeless", [("a", "b"), ("c", "d")], "user_id:token item_id:token")
+    lack = f"{who} needs the column 'timestamp', but .*timeless.inter has user_id, item_id"
+    with pytest.raises(ValueError, match=lack):
+        run(model, "timeless", config_dict=less)
+    everything = {**less, "load_col": None}  # RecBole then loads every column that is there
+    with pytest.raises(ValueError, match="need the field 'timestamp'"):
+        run(model, "timeless", config_dict={**everything, "eval_args": {"split": {"RS": [1, 0, 0]}}})
+
+
+@pytest.mark.parametrize(("model", "better"), [("DiffRec", "TDiffRec"), ("LDiffRec", "LTDiffRec")])
+def test_time_aware_is_the_other_model_and_says_so(model, better, settings, caplog):
+    quick = {**settings, "epochs": 2, "steps": 2, "dims": [8], "n_cate": 1, "w_min": 0.3}
+    old = run(model, "board", config_dict={**quick, "time-aware": True, "beta_fixed": True})
+    assert f"use --model={better}" in caplog.text
+    new = run(better, "board", config_dict={**quick, "beta_fixed": True})
+    assert new["test_result"] == old["test_result"]
+    assert new["test_result"] != run(model, "board", config_dict={**quick, "beta_fixed": True})["test_result"]
 
 
 @pytest.mark.parametrize(
@@ -44,9 +71,9 @@ def test_time_aware_without_times_is_named(settings):
 )
 def test_dims_are_mirrored_and_dims_dnn_is_not(dims, as_they_stand, widths, built):
     _, model, _, _ = built("DiffRec", dims=dims, dims_dnn=as_they_stand)
-    layers = [model.denoiser.input, *model.denoiser.hidden]
+    layers = [model.diffusion.denoiser.input, *model.diffusion.denoiser.hidden]
     assert [layer.out_features for layer in layers] == widths
-    assert model.denoiser.output.out_features == 40
+    assert model.diffusion.denoiser.output.out_features == 40
 
 
 def test_the_callers_dict_is_not_changed(settings):

@@ -1,4 +1,4 @@
-"""ItemMLP: the folded chain is the plain chain; shapes, initial law."""
+"""RowMLP: the folded chain is the plain chain; shapes, initial law."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import torch
 
 from recbole_diffusion.diffusion import GaussianDiffusion, make_betas, sample
 from recbole_diffusion.diffusion.gaussian import PREDICTIONS, Step
-from recbole_diffusion.model.denoiser import ACTIVATIONS, ItemMLP, timestep_embedding
+from recbole_diffusion.model.denoiser import ACTIVATIONS, RowMLP, timestep_embedding
 
 
 def network(**options):
     torch.manual_seed(0)
-    net = ItemMLP([30, 9, 4, 9, 30], time_size=6, **options).double().eval()
+    net = RowMLP([30, 9, 4, 9, 30], time_size=6, **options).double().eval()
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return net
@@ -76,7 +76,7 @@ def test_folded_chain_refuses_what_it_cannot_do():
 
 def test_input_and_time_together_are_one_xavier_layer():
     torch.manual_seed(0)
-    net = ItemMLP([3000, 500, 3000], time_size=10)
+    net = RowMLP([3000, 500, 3000], time_size=10)
     expected = (2 / (3010 + 500)) ** 0.5
     assert float(net.input.weight.detach().std()) == pytest.approx(expected, rel=0.01)
     assert float(net.time_input.weight.detach().std()) == pytest.approx(expected, rel=0.03)
@@ -105,5 +105,5 @@ def test_timestep_embedding(size):
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation_keeps_the_shape(name):
-    net = ItemMLP([5, 3, 5], time_size=2, activation=name)
+    net = RowMLP([5, 3, 5], time_size=2, activation=name)
     assert net(torch.rand(2, 5), torch.tensor([0, 1])).shape == (2, 5)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_diffusion.model.history import Rows
+
 QUICK = {"steps": 4, "dims": [16]}
 USERS = torch.arange(1, 9)
 
@@ -19,8 +21,8 @@ def rows_and_model(built, **more):
 def test_infer_steps_one_is_one_pass_at_the_last_step(built):
     rows, model, _ = rows_and_model(built, infer_steps=1)
     with torch.no_grad():
-        expected = model.denoiser(rows, torch.zeros(len(rows), dtype=torch.int64))
-        torch.testing.assert_close(model.denoise(rows), expected, rtol=1e-4, atol=1e-5)
+        expected = model.diffusion.denoiser(rows, torch.zeros(len(rows), dtype=torch.int64))
+        torch.testing.assert_close(model.denoise(Rows.of(rows)), expected, rtol=1e-4, atol=1e-5)
     assert model.denoiser_calls == 1
     assert rows_and_model(built)[1].denoiser_calls == 4
 
@@ -29,7 +31,7 @@ def test_norm_makes_the_scores_independent_of_a_rows_length(built):
     for norm in (True, False):
         rows, model, _ = rows_and_model(built, norm=norm, infer_steps=1)
         with torch.no_grad():
-            same = torch.allclose(model.denoise(rows), model.denoise(3 * rows), atol=1e-6)
+            same = torch.allclose(model.denoise(Rows.of(rows)), model.denoise(Rows.of(3 * rows)), atol=1e-6)
         assert same is norm
 
 
@@ -48,8 +50,8 @@ def test_eval_seed_is_where_the_noise_at_inference_comes_from(noise, built):
 def test_no_noise_means_the_rows_themselves_and_weight_one(built):
     rows, model, _ = rows_and_model(built, noise_scale=0, dropout_prob=0.0)
     t = torch.zeros(len(rows), dtype=torch.int64)
-    loss = model.row_loss(rows, t, torch.randn_like(rows))
-    expected = (model.denoiser(rows, t) - rows).square().mean(dim=1)
+    loss = model.diffusion.row_loss(rows, t, torch.randn_like(rows)).loss
+    expected = (model.diffusion.denoiser(rows, t) - rows).square().mean(dim=1)
     torch.testing.assert_close(loss, expected.double())
     assert model.full_sort_predict({"user_id": USERS}).isfinite()[:, 1:].all()
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from recbole_diffusion.diffusion import GaussianDiffusion, LossSecondMomentTimesteps, Timesteps, make_betas, sample
-from recbole_diffusion.model.denoiser import ItemMLP
+from recbole_diffusion.model.denoiser import RowMLP
 from recbole_diffusion.model.general_recommender.diffrec import DiffRec
+from recbole_diffusion.model.vector_diffusion import VectorDiffusion
 
 FROZEN = np.load(Path(__file__).parent / "data" / "diffrec_official.npz")
 TABLES = {
@@ -37,7 +38,7 @@ def process(name="linear-var", fixed=True, prediction="x0"):
 
 def network(group="net", time_size=4, normalize=False):
     """Ours with the official weights: their first layer is our input and time_input side by side."""
-    net = ItemMLP([23, 5, 8, 5, 23], time_size=time_size, dropout=0.0, normalize=normalize)
+    net = RowMLP([23, 5, 8, 5, 23], time_size=time_size, dropout=0.0, normalize=normalize)
     load(net, f"{group}/state/")
     return net
 
@@ -64,8 +65,8 @@ def renamed(prefix):
     }
 
 
-class Bare(DiffRec):
-    """DiffRec's loss and chain on given parts, without RecBole's data."""
+class Bare(VectorDiffusion):
+    """DiffRec's loss and chain on given parts, without settings."""
 
     def __init__(self, diffusion, denoiser, sampling_steps=0, noise=False):
         torch.nn.Module.__init__(self)
@@ -115,7 +116,7 @@ def test_loss_with_weights_and_importance_weights(prediction):
     ts, ratio = frozen(f"{group}/ts"), frozen(f"{group}/pt")
     assert (ts == 0).any()
     model = Bare(process(prediction=prediction), network())
-    loss = model.row_loss(frozen(f"{group}/x"), ts, frozen(f"{group}/noise"))
+    loss = model.row_loss(frozen(f"{group}/x"), ts, frozen(f"{group}/noise")).loss
     torch.testing.assert_close(loss / ratio, frozen(f"{group}/loss_vector"), rtol=1e-5, atol=0)
     torch.testing.assert_close((loss / ratio).mean(), frozen(f"{group}/loss"), rtol=1e-5, atol=0)
 
@@ -140,7 +141,7 @@ def test_training_steps():
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     for place in range(3):
         ts = frozen("step/ts")[place]
-        loss = model.row_loss(frozen("step/x")[place], ts, frozen("step/noise")[place])
+        loss = model.row_loss(frozen("step/x")[place], ts, frozen("step/noise")[place]).loss
         model.timesteps.update(ts, loss)
         optimizer.zero_grad()
         loss.mean().backward()
@@ -158,7 +159,7 @@ def test_training_steps():
 def test_full_inference(prediction, start, monkeypatch):
     """Both the folded chain (as the model scores) and the plain one (as a callback makes it)."""
     monkeypatch.setattr(
-        "recbole_diffusion.model.general_recommender.diffrec.randn", lambda like, g=None: frozen("infer/noise_start")
+        "recbole_diffusion.model.vector_diffusion.randn", lambda like, g=None: frozen("infer/noise_start")
     )
     model = Bare(process(prediction=prediction), network(), sampling_steps=int(start[1])).eval()
     with torch.no_grad():
@@ -179,7 +180,7 @@ def test_inference_with_noise_in_every_step(prediction, monkeypatch):
 
 
 def test_parameter_count_at_the_official_settings_of_ml_1m():
-    net = ItemMLP([2810, 600, 200, 600, 2810])
+    net = RowMLP([2810, 600, 200, 600, 2810])
     assert sum(each.numel() for each in net.parameters()) == 3_622_320
 
 
@@ -189,11 +190,13 @@ def test_the_loss_that_trains(prediction, monkeypatch):
     group = f"loss_{prediction}"
     ts, ratio, vector = (frozen(f"{group}/{key}") for key in ("ts", "pt", "loss_vector"))
     seen = []
-    model = Bare(process(prediction=prediction), network())
+    model = DiffRec.__new__(DiffRec)
+    torch.nn.Module.__init__(model)
     model.USER_ID = "user_id"
     model.history = SimpleNamespace(rows=lambda users: frozen(f"{group}/x"))
-    monkeypatch.setattr(model.timesteps, "sample", lambda n: Timesteps(ts, ratio))
-    monkeypatch.setattr(model.timesteps, "update", lambda t, loss: seen.append(loss))
+    model.diffusion = Bare(process(prediction=prediction), network())
+    monkeypatch.setattr(model.diffusion.timesteps, "sample", lambda n: Timesteps(ts, ratio))
+    monkeypatch.setattr(model.diffusion.timesteps, "update", lambda t, loss: seen.append(loss))
     monkeypatch.setattr(torch, "randn_like", lambda x: frozen(f"{group}/noise"))
     loss = model.calculate_loss({"user_id": torch.arange(len(ts))})
     torch.testing.assert_close(loss, frozen(f"{group}/loss"), rtol=1e-5, atol=0)

@@ -77,7 +77,7 @@ def test_a_smaller_is_better_metric(built, monkeypatch):
 def test_scores_that_are_not_finite_stop_the_evaluation(value, built):
     trainer, loaders = trainer_of(built)
     with torch.no_grad():
-        trainer.model.denoiser.output.bias[3] = value
+        trainer.model.diffusion.denoiser.output.bias[3] = value
     with pytest.raises(ValueError, match="not finite; try a smaller learning_rate"):
         trainer.evaluate(loaders[1], load_best_model=False)
 
@@ -276,7 +276,7 @@ def interrupted(quick):
     init_seed(config["seed"], True)
     _, loaders = quick_start._prepare(config)
     trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], "DiffRec", "DiffRec"))(
-        config, quick_start._build_model(config, loaders[0])
+        config, quick_start._build_model(config, loaders)
     )
     trainer.epochs = 2
     trainer.fit(*loaders[:2], verbose=False)

@@ -111,7 +111,7 @@ def test_input_at_test_is_train_only_unless_asked_for(built):
     model.eval()
     fed = []
     original = model.denoise
-    model.denoise = lambda rows, generator=None: fed.append(rows) or original(rows, generator)
+    model.denoise = lambda rows, generator=None: fed.append(rows.dense()) or original(rows, generator)
     users = {"user_id": torch.arange(1, 65)}
     train_rows = model.history.rows(users["user_id"])
 

@@ -46,7 +46,7 @@ class _Folded(NamedTuple):
     offset: Tensor  # (input width,): input weight @ output bias
 
 
-class ItemMLP(nn.Module):
+class RowMLP(nn.Module):
     r"""DiffRec's network on rows over items: input layer, hidden layers, output layer, the step concatenated.
 
     Args:
@@ -141,7 +141,7 @@ class ItemMLP(nn.Module):
         result = torch.addmm(beta * self.output.bias, hidden, self.output.weight.t())
         return result.add_(x, alpha=alpha) if alpha else result
 
-    def train(self, mode: bool = True) -> ItemMLP:
+    def train(self, mode: bool = True) -> RowMLP:
         self._folded = None
         return super().train(mode)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def rank_weights(users: np.ndarray, times: np.ndarray, w_min: float, w_max: float) -> np.ndarray:
@@ -26,6 +27,42 @@ def rank_weights(users: np.ndarray, times: np.ndarray, w_min: float, w_max: floa
     weights = np.empty(len(users))
     weights[order] = w_min + rank / np.maximum(count[users[order]] - 1, 1) * (w_max - w_min)
     return weights
+
+
+class Rows(NamedTuple):
+    """Some rows of a sparse matrix.
+
+    ``columns`` (nnz,) int64 and ``values`` (nnz,) float32, row after row; row r is ``offsets[r]:offsets[r + 1]`` of
+    them, ``offsets`` (B + 1,) int64; ``width``: the number of columns.
+    """
+
+    columns: Tensor
+    values: Tensor
+    offsets: Tensor
+    width: int
+
+    def row_index(self) -> Tensor:
+        """The row of each entry, int64 (nnz,)."""
+        count = torch.arange(len(self.offsets) - 1, device=self.offsets.device)
+        return torch.repeat_interleave(count, self.offsets.diff())
+
+    def dense(self) -> Tensor:
+        """(B, width)."""
+        full = torch.zeros(len(self.offsets) - 1, self.width, dtype=self.values.dtype, device=self.values.device)
+        full[self.row_index(), self.columns] = self.values
+        return full
+
+    def part(self, mask: Tensor) -> Rows:
+        """The entries where ``mask`` (nnz,) is True; as many rows as before."""
+        kept = F.pad(mask.cumsum(0), (1, 0))[self.offsets]
+        return Rows(self.columns[mask], self.values[mask], kept, self.width)
+
+    @classmethod
+    def of(cls, dense: Tensor) -> Rows:
+        """From (B, width), e.g. of users that the model has never seen."""
+        row, columns = dense.nonzero(as_tuple=True)
+        offsets = F.pad(torch.bincount(row, minlength=len(dense)).cumsum(0), (1, 0))
+        return cls(columns, dense[row, columns], offsets, dense.shape[1])
 
 
 class History(nn.Module):
@@ -79,13 +116,43 @@ class History(nn.Module):
             np.concatenate([np.ones(len(users)), values]),
         )
 
+    def sparse(self, users: Tensor) -> Rows:
+        """The rows of ``users`` (B,)."""
+        start = self.indptr[users]
+        offsets = F.pad((self.indptr[users + 1] - start).cumsum(0), (1, 0))
+        rows = Rows(self.items, self.values, offsets, self.n_columns)
+        row = rows.row_index()
+        place = torch.arange(len(row), device=users.device) + (start - offsets[:-1])[row]
+        return Rows(self.items[place], self.values[place], offsets, self.n_columns)
+
     def rows(self, users: Tensor) -> Tensor:
         """The rows of ``users`` (B,), dense float32, shape (B, n_items - 1)."""
-        start = self.indptr[users]
-        length = self.indptr[users + 1] - start
-        row = torch.repeat_interleave(torch.arange(len(users), device=users.device), length)
-        first = length.cumsum(0) - length
-        place = torch.arange(len(row), device=users.device) + (start - first)[row]
-        dense = torch.zeros(len(users), self.n_columns, device=users.device)
-        dense[row, self.items[place]] = self.values[place]
-        return dense
+        return self.sparse(users).dense()
+
+
+def binary_history(dataset: Any) -> History:
+    """Each interaction of RecBole's data set with weight 1."""
+    return History.of(*_pairs(dataset), (dataset.user_num, dataset.item_num))
+
+
+def time_history(dataset: Any, w_min: float, w_max: float) -> History:
+    """Each interaction weighted by its rank in the user's time (T-DiffRec; see :func:`rank_weights`).
+
+    Raises:
+        ValueError: the data set has no times.
+    """
+    if dataset.time_field not in dataset.inter_feat:
+        raise ValueError(
+            f"weights by rank in time need the field {dataset.time_field!r} (TIME_FIELD): add it to load_col.inter, or "
+            "to the data set"
+        )
+    times = dataset.inter_feat[dataset.time_field].numpy()
+    order = np.argsort(times, kind="stable")  # so that the last of a repeated pair is the latest
+    users, items = (ids[order] for ids in _pairs(dataset))
+    return History.of(
+        users, items, (dataset.user_num, dataset.item_num), rank_weights(users, times[order], w_min, w_max)
+    )
+
+
+def _pairs(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
+    return tuple(dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))

@@ -1,0 +1,45 @@
+"""Clusters of items by their embeddings."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def item_clusters(config: Any, dataset: Any) -> Tensor:
+    """The cluster of each item without the padding item, int64 (n_items - 1,), by scikit-learn's k-means.
+
+    Drawn with the run's ``seed``. The embeddings are those that the key ``pretrain`` names; with ``n_cate: 1`` none
+    are needed.
+
+    Raises:
+        ValueError: more clusters than items, or nothing that gives the embeddings.
+    """
+    n_items, n_clusters = dataset.item_num - 1, config["n_cate"]
+    if n_clusters == 1:
+        return torch.zeros(n_items, dtype=torch.int64)
+    if n_clusters > n_items:
+        raise ValueError(f"n_cate={n_clusters} is more than the {n_items} items; allowed: at most one per item")
+    embeddings = getattr(dataset, "embeddings", None)
+    if embeddings is None:
+        raise ValueError(
+            f"n_cate={n_clusters} needs item embeddings, which recbole_diffusion.run (or enable() and RecBole's "
+            "quick_start) provides to the data set; n_cate: 1 needs none"
+        )
+    return torch.from_numpy(kmeans(embeddings().item[1:], n_clusters, config["seed"]))
+
+
+def kmeans(points: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+    """Labels int64 (n,) of ``points`` (n, d), ten restarts, at most ``n_clusters`` of them (fewer for equal points)."""
+    from sklearn.cluster import KMeans  # takes a second to import
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than clusters: then fewer clusters
+        model = KMeans(n_clusters=n_clusters, n_init=10, random_state=seed).fit(points)
+    labels: np.ndarray = model.labels_.astype(np.int64)
+    return labels

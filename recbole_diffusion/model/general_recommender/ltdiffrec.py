@@ -1,0 +1,57 @@
+"""LT-DiffRec: L-DiffRec on rows that weight a user's items by their rank in time.
+
+Reference:
+    Wenjie Wang et al. "Diffusion Recommender Model." SIGIR 2023, sections 3.4 and 3.5. https://doi.org/10.1145/3539618.3591663
+
+Reference code:
+    https://github.com/YiyanXu/DiffRec (commit d35a6c6), compared by numbers in tests/test_parity_ldiffrec.py
+"""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from torch import Tensor
+
+from recbole_diffusion.diffusion.sampler import Generators, StepCallback
+from recbole_diffusion.model.clusters import item_clusters
+from recbole_diffusion.model.history import Rows, time_history
+from recbole_diffusion.model.latent_diffusion import LatentDiffusion, Losses
+from recbole_diffusion.model.row_recommender import RowRecommender
+
+
+class LTDiffRec(RowRecommender):
+    """Later items weigh more: in what is encoded and in what the decoder should give back.
+
+    Keys and what they mean: properties/model/LTDiffRec.yaml.
+
+    Args:
+        labels: the cluster of each item, (n_items - 1,); None: by k-means on pretrained embeddings.
+    """
+
+    diffusion: LatentDiffusion
+
+    def __init__(self, config: Any, dataset: Any, labels: Optional[Tensor] = None) -> None:
+        super().__init__(config, dataset, time_history(dataset, config["w_min"], config["w_max"]))
+        self.diffusion = LatentDiffusion(config, item_clusters(config, dataset) if labels is None else labels)
+
+    @classmethod
+    def from_state(cls, config: Any, dataset: Any, state: dict[str, Tensor]) -> LTDiffRec:
+        """For a checkpoint's weights: its clustering, and no pretraining."""
+        return cls(config, dataset, state["diffusion.autoencoder.labels"])
+
+    def calculate_loss(self, interaction: Any) -> Losses:
+        """The three weighted parts of the batch's loss, scalars."""
+        return self.diffusion.loss(self.history.sparse(interaction[self.USER_ID]))
+
+    def denoise(self, rows: Rows, generator: Generators = None, callback: Optional[StepCallback] = None) -> Tensor:
+        """Encode, walk the reverse chain among the latents, decode."""
+        return self.diffusion.denoise(rows, generator, callback)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """For the trainer's optimiser: the auto-encoder, and the diffusion's network at its own learning rate."""
+        return self.diffusion.parameter_groups()
+
+    def end_epoch(self) -> None:
+        """Told by the trainer after each epoch of training."""
+        self.diffusion.annealing.epochs += 1

@@ -1,0 +1,40 @@
+"""T-DiffRec: DiffRec on rows that weight a user's items by their rank in time.
+
+Reference:
+    Wenjie Wang et al. "Diffusion Recommender Model." SIGIR 2023, section 3.5. https://doi.org/10.1145/3539618.3591663
+
+Reference code:
+    https://github.com/YiyanXu/DiffRec (commit d35a6c6), compared by numbers in tests/test_parity_ldiffrec.py
+"""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from torch import Tensor
+
+from recbole_diffusion.diffusion.sampler import Generators, StepCallback
+from recbole_diffusion.model.history import Rows, time_history
+from recbole_diffusion.model.row_recommender import RowRecommender
+from recbole_diffusion.model.vector_diffusion import VectorDiffusion
+
+
+class TDiffRec(RowRecommender):
+    """Later items weigh more, in what the network sees and in what it should predict.
+
+    A user's items in time have the weights linspace(w_min, w_max). Keys: properties/model/TDiffRec.yaml.
+    """
+
+    diffusion: VectorDiffusion
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset, time_history(dataset, config["w_min"], config["w_max"]))
+        self.diffusion = VectorDiffusion(config, self.history.n_columns, bias_std=0.001)
+
+    def calculate_loss(self, interaction: Any) -> Tensor:
+        """Mean over the batch's users of the weighted squared error of the weighted row; scalar."""
+        return self.diffusion.loss(self.history.rows(interaction[self.USER_ID])).loss
+
+    def denoise(self, rows: Rows, generator: Generators = None, callback: Optional[StepCallback] = None) -> Tensor:
+        """The reverse chain from the weighted rows."""
+        return self.diffusion.denoise(rows.dense(), generator, callback)
