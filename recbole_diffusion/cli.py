@@ -12,9 +12,11 @@ from typing import Any, Optional
 
 USAGE = """usage: recbole-diffusion COMMAND [options]
 
-  run      train and test a model: run --model=DiffRec --dataset=ml-100k [--key=value ...]
-  models   the models, with paper, task and abilities   [--all: RecBole's own too]
-  doctor   what is installed, what is known to fail, and the line that mends it
+  run         train and test a model: run --model=DiffRec --dataset=ml-100k [--key=value ...]
+  reproduce   a paper's setting on its own split, beside what the paper reports and a baseline
+  convert     the official DiffRec arrays as RecBole's pre-split files
+  models      the models, with paper, task and abilities   [--all: RecBole's own too]
+  doctor      what is installed, what is known to fail, and the line that mends it
 
 recbole-diffusion COMMAND --help says more."""
 
@@ -29,6 +31,23 @@ RUN_USAGE = """usage: recbole-diffusion run --model=NAME --dataset=NAME [options
   --dry-run               print the effective configuration and stop
   --debug                 a traceback instead of one line
   --key=value             any setting; '--key value' too. --help with --model lists the model's own"""
+
+REPRODUCE_USAGE = """usage: recbole-diffusion reproduce MODEL DATASET --data=PATH [options] [--key=value ...]
+
+  --data=PATH             the official arrays: a .npz with train, valid, test (and item_emb), or a folder with
+                          train_list.npy, valid_list.npy, test_list.npy (and item_emb.npy)
+  --seeds=1,2,3           one run each
+  --protocol=official     official: arrays as named, to compare with published numbers; time-proper: in the order of
+                          time; both
+  --out=FILE              also write the tables there
+  --key=value             a setting on top of the published ones
+
+Settings with published numbers:"""
+
+CONVERT_USAGE = """usage: recbole-diffusion convert SOURCE --name=NAME [--to=dataset] [--protocol=official|time-proper]
+
+Writes TO/NAME/NAME.{train,valid,test}.inter from the official arrays (a .npz or a folder of .npy files, see
+reproduce --help) and says which settings read them."""
 
 _FLAGS = {"dry-run", "trust-checkpoint", "no-save", "debug", "help", "all"}
 _OPTIONS = {"model", "dataset", "config_files", "resume"}
@@ -123,6 +142,67 @@ def _help(model: Optional[str]) -> str:
     return "\n".join([*text, "", "RecBole's own keys: https://recbole.io/docs/user_guide/config_settings.html"])
 
 
+def _reproduce(words: Sequence[str]) -> int:
+    places, words = _places(words, 2)
+    options, settings, flags = parse(words)
+    from recbole_diffusion.experiment import reproduce
+
+    if "help" in flags or len(places) < 2:
+        there = "\n".join(f"  {model} {name}" for model, name in reproduce.available())
+        print(f"{REPRODUCE_USAGE}\n{there}", file=sys.stdout if "help" in flags else sys.stderr)
+        return 0 if "help" in flags else 2
+    source, out = settings.pop("data", None), settings.pop("out", None)
+    if source is None:
+        raise UsageError("--data=PATH is missing: the official arrays of the data set")
+    seeds = _seeds(settings.pop("seeds", "1,2,3"))
+    protocol = settings.pop("protocol", "official")
+    settings.update(options)
+    model, name = places
+    setting = reproduce.load_setting(model, name)
+    tables = []
+    for each in ("official", "time-proper") if protocol == "both" else (protocol,):
+        rows = reproduce.reproduce(model, name, source, seeds, each, dict(settings))
+        tables.append(reproduce.markdown(setting, each, rows))
+        print(f"\n{tables[-1]}\n", flush=True)
+        if out is not None:
+            Path(out).write_text("\n\n".join(tables) + "\n", encoding="utf-8")
+    return 0
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.strip("[]").split(",")]
+    except ValueError:
+        raise UsageError(f"--seeds={text} is not allowed; allowed: numbers with commas between them") from None
+
+
+def _places(words: Sequence[str], count: int) -> tuple[list[str], list[str]]:
+    """The first words that are no options, at most ``count``, and the rest."""
+    places: list[str] = []
+    rest = list(words)
+    while rest and len(places) < count and not rest[0].startswith("-"):
+        places.append(rest.pop(0))
+    return places, rest
+
+
+def _convert(words: Sequence[str]) -> int:
+    places, words = _places(words, 1)
+    _, settings, flags = parse(words)
+    if "help" in flags or not places or "name" not in settings:
+        print(CONVERT_USAGE, file=sys.stdout if "help" in flags else sys.stderr)
+        return 0 if "help" in flags else 2
+    from recbole_diffusion import convert
+
+    name, folder, protocol = settings.pop("name"), settings.pop("to", "dataset"), settings.pop("protocol", "official")
+    if settings:
+        raise UsageError(f"--{next(iter(settings))} is not an option of convert")
+    written = convert.write_split(places[0], folder, name, protocol)
+    keys = convert.settings(folder, name)
+    print(f"{written}: {', '.join(sorted(file.name for file in written.iterdir() if name in file.name))}")
+    print(f"run it with --dataset={name} " + " ".join(f'--{key}="{value}"' for key, value in keys.items()))
+    return 0
+
+
 def _models(words: Sequence[str]) -> int:
     _, _, flags = parse(words)
     from recbole_diffusion import registry
@@ -148,7 +228,7 @@ def _doctor(words: Sequence[str]) -> int:
     return 0 if good else 1
 
 
-_COMMANDS = {"run": _run, "models": _models, "doctor": _doctor}
+_COMMANDS = {"run": _run, "reproduce": _reproduce, "convert": _convert, "models": _models, "doctor": _doctor}
 
 
 def main(words: Optional[Sequence[str]] = None) -> int:

@@ -121,9 +121,9 @@ class ClusterAutoencoder(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         labels = state_dict.get(f"{prefix}labels")
         if labels is not None and len(labels) == len(self.labels) and not torch.equal(labels.cpu(), self.labels.cpu()):
-            device = self.labels.device
-            self._build(labels.to(device))
-            self.to(device)
+            before: Any = next(self.parameters())
+            self._build(labels.to(before.device))
+            self.to(before.device, before.dtype).train(self.training)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -33,10 +33,11 @@ def embeddings_of(model: Any, dataset: Any, rows: int = 32) -> Embeddings:
     model.eval()
     name = type(model).__name__
     users = torch.arange(1, min(dataset.user_num, rows + 1), device=model.device)
-    scores = _scores(model, users, dataset.item_num)
-    for user, item in _candidates(model):
-        if user.shape[0] != dataset.user_num or item.shape[0] != dataset.item_num or user.shape[1] != item.shape[1]:
-            continue
+    sizes = (dataset.user_num, dataset.item_num)
+    pairs = [(user, item) for user, item in _candidates(model) if (len(user), len(item)) == sizes]
+    pairs = [(user, item) for user, item in pairs if user.shape[1:] == item.shape[1:]]
+    scores = _scores(model, users, dataset.item_num) if pairs else None
+    for user, item in pairs:
         found = user[users] @ item.t()
         if scores is not None and torch.allclose(found[:, 1:], scores[:, 1:], rtol=1e-4, atol=1e-4 * _scale(scores)):
             return Embeddings(*(each.detach().cpu().float().numpy() for each in (user, item)))

@@ -1,0 +1,110 @@
+"""The official splits of the DiffRec family (arrays of pairs) as RecBole's pre-split files.
+
+The official code (https://github.com/YiyanXu/DiffRec, commit d35a6c6) chooses its epoch on the array that is named
+``valid`` and reports the one named ``test``; the network is fed the train rows only, and at test the items of train
+and valid are masked. RecBole does exactly that with ``benchmark_filename: [train, valid, test]``. In time, though, the
+array ``test`` comes before ``valid``: a user's later items choose the epoch and are left out of the candidates.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+
+#: Which array is which of RecBole's parts (train, valid, test).
+PROTOCOLS: dict[str, tuple[str, str, str]] = {
+    "official": ("train", "valid", "test"),  # for comparison with published numbers
+    "time-proper": ("train", "test", "valid"),  # the parts in the order of time
+}
+PARTS = ("train", "valid", "test")
+IN_TIME = ("train", "test", "valid")  # the arrays, earliest first
+HEADER = "user_id:token\titem_id:token\ttimestamp:float"
+EMBEDDINGS = "item_emb.npz"
+
+
+def read_arrays(source: Union[str, Path]) -> dict[str, np.ndarray]:
+    """``train``, ``valid``, ``test``: int (N, 2), users and items from 0; ``item_emb`` (n_items, d) where it is there.
+
+    Args:
+        source: a .npz with these arrays, or a folder with ``train_list.npy``, ``valid_list.npy``, ``test_list.npy``
+            (and ``item_emb.npy``) as the official repository has them.
+
+    Raises:
+        ValueError: a file or an array that is missing, or that does not hold pairs of numbers from 0.
+    """
+    source = Path(source)
+    if source.is_dir():
+        files = {part: source / f"{part}_list.npy" for part in PARTS} | {"item_emb": source / "item_emb.npy"}
+        arrays: Mapping[str, Any] = {name: np.load(file) for name, file in files.items() if file.is_file()}
+    elif source.is_file() and source.suffix == ".npz":
+        with np.load(source) as content:
+            arrays = {name: content[name] for name in (*PARTS, "item_emb") if name in content.files}
+    else:
+        raise ValueError(f"{str(source)!r} is neither a .npz file nor a folder with train_list.npy and the others")
+    missing = [part for part in PARTS if part not in arrays]
+    if missing:
+        raise ValueError(f"{str(source)!r} lacks the array {missing[0]!r}; needed: {', '.join(PARTS)}")
+    for part in PARTS:
+        array = arrays[part]
+        if array.ndim != 2 or array.shape[1] != 2 or not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(f"{part} of {str(source)!r} must hold pairs of integers, got {array.dtype} {array.shape}")
+        if len(array) and array.min() < 0:
+            raise ValueError(f"{part} of {str(source)!r} holds negative numbers; users and items count from 0")
+    return dict(arrays)
+
+
+def write_split(source: Union[str, Path], folder: Union[str, Path], name: str, protocol: str = "official") -> Path:
+    """Write ``folder/name/name.{train,valid,test}.inter``; :func:`settings` are the keys that read them.
+
+    The times in the files are the rows' numbers, parts in their true order, since the arrays hold an order in time but
+    no times. Embeddings in the source become ``folder/name/item_emb.npz``, with the items' names, for the key
+    ``pretrain``.
+
+    Args:
+        source: see :func:`read_arrays`; the rows of a user in the order of time.
+        folder: what ``data_path`` will be.
+        name: what ``dataset`` will be.
+        protocol: one of :data:`PROTOCOLS`.
+
+    Returns:
+        ``folder/name``.
+
+    Raises:
+        ValueError: no such protocol, or a source that is not right; nothing is written then.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol={protocol!r} is not allowed; allowed: {' | '.join(PROTOCOLS)}")
+    arrays = read_arrays(source)
+    target = Path(folder) / name
+    target.mkdir(parents=True, exist_ok=True)
+    first, start = {}, 0
+    for array in IN_TIME:
+        first[array], start = start, start + len(arrays[array])
+    for part, array in zip(PARTS, PROTOCOLS[protocol]):
+        _write_pairs(target / f"{name}.{part}.inter", arrays[array], first[array])
+    if "item_emb" in arrays:
+        table = arrays["item_emb"]
+        temporary = target / f".{EMBEDDINGS}"
+        np.savez(temporary, item=table.astype(np.float32), item_token=np.arange(len(table)).astype(str))
+        os.replace(temporary, target / EMBEDDINGS)
+    return target
+
+
+def _write_pairs(file: Path, pairs: np.ndarray, first: int) -> None:
+    rows = (f"{user}\t{item}\t{row}" for row, (user, item) in enumerate(pairs.tolist(), first))
+    temporary = file.with_name(f".{file.name}")
+    temporary.write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
+    os.replace(temporary, file)
+
+
+def settings(folder: Union[str, Path], name: str = "") -> dict[str, Any]:
+    """The keys with which RecBole reads the files as they are; with ``name`` also the embeddings, if there are some."""
+    keys: dict[str, Any] = {"data_path": str(folder), "benchmark_filename": list(PARTS)}
+    embeddings = Path(folder) / name / EMBEDDINGS
+    if name and embeddings.is_file():
+        keys["pretrain"] = str(embeddings)
+    return keys

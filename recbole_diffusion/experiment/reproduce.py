@@ -1,0 +1,182 @@
+"""A paper's setting on its own split: what it reports, what comes out here, and a strong simple baseline beside it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Optional, Union
+
+import numpy as np
+
+from recbole_diffusion import convert, quick_start, schema
+from recbole_diffusion.runs import environment
+
+NOTES = {
+    "official": "official arrays as named: the epoch is chosen on each user's last fifth, which is masked at test; the "
+    "test part lies before it in time",
+    "time-proper": "arrays in their order in time: the epoch is chosen on the part after train, test is the last fifth",
+}
+
+
+class Setting(NamedTuple):
+    """One file of properties/paper.
+
+    ``data``: counts of the arrays. ``settings``: keys of the run. ``results``: what is reported, by who reports it.
+    ``baselines``: by protocol, models with their settings.
+    """
+
+    model: str
+    name: str
+    data: dict[str, int]
+    settings: dict[str, Any]
+    results: dict[str, dict[str, Any]]
+    baselines: dict[str, dict[str, dict[str, Any]]]
+
+
+class Row(NamedTuple):
+    """A line of the table: metrics by name, their spread over seeds, and what it cost (empty for reported ones)."""
+
+    who: str
+    metrics: dict[str, float]
+    spread: dict[str, float]
+    cost: dict[str, float]
+
+
+def available() -> list[tuple[str, str]]:
+    """(model, data set) of every setting, sorted."""
+    files = (schema.properties() / "paper").glob("*.yaml")
+    pairs = (file.stem.partition("_") for file in files)
+    return sorted((model, name) for model, _, name in pairs)
+
+
+def load_setting(model: str, name: str) -> Setting:
+    """The setting of a model on a data set.
+
+    Raises:
+        ValueError: there is none; the message lists those that there are.
+    """
+    if (model, name) not in available():
+        of_model = [data for each, data in available() if each == model]
+        there = f"{model} has {', '.join(of_model)}" if of_model else f"models: {', '.join(sorted({*_models()}))}"
+        raise ValueError(f"there is no published setting of {model!r} on {name!r}; {there}")
+    content = schema.load_yaml(schema.properties() / "paper" / f"{model}_{name}.yaml")
+    return Setting(
+        model, name, content["data"], content["settings"], content["results"], content.get("baselines") or {}
+    )
+
+
+def _models() -> list[str]:
+    return [model for model, _ in available()]
+
+
+def check_data(setting: Setting, source: Union[str, Path]) -> None:
+    """Whether the arrays are the ones that the numbers were reported for, by their counts.
+
+    Raises:
+        ValueError: they are not.
+    """
+    arrays = convert.read_arrays(source)
+    pairs = np.concatenate([arrays[part] for part in convert.PARTS])
+    found = {"users": len(np.unique(pairs[:, 0])), "items": len(np.unique(pairs[:, 1]))}
+    found.update({part: len(arrays[part]) for part in convert.PARTS})
+    for key, expected in setting.data.items():
+        if found[key] != expected:
+            raise ValueError(
+                f"{str(source)!r} is not {setting.name}: {key} {found[key]} in place of {expected}; here: {found}"
+            )
+
+
+def reproduce(
+    model: str,
+    name: str,
+    source: Union[str, Path],
+    seeds: Sequence[int] = (1, 2, 3),
+    protocol: str = "official",
+    config_dict: Optional[dict[str, Any]] = None,
+) -> list[Row]:
+    """Run a published setting and its baselines on the official arrays.
+
+    Args:
+        model, name: a setting of :func:`available`.
+        source: the arrays; see :func:`recbole_diffusion.convert.read_arrays`.
+        seeds: one run each.
+        protocol: one of :data:`recbole_diffusion.convert.PROTOCOLS`. The reported numbers are of ``official``.
+        config_dict: settings on top of the published ones.
+
+    Returns:
+        Reported rows, ours (mean and sample standard deviation over the seeds), their difference from the paper,
+        baselines. Metrics are of the test part.
+
+    Raises:
+        ValueError: no such setting or protocol, other data.
+    """
+    setting = load_setting(model, name)
+    check_data(setting, source)
+    own = dict(config_dict or {})
+    with tempfile.TemporaryDirectory() as folder:
+        convert.write_split(source, folder, name, protocol)
+        common = {"seed": seeds[0], **setting.settings, **convert.settings(folder), **own}
+        evaluation = {key: common[key] for key in ("valid_metric", "metrics", "topk", "metric_decimal_place")}
+        embeddings = convert.settings(folder, name) if "n_cate" in setting.settings else {}
+        runs = [
+            quick_start.run(model, name, config_dict={**embeddings, **common, "seed": seed}, saved=False)
+            for seed in seeds
+        ]
+        others = {
+            each: quick_start.run(
+                each, name, config_dict={**evaluation, **convert.settings(folder), **_device(own), **keys}, saved=False
+            )
+            for each, keys in setting.baselines.get(protocol, {}).items()
+        }
+    rows = _mean([_row(f"ours, seed {seed}", run) for seed, run in zip(seeds, runs)])
+    if protocol == "official":
+        reported = [Row(who, entry["metrics"], {}, {}) for who, entry in setting.results.items()]
+        gap = {key: rows[-1].metrics[key] - value for key, value in setting.results["paper"]["metrics"].items()}
+        rows = [*reported, *rows, Row("ours - paper", gap, {}, {})]
+    return rows + [_row(f"{each} {keys}", others[each]) for each, keys in setting.baselines.get(protocol, {}).items()]
+
+
+def _device(own: dict[str, Any]) -> dict[str, Any]:
+    return {key: own[key] for key in ("use_gpu", "gpu_id", "state", "show_progress", "output_dir") if key in own}
+
+
+def _row(who: str, result: dict[str, Any]) -> Row:
+    timing = result["timing"]
+    best = timing["best_epoch"]
+    cost = {"best epoch": float("nan") if best is None else best + 1, "epochs": timing["epochs"]}
+    cost.update({"s per epoch": timing["train_s_per_epoch"], "s in all": timing["total_s"]})
+    return Row(who, dict(result["test_result"]), {}, cost)
+
+
+def _mean(rows: list[Row]) -> list[Row]:
+    """The rows, and with several their mean."""
+    if len(rows) == 1:
+        return [rows[0]._replace(who=f"{rows[0].who} (one seed)")]
+    keys = rows[0].metrics
+    table = np.array([[row.metrics[key] for key in keys] for row in rows])
+    mean, spread = table.mean(axis=0).tolist(), table.std(axis=0, ddof=1).tolist()
+    return [*rows, Row(f"ours, mean of {len(rows)} seeds", dict(zip(keys, mean)), dict(zip(keys, spread)), {})]
+
+
+def markdown(setting: Setting, protocol: str, rows: Sequence[Row]) -> str:
+    """The table, the sources of what is in it, and the environment."""
+    metrics = list(next(iter(setting.results.values()))["metrics"])
+    cost = ["best epoch", "epochs", "s per epoch", "s in all"]
+    lines = [
+        f"{setting.model} on {setting.name}, protocol {protocol} ({NOTES[protocol]})",
+        "",
+        "| | " + " | ".join([*metrics, *cost]) + " |",
+        "|---|" + "---|" * len([*metrics, *cost]),
+    ]
+    for row in rows:
+        sign = "+" if row.who == "ours - paper" else ""
+        values = [f"{row.metrics[key]:{sign}.4f}" if key in row.metrics else "" for key in metrics]
+        values = [f"{v} ± {row.spread[k]:.4f}" if k in row.spread else v for k, v in zip(metrics, values)]
+        costs = [f"{row.cost[key]:.1f}".replace(".0", "") if key in row.cost else "" for key in cost]
+        lines.append(f"| {row.who} | " + " | ".join([*values, *(c if c != "nan" else "" for c in costs)]) + " |")
+    if protocol == "official":
+        lines += ["", *(f"{who}: {entry['source']}." for who, entry in setting.results.items())]
+    versions = {key: value for key, value in environment().items() if value is not None}
+    return "\n".join([*lines, "", "Environment: " + json.dumps(versions)])

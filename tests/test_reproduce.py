@@ -1,0 +1,213 @@
+"""Published settings, the converter of the official arrays, and both commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recbole_diffusion import cli, convert, quick_start, schema
+from recbole_diffusion.experiment import reproduce
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    """24 users, 30 items, in the official form: train, then test, then valid in time."""
+    draw = np.random.default_rng(0)
+    parts = {part: [] for part in convert.PARTS}
+    for user in range(24):
+        items = [item for item in draw.permutation(30) if item % 2 == user % 2]
+        for part, cut in (("train", items[:8]), ("test", items[8:10]), ("valid", items[10:13])):
+            parts[part] += [(user, item) for item in cut]
+    file = tmp_path / "arrays.npz"
+    np.savez(file, **{part: np.array(rows) for part, rows in parts.items()}, item_emb=draw.normal(size=(30, 4)))
+    return file
+
+
+SETTING = reproduce.Setting(
+    "LDiffRec",
+    "tiny",
+    {"users": 24, "items": 30, "train": 192, "valid": 72, "test": 48},
+    {
+        "learning_rate": 0.01, "in_dims": [8], "dims": [8], "n_cate": 2, "steps": 3, "epochs": 2,
+        "valid_metric": "Recall@5",
+        "metrics": ["Recall", "NDCG"], "topk": [5], "metric_decimal_place": 4, "state": "error", "show_progress": False,
+    },
+    {"paper": {"source": "a paper", "metrics": {"recall@5": 0.25, "ndcg@5": 0.125}}},
+    {"official": {"EASE": {"reg_weight": 10.0}}},
+)  # fmt: skip
+
+
+@pytest.fixture
+def setting(monkeypatch):
+    monkeypatch.setattr(reproduce, "load_setting", lambda model, name: SETTING)
+
+
+def pairs(file):
+    return np.loadtxt(file, skiprows=1, usecols=(0, 1), dtype=int, delimiter="\t")
+
+
+def test_the_files_hold_the_arrays_in_their_order(arrays):
+    content = np.load(arrays)
+    for protocol, named in convert.PROTOCOLS.items():
+        folder = convert.write_split(arrays, protocol, "tiny", protocol)
+        for part, array in zip(convert.PARTS, named):
+            assert np.array_equal(pairs(folder / f"tiny.{part}.inter"), content[array])
+        times = {part: np.loadtxt(folder / f"tiny.{part}.inter", skiprows=1, usecols=2) for part in convert.PARTS}
+        ordered = [times[convert.PARTS[named.index(array)]] for array in convert.IN_TIME]
+        assert np.array_equal(np.concatenate(ordered), np.arange(312))
+        assert not list(folder.glob(".*"))
+
+
+def test_a_folder_of_official_files_is_read_too(arrays, tmp_path):
+    content = np.load(arrays)
+    (tmp_path / "official").mkdir()
+    for part in convert.PARTS:
+        np.save(tmp_path / "official" / f"{part}_list.npy", content[part])
+    found = convert.read_arrays(tmp_path / "official")
+    assert all(np.array_equal(found[part], content[part]) for part in convert.PARTS)
+    assert "item_emb" not in found
+
+
+def test_the_embeddings_keep_their_items(arrays):
+    folder = convert.write_split(arrays, "data", "tiny")
+    keys = convert.settings("data", "tiny")
+    assert keys["pretrain"] == str(folder / "item_emb.npz")
+    config = quick_start.configure("LDiffRec", "tiny", config_dict={**keys, "n_cate": 2, "state": "error"})
+    _, loaders = quick_start._prepare(config)
+    quick_start._build_model(config, loaders)
+    dataset = loaders[0]._dataset
+    items = [int(token) for token in dataset.field2id_token["item_id"][1:]]
+    np.testing.assert_allclose(dataset.embeddings().item[1:], np.load(arrays)["item_emb"][items], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test": None}, "lacks the array 'test'"),
+        ({"valid": np.ones((3, 3), int)}, r"valid of .* must hold pairs of integers, got int64 \(3, 3\)"),
+        ({"valid": np.ones((3, 2))}, "must hold pairs of integers, got float64"),
+        ({"train": np.array([[0, -1]])}, "holds negative numbers"),
+    ],
+)
+def test_arrays_that_are_none_are_refused_and_nothing_is_written(change, message, arrays):
+    content = {**np.load(arrays), **change}
+    np.savez("bad.npz", **{name: array for name, array in content.items() if array is not None})
+    with pytest.raises(ValueError, match=message):
+        convert.write_split("bad.npz", "data", "tiny")
+    with pytest.raises(ValueError, match="protocol='both' is not allowed"):
+        convert.write_split(arrays, "data", "tiny", "both")
+    with pytest.raises(ValueError, match=r"neither a \.npz file nor a folder"):
+        convert.write_split("nothing.npz", "data", "tiny")
+    assert not Path("data").exists()
+
+
+def test_every_published_setting_is_one_that_runs():
+    """Its keys are the model's, its values allowed, its numbers there with their source."""
+    assert {"DiffRec", "LDiffRec", "TDiffRec", "LTDiffRec"} == {model for model, _ in reproduce.available()}
+    assert len(reproduce.available()) == 16
+    for model, name in reproduce.available():
+        found = reproduce.load_setting(model, name)
+        config = quick_start.configure(model, "ml-100k", config_dict=found.settings)
+        assert config.notes == []
+        rules = schema.read_keys(schema.properties() / "model" / f"{model}.yaml")
+        assert {"dims", "steps", "noise_scale", "noise_min", "noise_max"} <= {*rules} & {*found.settings}
+        assert {"users", "items"} <= {*found.data}
+        assert set(found.results["paper"]["metrics"]) == {"recall@10", "recall@20", "ndcg@10", "ndcg@20"}
+        for entry in found.results.values():
+            assert entry["source"]
+            assert all(0 < value < 1 for value in entry["metrics"].values())
+        assert set(found.baselines) <= set(convert.PROTOCOLS)
+
+
+def test_our_defaults_are_the_published_settings_of_ml_1m():
+    for model in ("DiffRec", "LDiffRec"):
+        found = reproduce.load_setting(model, "ml-1m_clean").settings
+        keys = schema.read_keys(schema.properties() / "model" / f"{model}.yaml")
+        assert {key: keys[key].default for key in found if key in keys} == {k: v for k, v in found.items() if k in keys}
+
+
+def test_a_setting_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="no published setting of 'TDiffRec' on 'ml-1m_clean'; TDiffRec has amazon"):
+        reproduce.load_setting("TDiffRec", "ml-1m_clean")
+    with pytest.raises(ValueError, match="models: DiffRec, LDiffRec"):
+        reproduce.load_setting("SASRec", "ml-1m_clean")
+
+
+def test_other_data_is_refused(arrays):
+    reproduce.check_data(SETTING, arrays)
+    with pytest.raises(ValueError, match=r"is not tiny: users 24 in place of 25; here: \{'users': 24"):
+        reproduce.check_data(SETTING._replace(data={"users": 25}), arrays)
+
+
+@pytest.mark.usefixtures("setting")
+def test_paper_ours_and_the_difference(arrays):
+    rows = reproduce.reproduce("LDiffRec", "tiny", arrays, seeds=(1, 2))
+    names = [row.who for row in rows]
+    assert names == [
+        "paper",
+        "ours, seed 1",
+        "ours, seed 2",
+        "ours, mean of 2 seeds",
+        "ours - paper",
+        "EASE {'reg_weight': 10.0}",
+    ]
+    paper, one, two, mean, gap, ease = rows
+    for key in ("recall@5", "ndcg@5"):
+        assert mean.metrics[key] == pytest.approx((one.metrics[key] + two.metrics[key]) / 2)
+        assert mean.spread[key] == pytest.approx(abs(one.metrics[key] - two.metrics[key]) / 2**0.5)
+        assert gap.metrics[key] == pytest.approx(mean.metrics[key] - paper.metrics[key])
+    assert ease.metrics["recall@5"] > 0.5  # users like the items of their parity
+    assert not list(Path("saved/pretrain").glob("*")) if Path("saved").exists() else True  # the arrays' own embeddings
+    text = reproduce.markdown(SETTING, "official", rows)
+    assert "| ours - paper | " in text
+    assert "paper: a paper." in text
+    assert " ± " in text
+
+
+@pytest.mark.usefixtures("setting")
+def test_the_other_protocol_has_no_reported_numbers(arrays):
+    rows = reproduce.reproduce("LDiffRec", "tiny", arrays, seeds=(1,), protocol="time-proper")
+    assert [row.who for row in rows] == ["ours, seed 1 (one seed)"]
+
+
+@pytest.mark.usefixtures("setting")
+def test_the_command_prints_and_writes_the_tables(arrays, capsys):
+    words = ["LDiffRec", "tiny", f"--data={arrays}", "--seeds=3", "--protocol=both", "--out=t.md", "--epochs=1"]
+    assert cli.main(["reproduce", *words]) == 0
+    out = capsys.readouterr().out
+    assert "LDiffRec on tiny, protocol official" in out
+    assert "LDiffRec on tiny, protocol time-proper" in out
+    assert Path("t.md").read_text().count("ours, seed 3") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "code"),
+    [
+        (["reproduce", "DiffRec", "ml-1m_clean"], "--data=PATH is missing", 2),
+        (["reproduce", "DiffRec", "ml-1m_clean", "--data=x", "--seeds=a"], "--seeds=a is not allowed", 2),
+        (["reproduce", "DiffRec", "nothing", "--data=x"], "no published setting of 'DiffRec' on 'nothing'", 2),
+        (["reproduce", "DiffRec", "ml-1m_clean", "--data=x"], "'x' is neither a .npz file nor a folder", 2),
+        (["reproduce", "DiffRec"], "Settings with published numbers", 2),
+        (["convert"], "usage: recbole-diffusion convert SOURCE", 2),
+        (["convert", "x.npz", "--name=a", "--form=b"], "--form is not an option of convert", 2),
+    ],
+)
+def test_slips_on_the_command_line_are_one_line(words, message, code, capsys):
+    assert cli.main(words) == code
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_the_converted_files_run_as_the_command_says(arrays, capsys):
+    assert cli.main(["convert", str(arrays), "--name=tiny", "--to=here", "--protocol=time-proper"]) == 0
+    out = capsys.readouterr().out
+    assert "tiny.train.inter" in out
+    last = out.splitlines()[-1]
+    import shlex
+
+    words = [word for word in shlex.split(last) if word.startswith("--")]
+    quick = ["--steps=2", "--dims=[4]", "--in_dims=[4]", "--epochs=1", "--state=error", "--show_progress=False"]
+    assert cli.main(["run", "--model=LTDiffRec", *words, *quick]) == 0
