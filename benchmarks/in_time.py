@@ -85,7 +85,7 @@ def rows_of(model: str, data: dict[str, Any], seeds: Sequence[int], lightgcn: Op
         return [max(rows, key=lambda row: row.valid)]
     if model in {"LDiffRec", "LTDiffRec"}:
         if lightgcn is None:
-            sys.exit(f"{model} takes LightGCN's embeddings: add LightGCN to --models, before it")
+            sys.exit(f"{model} takes LightGCN's embeddings: add LightGCN to --models, before it, or give --lightgcn")
         data = {**data, "pretrain": lightgcn}
     return [one_run(model, {**data, "seed": seed}, f"seed {seed}")[0] for seed in seeds]
 
@@ -108,10 +108,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--data", required=True, type=Path, help="ml-1m.inter.xz or ml-1m.inter, with timestamps")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--lightgcn", type=Path, help="embeddings or checkpoint of an earlier run's LightGCN")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     raw = options.data.read_bytes()
+    lightgcn = str(options.lightgcn.resolve()) if options.lightgcn else None
     print("ml-1m in time: " + json.dumps(environment()) + "\n", flush=True)
     print(
         "| model | | best epoch | valid R@20 | R@10 | R@20 | N@10 | N@20 | s |\n|---|---|---|---|---|---|---|---|---|"
@@ -122,7 +124,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
         folder = Path(name) / "data" / "ml-1m"
         folder.mkdir(parents=True)
         (folder / "ml-1m.inter").write_bytes(lzma.decompress(raw) if options.data.suffix == ".xz" else raw)
-        data, lightgcn = {"data_path": str(folder.parent)}, None
+        data = {"data_path": str(folder.parent)}
         for model in options.models:
             if model == "LightGCN":
                 row, result = one_run(model, {**data, "seed": options.seeds[0]}, f"seed {options.seeds[0]}", saved=True)

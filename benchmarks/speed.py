@@ -1,221 +1,61 @@
-"""How fast DiffRec trains and ranks: ours, RecBole's and the official code, and our step beside its matrix products.
+"""How fast the four models train and rank: ours, RecBole's, the official code; DiffRec's step beside its products.
 
-    python benchmarks/speed.py --data PATH/ml-1m_clean.npz [--official PATH_TO_CHECKOUT] [--repeats N]
+    python benchmarks/speed.py --data PATH/ml-1m_clean.npz [--official CHECKOUT] [--models NAME ...] [--repeats N]
 
 Everything is timed in one process, in rounds (ours, RecBole's, official, ours, ...), on the CPU, and reported as
 medians: other work on the machine changes the seconds, the ratios much less. That holds for one thread, the default;
 of two threads each waits for the other, and whoever is disturbed then takes up to ten times as long. Markdown, on
-stdout.
-
-The official code comes from a checkout of https://github.com/YiyanXu/DiffRec (commit d35a6c6) and is run as it is,
-its ``main.py`` in three pieces: what comes before the training loop, the loop over an epoch's batches, ``evaluate``.
+stdout. Who is timed and at which settings: ``competitors.py``.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
-import importlib.util
-import io
 import os
-import sys
 import tempfile
-import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, Optional
 from unittest import mock
 
 import numpy as np
-import scipy.sparse
 import torch
-from official_split import settings, write_split
-from recbole.config import Config as RecBoleConfig
-from recbole.data import create_dataset as recbole_create_dataset
-from recbole.data import data_preparation
-from recbole.data.dataloader import FullSortEvalDataLoader
-from recbole.model.general_recommender import DiffRec as RecBoleDiffRec
-from recbole.trainer import Trainer
-from recbole.utils import init_seed
+from competitors import (
+    BATCH,
+    CODE,
+    MINE,
+    MINE_SMALL,
+    OURS,
+    RECBOLE,
+    RECBOLE_TYPED,
+    SPECS,
+    Competitor,
+    Files,
+    Task,
+    official,
+    official_arguments,
+    ours,
+    recbole,
+    write_files,
+)
 from torch import nn
 
-from recbole_diffusion import compat, data, registry
+from recbole_diffusion import compat
 from recbole_diffusion.model import denoiser
-from recbole_diffusion.quick_start import configure
+from recbole_diffusion.model.history import time_history
 from recbole_diffusion.runs import environment, quiet
-from recbole_diffusion.trainer import trainer_class
 
-Task = Callable[[], object]
-NAME = "ml-1m_clean"
-BATCH = 400
-COMMON: dict[str, Any] = {
-    "seed": 1,
-    "use_gpu": False,
-    "state": "error",
-    "topk": [10, 20],
-    "metrics": ["Recall", "NDCG"],
-    "valid_metric": "Recall@20",
-    "train_neg_sample_args": None,
-}
-#: The official training of ml-1m_clean; our defaults hold the rest.
-OURS: dict[str, Any] = {"learning_rate": 1e-3, "learner": "adamw", "weight_decay": 0.0, "train_batch_size": BATCH}
-#: The official settings in RecBole's keys; its default of eval_batch_size stays.
-TYPED_IN: dict[str, Any] = {
-    **OURS,
-    "noise_schedule": "linear-var",
-    "noise_scale": 0.005,
-    "noise_min": 0.005,
-    "noise_max": 0.01,
-    "steps": 40,
-    "dims_dnn": [600, 200, 600],
-}
-#: RecBole's default settings of its DiffRec, in our keys.
-RECBOLE_DEFAULTS: dict[str, Any] = {
-    "learning_rate": 1e-3,
-    "learner": "adam",
-    "weight_decay": 0.0,
-    "train_batch_size": 2048,
-    "noise_schedule": "linear",
-    "noise_scale": 0.001,
-    "noise_min": 0.0005,
-    "noise_max": 0.005,
-    "steps": 5,
-    "dims_dnn": [300],
-}
-#: The official settings on the command line of the official main.py.
-OFFICIAL = (
-    f"--lr=1e-3 --weight_decay=0 --batch_size={BATCH} --dims=[200,600] --emb_size=10 --mean_type=x0 --steps=40 "
-    "--noise_schedule=linear-var --noise_scale=0.005 --noise_min=0.005 --noise_max=0.01 --sampling_steps=0"
-).split()
-
-
-#: Names of the competitors.
-MINE, MINE_SMALL = "ours, official settings", "ours, RecBole's default settings"
-RECBOLE, RECBOLE_TYPED = "RecBole's, its defaults", "RecBole's, official settings"
-CODE = "official code"
-#: Which seconds are divided by which, and what is aimed at.
+LIKE_FOR_LIKE = "none: the same model, like for like"
+#: Which seconds are divided by which, and what is aimed at for DiffRec.
 RATIOS = (
     (RECBOLE, MINE, "evaluation at least 15"),
-    (RECBOLE, MINE_SMALL, "none: the same model, like for like"),
-    (RECBOLE_TYPED, MINE, "none: the same model, like for like"),
+    (RECBOLE, MINE_SMALL, LIKE_FOR_LIKE),
+    (RECBOLE_TYPED, MINE, LIKE_FOR_LIKE),
     (CODE, MINE, "training at least 1.3, evaluation at least 3"),
 )
-
-
-class Competitor(NamedTuple):
-    """``evaluate`` ranks the items for ``users`` users; ``every``: in one round of how many it is timed."""
-
-    name: str
-    epoch: Task
-    evaluate: Task
-    users: int
-    every: int = 1
-
-
-# -- the competitors -----------------------------------------------------------------------------------------------
-
-
-def ours(name: str, folder: Path, keys: dict[str, Any]) -> tuple[Competitor, Any]:
-    """Ours, with the trainer, whose model and optimiser :func:`step` uses."""
-    config = configure("DiffRec", NAME, config_dict={**COMMON, **keys, **settings(folder)})
-    init_seed(config["seed"], config["reproducibility"])
-    dataset = data.create_dataset(config)
-    train, valid, _ = data.prepare(config, dataset)
-    model = config.model_class(config, train._dataset)
-    trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], "DiffRec", "DiffRec"))(config, model)
-    trainer.eval_collector.data_collect(train)
-    return _competitor(name, trainer, train, valid), trainer
-
-
-def recbole(name: str, folder: Path, keys: dict[str, Any], users: int, every: int = 1) -> Competitor:
-    """RecBole's DiffRec in RecBole's own configuration, loaders and trainer; ``users``: how many are ranked."""
-    with mock.patch.object(sys, "argv", sys.argv[:1]), mock.patch.dict(os.environ):  # it reads one and sets the other
-        config = RecBoleConfig(RecBoleDiffRec, NAME, config_dict={**COMMON, **keys, **settings(folder)})
-    init_seed(config["seed"], config["reproducibility"])
-    dataset = recbole_create_dataset(config)
-    train, valid, _ = data_preparation(config, dataset)
-    trainer = Trainer(config, RecBoleDiffRec(config, train._dataset))
-    trainer.eval_collector.data_collect(train)
-    return _competitor(name, trainer, train, _first_users(config, valid, users), every)
-
-
-def _competitor(name: str, trainer: Any, train: Any, valid: Any, every: int = 1) -> Competitor:
-    return Competitor(
-        name,
-        lambda: trainer._train_epoch(train, 0),
-        lambda: trainer.evaluate(valid, load_best_model=False),
-        valid.sample_size,
-        every,
-    )
-
-
-def _first_users(config: Any, loader: Any, count: int) -> Any:
-    """RecBole's loader with ``count`` users, evenly spread: the cost of its one-user batches does not vary."""
-    part = loader._dataset
-    users = loader.uid_list.numpy()
-    if count >= len(users):
-        return loader
-    chosen = users[np.linspace(0, len(users) - 1, count).astype(int)]
-    inside = np.isin(part.inter_feat[part.uid_field].numpy(), chosen)
-    return FullSortEvalDataLoader(config, part.copy(part.inter_feat[torch.from_numpy(inside)]), loader._sampler)
-
-
-def official(checkout: Path, file: Path, folder: Path) -> Competitor:
-    """The official code at its settings. What does not run today is patched while its first piece runs."""
-    source = checkout / "DiffRec" if (checkout / "DiffRec").is_dir() else checkout
-    arrays = folder / "arrays"
-    arrays.mkdir()
-    with np.load(file) as content:
-        for part in ("train", "valid", "test"):
-            np.save(arrays / f"{part}_list.npy", content[part])
-    before, epoch = _pieces(source / "main.py")
-    space: dict[str, Any] = {"__name__": "official_main"}
-    with _runnable(source, [*OFFICIAL, f"--data_path={arrays}{os.sep}"]):
-        exec(before, space)
-
-    def evaluate() -> object:
-        return space["evaluate"](space["test_loader"], space["valid_y_data"], space["train_data"], [10, 20])
-
-    return Competitor(CODE, lambda: exec(epoch, space), evaluate, space["n_user"])
-
-
-def _pieces(main: Path) -> tuple[types.CodeType, types.CodeType]:
-    """What comes before the loop over epochs, and in it, from ``model.train()``, the loop over the batches."""
-    body = ast.parse(main.read_text(encoding="utf-8")).body
-    place = next(place for place, statement in enumerate(body) if isinstance(statement, ast.For))
-    epoch = body[place].body  # type: ignore[attr-defined]
-    end = next(index for index, statement in enumerate(epoch) if isinstance(statement, ast.For))
-    inner = [statement for statement in epoch[: end + 1] if not isinstance(statement, ast.If)]  # If: the early stop
-    before, batches = (
-        compile(ast.Module(body=part, type_ignores=[]), str(main), "exec") for part in (body[:place], inner)
-    )
-    return before, batches
-
-
-@contextlib.contextmanager
-def _runnable(source: Path, arguments: Sequence[str]) -> Iterator[None]:
-    """Arguments and import path; a loader without workers and pinned memory; an unused import; scipy's ``.A``."""
-    loader = torch.utils.data.DataLoader
-
-    def plain_loader(dataset: Any, batch_size: int, shuffle: bool, **_: Any) -> Any:
-        return loader(dataset, batch_size=batch_size, shuffle=shuffle)
-
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(sys, "argv", ["main.py", *arguments]))
-        stack.enter_context(mock.patch.object(sys, "path", [str(source), *sys.path]))
-        stack.enter_context(mock.patch.dict(os.environ))
-        if importlib.util.find_spec("bottleneck") is None:
-            sys.modules["bottleneck"] = types.ModuleType("bottleneck")
-            stack.callback(sys.modules.pop, "bottleneck")
-        stack.enter_context(mock.patch.object(torch.utils.data, "DataLoader", plain_loader))
-        if not hasattr(scipy.sparse.csr_matrix, "A"):
-            dense = property(lambda self: self.toarray())
-            stack.enter_context(mock.patch.object(scipy.sparse.csr_matrix, "A", dense, create=True))
-        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        yield
 
 
 # -- our step ------------------------------------------------------------------------------------------------------
@@ -340,8 +180,20 @@ def rounds(tasks: dict[str, Task], repeats: int, every: Optional[dict[str, int]]
     return seconds
 
 
-def compare(competitors: Sequence[Competitor], repeats: int) -> None:
-    """The table of epochs and evaluations; the first competitor is ours at the official settings."""
+def entrants(model: str, files: Files, checkout: Optional[Path], options: argparse.Namespace) -> list[Competitor]:
+    """Everyone who is timed beside our ``model`` at the official settings, which comes first."""
+    spec = SPECS[model]
+    found = [
+        ours(MINE, model, files, OURS),
+        recbole(RECBOLE, model, files, {}, options.default_users),
+        ours(MINE_SMALL, model, files, spec.small),
+        recbole(RECBOLE_TYPED, model, files, spec.typed, options.typed_users),
+    ]
+    return [*found, official(model, checkout, files)] if checkout else found
+
+
+def compare(model: str, competitors: Sequence[Competitor], repeats: int) -> None:
+    """The tables of epochs and evaluations."""
     for each in competitors:
         each.epoch()  # warm up: caches, and the first batches' cheaper history of losses
     train = rounds({each.name: each.epoch for each in competitors}, repeats)
@@ -350,17 +202,34 @@ def compare(competitors: Sequence[Competitor], repeats: int) -> None:
     users = competitors[0].users
     epoch = {name: median(seconds) for name, seconds in train.items()}
     full = {each.name: median(rank[each.name]) * users / each.users for each in competitors}
-    print("| | training epoch, s | evaluation of all users, s | timed |\n|---|---|---|---|")
+    print(f"| {model} | parameters | training epoch, s | evaluation of all users, s | timed |\n|---|---|---|---|---|")
     for each in competitors:
         note = f"{len(train[each.name])} epochs, {len(rank[each.name])} evaluations"
         if each.users < users:
             note += f" of {each.users} of {users} users, scaled per user"
-        print(f"| {each.name} | {epoch[each.name]:.2f} | {full[each.name]:.2f} | {note} |")
-    print("\n| seconds of … : those of … | training epoch | evaluation | aim |\n|---|---|---|---|")
+        print(f"| {each.name} | {each.parameters:,} | {epoch[each.name]:.2f} | {full[each.name]:.2f} | {note} |")
+    print(f"\n| {model}: seconds of … : those of … | training epoch | evaluation | aim |\n|---|---|---|---|")
     for other, mine, aim in RATIOS:
         if other in epoch:
-            print(f"| {other} : {mine} | {epoch[other] / epoch[mine]:.2f} | {full[other] / full[mine]:.2f} | {aim} |")
-    print()
+            ratios = f"{epoch[other] / epoch[mine]:.2f} | {full[other] / full[mine]:.2f}"
+            print(f"| {other} : {mine} | {ratios} | {aim if model == 'DiffRec' or aim == LIKE_FOR_LIKE else 'none'} |")
+    print(flush=True)
+
+
+def compare_weights(competitors: Sequence[Competitor], repeats: int) -> None:
+    """The making of T-DiffRec's weighted rows: ours, and the part of RecBole's constructor that does it."""
+    mine, theirs = (next(each for each in competitors if each.name == name) for name in (MINE, RECBOLE))
+    net = theirs.trainer.model
+    tasks: dict[str, Task] = {
+        "ours": lambda: time_history(mine.dataset, net.w_min, net.w_max),
+        "RecBole's": lambda: net.build_histroy_items(theirs.dataset),
+    }
+    seconds = {name: median(values) for name, values in rounds(tasks, repeats).items()}
+    print(f"| rows weighted by time, {len(mine.dataset):,} interactions | s (median of {repeats}) |\n|---|---|")
+    for name, value in seconds.items():
+        print(f"| {name} | {value:.2f} |")
+    first, second = seconds.values()
+    print(f"| RecBole's : ours | {second / first:.1f} |\n", flush=True)
 
 
 def look_at_step(trainer: Any, repeats: int) -> None:
@@ -396,22 +265,28 @@ def cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
-def heading(threads: int) -> None:
+def heading(threads: int, models: Sequence[str]) -> None:
     """Machine, versions, settings."""
     env = environment()
     versions = ", ".join(f"{key} {env[key]}" for key in ("python", "recbole-diffusion", "recbole", "torch", "numpy"))
     print(f"Machine: {cpu_name()}, {env['cpu_count']} CPUs, {threads} threads; {versions}; no GPU used.\n")
     print(
         "Settings: ml-1m_clean (5,949 users, 2,810 items), official split, metrics Recall and NDCG at 10 and 20 on the "
-        f"part valid. Ours: {OURS}, else our defaults, which are the official settings. RecBole's line with official "
-        f"settings: {TYPED_IN}. Official: {' '.join(OFFICIAL)}, its loader without workers.\n"
+        f"part valid. Ours: {OURS}, else our defaults, which are the official settings; clusters of the official item "
+        "embeddings. RecBole's clusters and the official code's are ours. The official code's loader has no workers.\n"
     )
+    for model in models:
+        spec = SPECS[model]
+        print(f"- {model}: RecBole's line with official settings: { ({**spec.typed, **spec.always}) }.")
+        print(f"  Official: {' '.join(official_arguments(model))}")
+    print(flush=True)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=Path, help="ml-1m_clean.npz")
     parser.add_argument("--official", type=Path, help="a checkout of the official repository; left out without")
+    parser.add_argument("--models", nargs="+", choices=list(SPECS), default=list(SPECS), help="default: all four")
     parser.add_argument("--repeats", type=int, default=5, help="rounds of epochs and of evaluations")
     parser.add_argument("--step-repeats", type=int, default=100, help="rounds of the single step; 0: leave it out")
     parser.add_argument("--default-users", type=int, default=6000, help="users that RecBole at its defaults ranks")
@@ -423,21 +298,17 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     checkout = options.official.resolve() if options.official else None
     compat.apply()
     with tempfile.TemporaryDirectory() as name, quiet():
-        folder = Path(name)
-        os.chdir(folder)  # RecBole writes where it is started
-        write_split(file, folder / "data", NAME)
-        heading(options.threads)
-        mine, trainer = ours(MINE, folder / "data", OURS)
-        if options.step_repeats:
-            look_at_step(trainer, options.step_repeats)
-        if options.repeats:
-            competitors = [
-                mine,
-                recbole(RECBOLE, folder / "data", {}, options.default_users, 2),
-                ours(MINE_SMALL, folder / "data", RECBOLE_DEFAULTS)[0],
-                recbole(RECBOLE_TYPED, folder / "data", TYPED_IN, options.typed_users, 2),
-            ]
-            compare(competitors + ([official(checkout, file, folder)] if checkout else []), options.repeats)
+        os.chdir(name)  # RecBole writes where it is started
+        files = write_files(file, Path(name))
+        heading(options.threads, options.models)
+        for model in options.models:
+            if model == "DiffRec" and options.step_repeats:
+                look_at_step(ours(MINE, model, files, OURS).trainer, options.step_repeats)
+            if options.repeats:
+                competitors = entrants(model, files, checkout, options)
+                compare(model, competitors, options.repeats)
+                if model == "TDiffRec":
+                    compare_weights(competitors, options.repeats)
         os.chdir(here)  # Windows cannot remove a folder that is in use
 
 

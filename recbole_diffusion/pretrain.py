@@ -220,7 +220,7 @@ def _table(table: np.ndarray, kind: str, file: Path, dataset: Any, tokens: Optio
             raise ValueError(f"pretrain={str(file)!r} lacks {what}; a row per name in {kind}_token is needed")
         table = table[[place[name] for name in names]]
     if len(table) == count - 1:
-        table = np.concatenate([np.zeros((1, table.shape[1])), table])
+        table = np.concatenate([np.zeros((1, table.shape[1]), table.dtype), table])
     if len(table) != count:
         raise ValueError(
             f"pretrain={str(file)!r} has {len(table)} {kind}s, the data set {count - 1}; allowed: {count - 1} rows in "

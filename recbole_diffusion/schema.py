@@ -1,7 +1,7 @@
 """What a key may be: rules in the yaml files, checked before anything runs.
 
 A rule is what stands in brackets in a model file's comment: ``(int >= 1 or null)``, ``(float in [0, 1))``,
-``(linear | cosine)``, ``(list of int >= 1)``. Alternatives are joined by ``or``.
+``(linear | cosine)``, ``(list of int >= 1 or [])``. Alternatives are joined by ``or``.
 """
 
 from __future__ import annotations
@@ -137,6 +137,8 @@ def _check_one(rule: str, value: Any) -> Any:
         fits, result = isinstance(value, _KINDS[rule]), value
     elif rule == "interval":
         fits, result = isinstance(value, str) and all(map(_INTERVAL.match, value.split(";"))), value
+    elif rule == "[]":
+        fits, result = isinstance(value, (list, tuple)) and len(value) == 0, list(value or ())
     elif rule.startswith("list"):
         fits = isinstance(value, (list, tuple)) and (rule == "list" or len(value) > 0)
         of = rule[len("list of ") :]

@@ -178,20 +178,23 @@ def _linears(sizes: Sequence[int]) -> nn.ModuleList:
 
 
 class _Multinomial(torch.autograd.Function):
-    """Forward keeps the softmax, backward turns it into the gradient: two dense matrices where autograd has four."""
+    """Forward makes the gradient, backward scales it in place: one dense matrix is kept where autograd keeps four.
+
+    A second backward of the same graph is an error of autograd's, not a wrong gradient.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, columns: Tensor, values: Tensor, row: Tensor) -> Tensor:
         log_sum = logits.logsumexp(dim=1)
         total = logits.new_zeros(len(logits)).index_add_(0, row, values)
-        ctx.save_for_backward((logits - log_sum[:, None]).exp_(), columns, values, row, total)
+        grad = (logits - log_sum[:, None]).exp_().mul_(total[:, None])
+        grad[row, columns] -= values
+        ctx.save_for_backward(grad)
         return (log_sum * total).sum() - (values * logits[row, columns]).sum()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        softmax, columns, values, row, total = ctx.saved_tensors
-        grad = softmax * total[:, None]
-        grad[row, columns] -= values
+        (grad,) = ctx.saved_tensors
         return grad.mul_(grads[0]), None, None, None
 
 
