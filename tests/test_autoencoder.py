@@ -67,6 +67,25 @@ def test_the_layers_are_the_dense_ones(labels, out_dims):
     assert len(model.decoders) == (len(present) if out_dims and len(present) > 1 else 1)
 
 
+def test_decoders_of_clusters_mirror_their_encoders():
+    model = autoencoder([0, 0, 0, 1, 1, 1, 1, 1], in_dims=(4, 8, 16), out_dims=(99,))
+    widths = [[layer.in_features for layer in decoder.layers] for decoder in model.decoders]
+    assert widths == [[1, 3, 6], [3, 5, 10]]
+    assert [decoder.layers[-1].out_features for decoder in model.decoders] == [3, 5]
+    assert [tuple(encoder.weight.shape) for encoder in model.encoders] == [(3, 6), (5, 10)]
+
+
+def test_weights_start_xavier_normal_and_biases_at_zero():
+    torch.manual_seed(0)
+    model = ClusterAutoencoder(torch.zeros(900, dtype=torch.int64), [300, 400], [200], "tanh", 0.0)
+    first, second = model.encoders[0], model.encoders[0].layers[0]
+    decoder = model.decoders[0].layers[0]
+    for weight in (first.weight, second.weight, decoder.weight):
+        assert float(weight.detach().std()) == pytest.approx((2 / sum(weight.shape)) ** 0.5, rel=0.02)
+    for bias in (first.bias, second.bias, decoder.bias):
+        assert not bias.any()
+
+
 @given(st.integers(0, 99), st.booleans())
 def test_multinomial_loss_and_its_gradient(seed, weighted):
     dense = rows(11, seed)

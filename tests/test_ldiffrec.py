@@ -7,6 +7,7 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
+from sklearn import cluster
 
 from recbole_diffusion import checkpoint, pretrain, quick_start, registry
 from recbole_diffusion.model.clusters import kmeans
@@ -71,9 +72,23 @@ def test_clusters_are_those_of_k_means_by_the_items_names(built):
     assert np.array_equal(model.diffusion.autoencoder.labels.numpy(), np.unique(expected, return_inverse=True)[1])
 
 
-def test_k_means_is_drawn_with_the_seed():
+def test_k_means_is_drawn_with_the_seed(monkeypatch):
     points = np.random.default_rng(3).normal(size=(60, 5))
     assert np.array_equal(kmeans(points, 4, 1), kmeans(points, 4, 1))
+    asked = []
+    original = cluster.KMeans
+    monkeypatch.setattr(cluster, "KMeans", lambda **keys: asked.append(keys) or original(**keys))
+    kmeans(points, 4, 17)
+    assert asked == [{"n_clusters": 4, "n_init": 10, "random_state": 17}]
+
+
+@LATENT
+def test_the_latents_network_starts_with_biases_of_zero(name, built):
+    """As in the official code; DiffRec's start as small random numbers there."""
+    _, model, _, _ = built(name, **QUICK)
+    assert not any(each.any() for key, each in model.named_parameters() if key.endswith("bias"))
+    _, model, _, _ = built("DiffRec", steps=3, dims=[8])
+    assert all(each.any() for key, each in model.named_parameters() if key.endswith("bias"))
 
 
 def test_nothing_is_built_that_is_thrown_away(built, monkeypatch):
@@ -95,6 +110,8 @@ def test_two_learning_rates_and_weight_decays(name, built):
     sizes = [sum(each.numel() for each in group["params"]) for group in groups]
     parts = model.diffusion.autoencoder, model.diffusion.latent
     assert sizes == [sum(each.numel() for each in part.parameters()) for part in parts]
+    config, model, _, _ = built(name, **QUICK, weight_decay=0.1, mlp_weight_decay=0.0)
+    assert [group["weight_decay"] for group in trainer_of(config, model).optimizer.param_groups] == [0.1, 0.0]
     config, model, _, _ = built(name, **QUICK, learning_rate=0.02, mlp_learning_rate=None)
     assert [group["lr"] for group in trainer_of(config, model).optimizer.param_groups] == [0.02, 0.02]
 
