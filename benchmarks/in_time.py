@@ -4,8 +4,8 @@
 
 Ratings of 4 and 5, users and items with at least 10 of them; each user's rows in time, the first 7 tenths to train on,
 the next tenth to choose the epoch, the last two tenths to test. Every model is fed the train rows and ranks what is in
-neither train nor valid. EASE's lambda is chosen on the validation part. L- and LT-DiffRec cluster the items by the
-embeddings of the LightGCN in the table. Markdown, on stdout.
+neither train nor valid. "EASE in time" is EASE fed T-DiffRec's weighted rows; lambda is chosen on the validation part.
+L- and LT-DiffRec cluster the items by the embeddings of the LightGCN in the table. Markdown, on stdout.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import torch
+from recbole.model.general_recommender import EASE
+from scipy.sparse import csr_matrix
 
 from recbole_diffusion import run
+from recbole_diffusion.model.history import rank_weights
 from recbole_diffusion.runs import environment
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
@@ -48,6 +51,7 @@ COMMON: dict[str, Any] = {
 OFFICIAL: dict[str, Any] = {"learner": "adamw", "learning_rate": 1e-3}
 MODELS: dict[str, dict[str, Any]] = {
     "EASE": {"eval_step": 1},  # its only epoch
+    "EASE in time": {"eval_step": 1},
     "LightGCN": {"learning_rate": 5e-3, "train_batch_size": 8192, "n_layers": 2, "stopping_step": 3},
     "MultiVAE": {"learning_rate": 1e-3, "train_batch_size": 400, "train_neg_sample_args": None},
     "DiffRec": OFFICIAL,
@@ -56,6 +60,16 @@ MODELS: dict[str, dict[str, Any]] = {
     "LTDiffRec": OFFICIAL,
 }
 LAMBDAS = (200.0, 500.0, 1000.0)
+
+
+class TimedEASE(EASE):
+    """EASE as it is, but fed rows that weight the user's items as T-DiffRec does: what do the weights alone give?"""
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        users, items, times = (dataset.inter_feat[field].numpy() for field in ("user_id", "item_id", "timestamp"))
+        weights = rank_weights(users, times, 0.1, 1.0).astype(np.float32)
+        self.interaction_matrix = csr_matrix((weights, (users, items)), shape=self.interaction_matrix.shape)
 
 
 class Row(NamedTuple):
@@ -71,7 +85,8 @@ class Row(NamedTuple):
 def one_run(model: str, keys: dict[str, Any], what: str, saved: bool = False) -> tuple[Row, dict[str, Any]]:
     """A run whose own table goes to stderr: stdout is for ours."""
     with contextlib.redirect_stdout(sys.stderr):
-        result = run(model, "ml-1m", config_dict={**COMMON, **MODELS[model], **keys}, saved=saved)
+        chosen = TimedEASE if model == "EASE in time" else model
+        result = run(chosen, "ml-1m", config_dict={**COMMON, **MODELS[model], **keys}, saved=saved)
     test = tuple(result["test_result"][metric] for metric in METRICS)
     best = result["timing"]["best_epoch"]
     valid = result["best_valid_result"]["recall@20"]
@@ -80,7 +95,7 @@ def one_run(model: str, keys: dict[str, Any], what: str, saved: bool = False) ->
 
 def rows_of(model: str, data: dict[str, Any], seeds: Sequence[int], lightgcn: Optional[str]) -> list[Row]:
     """The runs of one model: over lambda for EASE, one for LightGCN, else over the seeds."""
-    if model == "EASE":
+    if model.startswith("EASE"):
         rows = [one_run(model, {**data, "reg_weight": each}, f"lambda {each:.0f}")[0] for each in LAMBDAS]
         return [max(rows, key=lambda row: row.valid)]
     if model in {"LDiffRec", "LTDiffRec"}:

@@ -204,3 +204,19 @@ def test_a_class_and_its_path_get_the_same_loader(built):
         more = {"noise_schedule": "linear"} if name == "recbole:DiffRec" else {}
         assert type(built(name, **more)[3][0]) is data.UserLoader
     assert type(built("BPR")[3][0]).__name__ == "TrainDataLoader"
+
+
+@pytest.mark.parametrize("order", ["RO", "TO"])
+def test_equal_times_keep_the_order_of_the_file_where_a_model_weights_by_time(order, tmp_path, settings):
+    rows = [("a", f"i{place}", 1.0, 1_000_000_000 + place // 3) for place in range(12)] + [("b", "none", 1.0, 5)]
+    write_inter(tmp_path / "dataset", "ties", rows, HEADER)
+    args = {"split": {"RS": [1, 0, 0]}, "order": order}
+    config = quick_start.configure(
+        "TDiffRec", "ties", config_dict={**settings, "eval_args": args, "w_min": 0.0, "w_max": 1.1}
+    )
+    dataset, loaders = quick_start._prepare(config)
+    model = quick_start._build_model(config, loaders)
+    weights = model.history.rows(torch.tensor([1]))[0]
+    names = [str(token) for token in dataset.field2id_token["item_id"][1:]]
+    expected = [0.0 if name == "none" else 0.1 * int(name[1:]) for name in names]
+    torch.testing.assert_close(weights, torch.tensor(expected))

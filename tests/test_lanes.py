@@ -1,4 +1,4 @@
-"""The same numbers on every stack: LightGCN, MultiVAE, SASRec, LR and DiffRec on RecBole's bundled ml-100k.
+"""The same numbers on every stack: LightGCN, MultiVAE, SASRec, LR and DiffRec's family on RecBole's ml-100k.
 
 The expected values were seen to all six digits on Python 3.10 with torch 1.12.1, numpy 1.23.5, pandas 1.5.3 and scipy
 1.10.1, where RecBole needs no repair, on lane A and on lane B (README), all on one machine; another processor may round
@@ -14,9 +14,16 @@ import pytest
 from recbole_diffusion import run
 
 QUICK = {"epochs": 2, "show_progress": False, "state": "ERROR", "metric_decimal_place": 6}
-SHORT = {"epochs": 1, "MAX_ITEM_LIST_LENGTH": 5, "train_batch_size": 4096}
+MORE = {
+    "SASRec": {"epochs": 1, "MAX_ITEM_LIST_LENGTH": 5, "train_batch_size": 4096},
+    "LDiffRec": {"pretrain": {"model": "BPR", "config": {"epochs": 2}}},
+    "LTDiffRec": {"n_cate": 1},
+}
 EXPECTED = {
     "DiffRec": {"recall@10": 0.096667, "mrr@10": 0.269005},
+    "LDiffRec": {"recall@10": 0.043502, "mrr@10": 0.102712},
+    "TDiffRec": {"recall@10": 0.046390, "mrr@10": 0.161811},
+    "LTDiffRec": {"recall@10": 0.023696, "mrr@10": 0.081976},
     "LightGCN": {"recall@10": 0.136120, "mrr@10": 0.278984},
     "MultiVAE": {"recall@10": 0.046477, "mrr@10": 0.118543},
     "SASRec": {"recall@10": 0.027572, "mrr@10": 0.008494},
@@ -27,7 +34,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("model", EXPECTED)
 def test_model_runs_to_a_test_result(model):
-    result = run(model, "ml-100k", config_dict={**QUICK, **(SHORT if model == "SASRec" else {})})
+    result = run(model, "ml-100k", config_dict={**QUICK, **MORE.get(model, {})})
     assert result["data"]["users"] == 943
     for metric, value in EXPECTED[model].items():
         assert result["test_result"][metric] == pytest.approx(value, abs=2e-3), model

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from recbole.model.general_recommender import BPR as BPR_MODEL
 
-from recbole_diffusion import load, pretrain, run
+from recbole_diffusion import data, load, pretrain, run
 from recbole_diffusion.model.embeddings import embeddings_of
+from recbole_diffusion.trainer import Training
 
 QUICK = {"steps": 3, "dims": [8], "in_dims": [8], "epochs": 1}
 BPR = {"model": "BPR", "config": {"epochs": 2, "embedding_size": 4}}
@@ -67,6 +69,44 @@ def test_another_split_seed_or_setting_is_another_file(change, built):
     asked(built, BPR)
     asked(built, **{"source": BPR, **({"source": change["pretrain"]} if "pretrain" in change else change)})
     assert len(list(Path("saved/pretrain").glob("*.npz"))) == 2
+
+
+def test_another_seed_on_the_same_split_and_the_same_settings_on_other_rows_are_other_files(built, tmp_path):
+    in_time = {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "TO"}}
+    asked(built, BPR, **in_time)
+    asked(built, BPR, **in_time, seed=5)
+    assert len(list(Path("saved/pretrain").glob("*.npz"))) == 2
+    file = tmp_path / "dataset" / "board" / "board.inter"
+    header, *lines = file.read_text().splitlines()
+    file.write_text("\n".join([header, *reversed(lines[:-1])]) + "\n")
+    asked(built, BPR, **in_time)
+    assert len(list(Path("saved/pretrain").glob("*.npz"))) == 3
+
+
+def test_the_base_model_sees_train_and_is_chosen_on_valid(built, monkeypatch):
+    seen = []
+    fit = Training.fit
+    monkeypatch.setattr(Training, "fit", lambda self, *loaders, **k: seen.extend(loaders) or fit(self, *loaders, **k))
+    config, _, _, loaders = built("LDiffRec", **QUICK, n_cate=1, pretrain=BPR)
+    pretrain.embeddings(config, *loaders[:2])
+    assert len(seen) == 2
+    for one, two in zip(seen, loaders):
+        assert np.array_equal(data.pairs(one), data.pairs(two))
+    assert len(data.pairs(seen[0])) > len(data.pairs(seen[1]))
+
+
+class Cosine(BPR_MODEL):
+    """Has the tables, and scores otherwise."""
+
+    def full_sort_predict(self, interaction):
+        user = self.user_embedding.weight[interaction[self.USER_ID]]
+        return torch.nn.functional.normalize(user) @ torch.nn.functional.normalize(self.item_embedding.weight).t()
+
+
+def test_tables_that_do_not_give_the_scores_are_refused(built):
+    _, model, dataset, _ = built(Cosine, embedding_size=8)
+    with pytest.raises(ValueError, match="model Cosine does not score by the inner product"):
+        embeddings_of(model, dataset)
 
 
 def test_a_damaged_file_is_made_anew(built, caplog):

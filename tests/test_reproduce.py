@@ -48,16 +48,19 @@ def pairs(file):
     return np.loadtxt(file, skiprows=1, usecols=(0, 1), dtype=int, delimiter="\t")
 
 
-def test_the_files_hold_the_arrays_in_their_order(arrays):
+@pytest.mark.parametrize(
+    ("protocol", "named"), [("official", ["train", "valid", "test"]), ("time-proper", ["train", "test", "valid"])]
+)
+def test_the_files_hold_the_arrays_in_their_order(protocol, named, arrays):
+    """The array valid is the latest in time in both protocols."""
     content = np.load(arrays)
-    for protocol, named in convert.PROTOCOLS.items():
-        folder = convert.write_split(arrays, protocol, "tiny", protocol)
-        for part, array in zip(convert.PARTS, named):
-            assert np.array_equal(pairs(folder / f"tiny.{part}.inter"), content[array])
-        times = {part: np.loadtxt(folder / f"tiny.{part}.inter", skiprows=1, usecols=2) for part in convert.PARTS}
-        ordered = [times[convert.PARTS[named.index(array)]] for array in convert.IN_TIME]
-        assert np.array_equal(np.concatenate(ordered), np.arange(312))
-        assert not list(folder.glob(".*"))
+    folder = convert.write_split(arrays, protocol, "tiny", protocol)
+    times = {}
+    for part, array in zip(["train", "valid", "test"], named):
+        assert np.array_equal(pairs(folder / f"tiny.{part}.inter"), content[array])
+        times[array] = np.loadtxt(folder / f"tiny.{part}.inter", skiprows=1, usecols=2)
+    assert np.array_equal(np.concatenate([times["train"], times["test"], times["valid"]]), np.arange(312))
+    assert not list(folder.glob(".*"))
 
 
 def test_a_folder_of_official_files_is_read_too(arrays, tmp_path):
@@ -142,7 +145,10 @@ def test_other_data_is_refused(arrays):
 
 
 @pytest.mark.usefixtures("setting")
-def test_paper_ours_and_the_difference(arrays):
+def test_paper_ours_and_the_difference(arrays, monkeypatch):
+    asked = []
+    original = quick_start.run
+    monkeypatch.setattr(quick_start, "run", lambda *a, **k: asked.append((a[0], k["config_dict"])) or original(*a, **k))
     rows = reproduce.reproduce("LDiffRec", "tiny", arrays, seeds=(1, 2))
     names = [row.who for row in rows]
     assert names == [
@@ -152,6 +158,11 @@ def test_paper_ours_and_the_difference(arrays):
         "ours, mean of 2 seeds",
         "ours - paper",
         "EASE {'reg_weight': 10.0}",
+    ]
+    assert [(model, keys.get("seed"), keys.get("reg_weight")) for model, keys in asked] == [
+        ("LDiffRec", 1, None),
+        ("LDiffRec", 2, None),
+        ("EASE", None, 10.0),
     ]
     paper, one, two, mean, gap, ease = rows
     for key in ("recall@5", "ndcg@5"):

@@ -74,7 +74,7 @@ class ClusterAutoencoder(nn.Module):
     def _build(self, labels: Tensor) -> None:
         """The layers that belong to a clustering."""
         self.labels = torch.unique(labels, return_inverse=True)[1]
-        order = torch.argsort(self.labels, stable=True)
+        order = torch.sort(self.labels, stable=True)[1]  # argsort has no stable in torch 1.12
         self.place = torch.empty_like(order)
         self.place[order] = torch.arange(len(order), device=order.device)
         self.counts = torch.bincount(self.labels).tolist()
