@@ -19,7 +19,7 @@ from typing import Any, Optional
 import numpy as np
 from filelock import FileLock, Timeout
 from recbole.data.utils import create_samplers
-from recbole.utils import init_seed
+from recbole.utils import ModelType, init_seed
 from tqdm import tqdm
 
 from recbole_diffusion import checkpoint, compat, data, registry, schema
@@ -75,6 +75,10 @@ def base_config(config: Any, model: str, own: dict[str, Any]) -> Config:
     Raises:
         ValueError: see :class:`Config`.
     """
+    if not isinstance(own, dict):
+        raise ValueError(f"pretrain.config={own!r} is not allowed; allowed: {{key: value, …}}")
+    if getattr(registry.get_model(model), "type", None) is not ModelType.GENERAL:
+        raise ValueError(f"pretrain.model={model!r} is not allowed; allowed: a general recommender, e.g. LightGCN, BPR")
     plain = config.plain() if isinstance(config, Config) else plain_settings(config)
     shared = {*schema.read_keys(schema.properties() / "overall.yaml")}
     for category in ("General", "Evaluation", "Dataset"):

@@ -188,6 +188,8 @@ def test_a_checkpoint_gives_its_models_embeddings(name, built, settings):
         ("none.npz", "pretrain='none.npz' does not exist"),
         ({"config": {}}, r"pretrain=.* is not allowed; allowed: \{model: NAME"),
         ({"model": "BPR", "setting": {}}, "pretrain.setting is not allowed; allowed: model, config"),
+        ({"model": "BPR", "config": [1]}, r"pretrain.config=\[1\] is not allowed"),
+        ({"model": "SASRec"}, "pretrain.model='SASRec' is not allowed; allowed: a general recommender"),
         ({"model": "BPRR"}, "model 'BPRR' is neither ours.*did you mean BPR"),
         ({"model": "BPR", "config": {"epochs": "many"}}, "epochs='many' is not allowed"),
         ("few.npy", "'few.npy' has 7 items, the data set 40; allowed: 40 rows"),
