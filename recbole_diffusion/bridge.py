@@ -29,6 +29,7 @@ def enable(trust: bool = False) -> None:
     if _undo:
         return
     import recbole.config.configurator as configurator
+    import recbole.data
     import recbole.data.dataset as datasets
     import recbole.data.utils as data_utils
     import recbole.trainer as trainers
@@ -78,7 +79,7 @@ def enable(trust: bool = False) -> None:
         return loaders
 
     changes += [
-        (quick_start, "data_preparation", data_preparation),
+        *((module, "data_preparation", data_preparation) for module in (quick_start, recbole.data, data_utils)),
         (data_utils, "get_dataloader", get_dataloader),
         (configurator.Config, "_update_internal_config_dict", _update_internal_config_dict),
     ]

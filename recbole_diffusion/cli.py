@@ -152,11 +152,15 @@ def _reproduce(words: Sequence[str]) -> int:
         print(f"{REPRODUCE_USAGE}\n{there}", file=sys.stdout if "help" in flags else sys.stderr)
         return 0 if "help" in flags else 2
     source, out = settings.pop("data", None), settings.pop("out", None)
+    _only("reproduce", options, flags)
+    if "seed" in settings:
+        raise UsageError("--seed is not an option of reproduce; write --seeds=1,2,3")
+    if out is not None and not Path(out).absolute().parent.is_dir():
+        raise UsageError(f"--out={out} is not allowed; allowed: a file in a folder that is there")
     if source is None:
         raise UsageError("--data=PATH is missing: the official arrays of the data set")
     seeds = _seeds(settings.pop("seeds", "1,2,3"))
     protocol = settings.pop("protocol", "official")
-    settings.update(options)
     model, name = places
     setting = reproduce.load_setting(model, name)
     tables = []
@@ -167,6 +171,12 @@ def _reproduce(words: Sequence[str]) -> int:
         if out is not None:
             Path(out).write_text("\n\n".join(tables) + "\n", encoding="utf-8")
     return 0
+
+
+def _only(command: str, options: dict[str, str], flags: set[str]) -> None:
+    """No option or flag of another command: it would have no effect."""
+    for word in [*options, *sorted(flags - {"help", "debug"})]:
+        raise UsageError(f"--{word} is not an option of {command}")
 
 
 def _seeds(text: str) -> list[int]:
@@ -187,7 +197,8 @@ def _places(words: Sequence[str], count: int) -> tuple[list[str], list[str]]:
 
 def _convert(words: Sequence[str]) -> int:
     places, words = _places(words, 1)
-    _, settings, flags = parse(words)
+    options, settings, flags = parse(words)
+    _only("convert", options, flags)
     if "help" in flags or not places or "name" not in settings:
         print(CONVERT_USAGE, file=sys.stdout if "help" in flags else sys.stderr)
         return 0 if "help" in flags else 2
@@ -196,9 +207,11 @@ def _convert(words: Sequence[str]) -> int:
     name, folder, protocol = settings.pop("name"), settings.pop("to", "dataset"), settings.pop("protocol", "official")
     if settings:
         raise UsageError(f"--{next(iter(settings))} is not an option of convert")
+    if Path(name).name != name or name in {"", ".", ".."}:
+        raise UsageError(f"--name={name} is not allowed; allowed: the name of a folder to make in {folder}")
     written = convert.write_split(places[0], folder, name, protocol)
     keys = convert.settings(folder, name)
-    print(f"{written}: {', '.join(sorted(file.name for file in written.iterdir() if name in file.name))}")
+    print(f"{written}: {', '.join(sorted(file.name for file in written.iterdir() if not file.name.startswith('.')))}")
     print(f"run it with --dataset={name} " + " ".join(f'--{key}="{value}"' for key, value in keys.items()))
     return 0
 

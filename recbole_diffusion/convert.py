@@ -9,7 +9,6 @@ array ``test`` comes before ``valid``: a user's later items choose the epoch and
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Union
 
@@ -39,10 +38,9 @@ def read_arrays(source: Union[str, Path]) -> dict[str, np.ndarray]:
     source = Path(source)
     if source.is_dir():
         files = {part: source / f"{part}_list.npy" for part in PARTS} | {"item_emb": source / "item_emb.npy"}
-        arrays: Mapping[str, Any] = {name: np.load(file) for name, file in files.items() if file.is_file()}
+        arrays = {name: load_arrays(file)[""] for name, file in files.items() if file.is_file()}
     elif source.is_file() and source.suffix == ".npz":
-        with np.load(source) as content:
-            arrays = {name: content[name] for name in (*PARTS, "item_emb") if name in content.files}
+        arrays = load_arrays(source)
     else:
         raise ValueError(f"{str(source)!r} is neither a .npz file nor a folder with train_list.npy and the others")
     missing = [part for part in PARTS if part not in arrays]
@@ -54,7 +52,25 @@ def read_arrays(source: Union[str, Path]) -> dict[str, np.ndarray]:
             raise ValueError(f"{part} of {str(source)!r} must hold pairs of integers, got {array.dtype} {array.shape}")
         if len(array) and array.min() < 0:
             raise ValueError(f"{part} of {str(source)!r} holds negative numbers; users and items count from 0")
-    return dict(arrays)
+    if "item_emb" in arrays and arrays["item_emb"].ndim != 2:
+        raise ValueError(f"item_emb of {str(source)!r} must be a table, got shape {arrays['item_emb'].shape}")
+    return arrays
+
+
+def load_arrays(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz by their names, that of a .npy by "".
+
+    Raises:
+        ValueError: the file holds none; numpy's own messages do not name it.
+    """
+    try:
+        content = np.load(file)
+        if isinstance(content, np.ndarray):
+            return {"": content}
+        with content:
+            return {name: content[name] for name in content.files}
+    except Exception as error:  # whatever numpy and zipfile make of a file that is something else
+        raise ValueError(f"{str(file)!r} cannot be read as numpy's arrays: {error}") from error
 
 
 def write_split(source: Union[str, Path], folder: Union[str, Path], name: str, protocol: str = "official") -> Path:
@@ -91,6 +107,8 @@ def write_split(source: Union[str, Path], folder: Union[str, Path], name: str, p
         temporary = target / f".{EMBEDDINGS}"
         np.savez(temporary, item=table.astype(np.float32), item_token=np.arange(len(table)).astype(str))
         os.replace(temporary, target / EMBEDDINGS)
+    else:
+        (target / EMBEDDINGS).unlink(missing_ok=True)  # of another source
     return target
 
 

@@ -18,10 +18,11 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader as recbole_get_dataloader  # the original, also under enable()
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import ModelType
+from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
+from recbole_diffusion.model.history import RANK_FIELD
 from recbole_diffusion.schema import load_yaml
 
 #: float32 values per item that scoring one user takes: scores, RecBole's int32 matrix of positives, the model's
@@ -99,10 +100,7 @@ def create_dataset(config: Config) -> Any:
     _load_time(config, needs_time)
     dataset = _load(config, hint)
     if needs_time and dataset.time_field in dataset.inter_feat:
-        times = dataset.inter_feat[dataset.time_field].to_numpy()
-        ranks = np.empty(len(times))
-        ranks[np.argsort(times, kind="stable")] = np.arange(len(times))
-        dataset.inter_feat[dataset.time_field] = ranks  # exact in float32, whatever the order of the rows will be
+        _add_ranks(dataset)
     ordered = config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None
     time = dataset.time_field
     if config["keep_time_order"] and ordered and time in dataset.inter_feat:
@@ -110,6 +108,23 @@ def create_dataset(config: Config) -> Any:
         if isinstance(exact.iloc[0], (int, float)):
             dataset.inter_feat = dataset.inter_feat.sort_values(time, kind="stable", ignore_index=True)
     return dataset
+
+
+def _add_ranks(dataset: Any) -> None:
+    """The exact ranks in time as a column: exact in float32 too, whatever the order of the rows will be.
+
+    Raises:
+        ValueError: the times are no numbers; RecBole makes ids of a token column, in order of appearance.
+    """
+    if dataset.field2type[dataset.time_field] is not FeatureType.FLOAT:
+        raise ValueError(
+            f"the column {dataset.time_field!r} must be of type float to order by: {dataset.time_field}:float"
+        )
+    times = dataset.inter_feat[dataset.time_field].to_numpy()
+    ranks = np.empty(len(times))
+    ranks[np.argsort(times, kind="stable")] = np.arange(len(times))
+    dataset.inter_feat[RANK_FIELD] = ranks
+    dataset.set_field_property(RANK_FIELD, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
 
 
 def _load(config: Config, hint: Optional[str]) -> Any:

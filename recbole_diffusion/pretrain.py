@@ -22,7 +22,7 @@ from recbole.data.utils import create_samplers
 from recbole.utils import ModelType, init_seed
 from tqdm import tqdm
 
-from recbole_diffusion import checkpoint, compat, data, registry, schema
+from recbole_diffusion import checkpoint, compat, convert, data, registry, schema
 from recbole_diffusion.config import Config, plain_settings
 from recbole_diffusion.model.embeddings import Embeddings, embeddings_of
 from recbole_diffusion.trainer import trainer_class
@@ -33,7 +33,7 @@ CACHE_FORMAT = 1
 _NO_MATTER = frozenset(
     {"data_path", "checkpoint_dir", "output_dir", "show_progress", "state", "gpu_id", "use_gpu", "log_wandb"}
     | {"wandb_project", "eval_users_per_batch", "eval_memory", "eval_batch_size", "save_dataset", "save_dataloaders"}
-    | {"dataset_save_path", "dataloaders_save_path", "save_last_every", "worker"}
+    | {"dataset_save_path", "dataloaders_save_path", "save_last_every", "worker", "load_col"}
 )
 
 
@@ -84,9 +84,18 @@ def base_config(config: Any, model: str, own: dict[str, Any]) -> Config:
     for category in ("General", "Evaluation", "Dataset"):
         shared.update(config.parameters.get(category, ()))
     inherited = {key: plain[key] for key in shared if key in plain and plain[key] is not None}
-    for key in ("train_neg_sample_args", "model", "dataset", "checkpoint_dir", "save_dataset", "save_dataloaders"):
+    for key in ("train_neg_sample_args", "model", "dataset", "save_dataset", "save_dataloaders"):
         inherited.pop(key, None)
-    return Config(model, config["dataset"], config_dict={**inherited, **own})
+    of_the_run = {"dataset", "eval_args", "benchmark_filename", *config.parameters.get("Dataset", ())}
+    for key in own:
+        if key in of_the_run:
+            raise ValueError(f"pretrain.config.{key} is not allowed: the data and its split are the run's own")
+    base = Config(model, config["dataset"], config_dict={**inherited, **own})
+    if "pretrain" in base.keys:
+        raise ValueError(f"pretrain.model={model!r} is not allowed: it needs pretrained embeddings itself")
+    for note in base.notes:
+        getLogger().warning(f"pretrain.config: {note}")
+    return base
 
 
 def _cached(folder: Path, base: Config, train_data: Any, valid_data: Any, show_progress: bool) -> Embeddings:
@@ -97,6 +106,10 @@ def _cached(folder: Path, base: Config, train_data: Any, valid_data: Any, show_p
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
     file = folder / f"{base['model']}-{base['dataset']}-{digest}.npz"
+    found = _read_cache(file)
+    if found is not None:  # also in a folder that one may only read
+        getLogger().info(f"embeddings of {base['model']} read from {file}")
+        return found
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(file) + ".lock")
     try:
@@ -134,6 +147,7 @@ def _write_cache(file: Path, found: Embeddings) -> None:
     os.close(handle)
     try:
         np.savez(temporary, user=found.user, item=found.item)
+        os.chmod(temporary, 0o644)  # mkstemp's files are for their owner only
         os.replace(temporary, file)
     except BaseException:
         if os.path.exists(temporary):
@@ -187,23 +201,27 @@ def _from_file(config: Any, file: Path, dataset: Any) -> Embeddings:
             f"pretrain={str(file)!r} does not exist; allowed: a .npy, .npz or .pth file, or {{model: NAME}}"
         )
     if file.suffix == ".npy":
-        return Embeddings(np.zeros((dataset.user_num, 0), np.float32), _table(np.load(file), "item", file, dataset))
+        return Embeddings(
+            np.zeros((dataset.user_num, 0), np.float32), _table(_arrays(file)["item"], "item", file, dataset)
+        )
     if file.suffix == ".npz":
         return _from_npz(file, dataset)
     return _from_checkpoint(config, file, dataset)
 
 
+def _arrays(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz; a .npy is called ``item``."""
+    return convert.load_arrays(file) if file.suffix == ".npz" else {"item": convert.load_arrays(file)[""]}
+
+
 def _from_npz(file: Path, dataset: Any) -> Embeddings:
     """Arrays ``item`` (and ``user``); with ``item_token`` (``user_token``) the rows are found by the names in there."""
     tables = {"user": np.zeros((dataset.user_num, 0), np.float32)}
-    with np.load(file) as content:
-        if "item" not in content.files:
-            raise ValueError(
-                f"pretrain={str(file)!r} holds {', '.join(content.files)}; allowed: item, user, item_token"
-            )
-        for kind in [kind for kind in ("user", "item") if kind in content.files]:
-            tokens = content[f"{kind}_token"] if f"{kind}_token" in content.files else None
-            tables[kind] = _table(content[kind], kind, file, dataset, tokens)
+    content = _arrays(file)
+    if "item" not in content:
+        raise ValueError(f"pretrain={str(file)!r} holds {', '.join(content)}; allowed: item, user, item_token")
+    for kind in [kind for kind in ("user", "item") if kind in content]:
+        tables[kind] = _table(content[kind], kind, file, dataset, content.get(f"{kind}_token"))
     return Embeddings(tables["user"], tables["item"])
 
 
@@ -211,15 +229,15 @@ def _table(table: np.ndarray, kind: str, file: Path, dataset: Any, tokens: Optio
     """A table in RecBole's ids. Without names its rows are taken in that order, with the padding row or without it."""
     count = dataset.item_num if kind == "item" else dataset.user_num
     field = dataset.iid_field if kind == "item" else dataset.uid_field
-    if table.ndim != 2 or not np.issubdtype(table.dtype, np.floating):
+    if table.ndim != 2 or not table.shape[1] or not np.issubdtype(table.dtype, np.floating):
         raise ValueError(f"pretrain={str(file)!r}: {kind} must be a table of numbers, got {table.dtype} {table.shape}")
     if not np.isfinite(table).all():
         raise ValueError(f"pretrain={str(file)!r}: {kind} holds numbers that are not finite")
     if tokens is not None:
-        place = {str(token): row for row, token in enumerate(tokens)}
+        place = {str(token): row for row, token in enumerate(np.atleast_1d(tokens))}
         names = [str(token) for token in dataset.field2id_token[field][1:]]
         missing = [name for name in names if name not in place]
-        if missing or len(tokens) != len(table):
+        if missing or np.size(tokens) != len(table):
             what = f"{len(missing)} {kind}s of the data set, e.g. {missing[0]}" if missing else f"{len(table)} names"
             raise ValueError(f"pretrain={str(file)!r} lacks {what}; a row per name in {kind}_token is needed")
         table = table[[place[name] for name in names]]
@@ -235,7 +253,7 @@ def _table(table: np.ndarray, kind: str, file: Path, dataset: Any, tokens: Optio
 
 def _from_checkpoint(config: Any, file: Path, dataset: Any) -> Embeddings:
     """Of a model that was saved by RecBole or by us, on the same users and items."""
-    state = checkpoint.read(file, trust=compat.trusts_all())
+    state = checkpoint.read(file, trust=compat.trusts_all(), map_location=config["device"])
     if not isinstance(state, dict) or "config" not in state or "state_dict" not in state:
         raise ValueError(f"pretrain={str(file)!r} is not a checkpoint of a run")
     stored = state["config"]
@@ -243,8 +261,14 @@ def _from_checkpoint(config: Any, file: Path, dataset: Any) -> Embeddings:
     model = settings.pop("model")
     if settings.pop("dataset") != config["dataset"]:
         getLogger().warning(f"{file} was trained on another data set; its rows are taken by their ids")
+    for key in ("seed", "eval_args", "benchmark_filename"):
+        if settings.get(key) != config[key]:
+            getLogger().warning(
+                f"{file} was trained with {key}={settings.get(key)!r}: it may have seen rows of our test"
+            )
     kept = {key: value for key, value in settings.items() if key not in {"data_path", "gpu_id", "use_gpu"}}
-    base = Config(model, config["dataset"], config_dict={**kept, "use_gpu": config["use_gpu"]})
+    device = {"use_gpu": config["use_gpu"], "gpu_id": config["gpu_id"]}
+    base = Config(model, config["dataset"], config_dict={**kept, **device})
     random = checkpoint.random_state()
     try:
         compat.repair_model(base.model_class)

@@ -220,3 +220,24 @@ def test_equal_times_keep_the_order_of_the_file_where_a_model_weights_by_time(or
     names = [str(token) for token in dataset.field2id_token["item_id"][1:]]
     expected = [0.0 if name == "none" else 0.1 * int(name[1:]) for name in names]
     torch.testing.assert_close(weights, torch.tensor(expected))
+
+
+@pytest.mark.parametrize("split", [{"TS": [0.7, 0.1, 0.2]}, {"RS": [7, 1, 2]}, {"LS": "valid_and_test"}], ids=str)
+@pytest.mark.usefixtures("raw_ml_100k")
+def test_models_with_and_without_times_get_the_same_split(split):
+    """RecBole cuts TS at a percentile of the times: ranks in their place would break ties across it otherwise."""
+    hashes = set()
+    for model in ("DiffRec", "TDiffRec"):
+        more = {**SMALL, "eval_args": {"split": split, "order": "TO"}}
+        config = quick_start.configure(model, "raw", config_dict=more)
+        dataset, loaders = quick_start._prepare(config)
+        hashes.add(data.describe(dataset, loaders)["split_sha256"])
+    assert len(hashes) == 1
+
+
+def test_times_that_are_tokens_are_refused_where_they_order(tmp_path, settings):
+    header = "user_id:token item_id:token timestamp:token"
+    write_inter(tmp_path / "dataset", "tokens", [("a", "x", 3), ("b", "y", 1)], header)
+    more = {**settings, "load_col": None}
+    with pytest.raises(ValueError, match="'timestamp' must be of type float"):
+        quick_start._prepare(quick_start.configure("TDiffRec", "tokens", config_dict=more))

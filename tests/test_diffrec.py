@@ -63,7 +63,7 @@ def test_time_aware_weights_follow_the_exact_time_in_every_order(order, built):
     more = {"time-aware": True, "w_min": 0.2, "w_max": 0.8, "eval_args": args}
     _, model, _, (train, _, _) = built("DiffRec", **QUICK, **more)
     feat = train._dataset.inter_feat
-    users, items, ranks = (feat[key].numpy() for key in ("user_id", "item_id", "timestamp"))
+    users, items, ranks = (feat[key].numpy() for key in ("user_id", "item_id", "time_rank"))
     assert len(np.unique(ranks)) == len(ranks)
     dense = model.history.rows(torch.arange(65)).numpy()
     for user in (1, 7, 40):

@@ -195,9 +195,23 @@ def test_a_trainer_that_resumes_into_another_clustering_trains_the_new_layers(se
     model = quick_start._build_model(config, loaders)
     trainer = trainer_of(config, model)
     trainer.resume_checkpoint(result["checkpoint"])
+    held = {id(one) for group in trainer.optimizer.param_groups for one in group["params"]}
+    assert held == {id(one) for one in model.parameters()}
     before = model.diffusion.autoencoder.encoders[0].weight.detach().clone()
-    trainer.fit(*loaders[:2], saved=False, verbose=False)
+    trainer.fit(loaders[0], None, saved=False, verbose=False)
     assert not torch.equal(before, model.diffusion.autoencoder.encoders[0].weight)
+
+
+@LATENT
+def test_a_checkpoint_of_other_items_or_another_model_is_refused(name, settings, tmp_path):
+    result = quick_start.run(name, "board", config_dict={**settings, **QUICK, "epochs": 1})
+    other = quick_start.run("DiffRec", "board", config_dict={**settings, "steps": 2, "dims": [4], "epochs": 1})
+    with pytest.raises(ValueError, match="of another model"):
+        quick_start.run(name, "board", config_dict={**settings, **QUICK}, resume=other["checkpoint"])
+    file = tmp_path / "dataset" / "board" / "board.inter"
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if "\ti3\t" not in line))
+    with pytest.raises(ValueError, match="does not fit the data: it is of 40 items, the data set has 39"):
+        quick_start.load(result["checkpoint"])
 
 
 def test_without_embeddings_at_hand_the_error_names_the_way_out(built):

@@ -189,6 +189,9 @@ def test_a_checkpoint_gives_its_models_embeddings(name, built, settings):
         ({"config": {}}, r"pretrain=.* is not allowed; allowed: \{model: NAME"),
         ({"model": "BPR", "setting": {}}, "pretrain.setting is not allowed; allowed: model, config"),
         ({"model": "BPR", "config": [1]}, r"pretrain.config=\[1\] is not allowed"),
+        ({"model": "LDiffRec"}, "it needs pretrained embeddings itself"),
+        ({"model": "BPR", "config": {"eval_args": {}}}, "the data and its split are the run's own"),
+        ("half.npz", "'half.npz' cannot be read as numpy's arrays"),
         ({"model": "SASRec"}, "pretrain.model='SASRec' is not allowed; allowed: a general recommender"),
         ({"model": "BPRR"}, "model 'BPRR' is neither ours.*did you mean BPR"),
         ({"model": "BPR", "config": {"epochs": "many"}}, "epochs='many' is not allowed"),
@@ -209,6 +212,7 @@ def test_what_does_not_fit_is_named(source, message, built):
     np.savez("wrong.npz", weights=np.ones((40, 3)))
     Path("text.pth").write_text("not a file of torch")
     torch.save({"a": 1}, "weights.pth")
+    Path("half.npz").write_bytes(Path("other.npz").read_bytes()[:50])
     with pytest.raises(ValueError, match=message):
         asked(built, source)
 
@@ -218,6 +222,21 @@ def test_a_checkpoint_of_other_items_is_refused(built, settings):
     result = run("BPR", "board", config_dict={**settings, "epochs": 1, "item_inter_num_interval": "[25,inf)", **args})
     with pytest.raises(ValueError, match="does not fit the data set: size mismatch"):
         asked(built, result["checkpoint"])
+
+
+def test_an_unknown_key_of_the_base_model_is_named(built, caplog):
+    asked(built, {"model": "BPR", "config": {"epochs": 1, "embeding_size": 4}})
+    assert "pretrain.config: key 'embeding_size' is unknown to BPR" in caplog.text
+
+
+def test_a_kept_file_is_read_where_one_may_not_write(built, monkeypatch):
+    first, _ = asked(built, BPR)
+
+    def fail(*args):
+        raise PermissionError
+
+    monkeypatch.setattr(pretrain, "FileLock", fail)
+    assert np.array_equal(asked(built, BPR)[0].item, first.item)
 
 
 def test_the_base_model_has_its_own_training_settings(built):

@@ -131,6 +131,22 @@ def test_our_defaults_are_the_published_settings_of_ml_1m():
         assert {key: keys[key].default for key in found if key in keys} == {k: v for k, v in found.items() if k in keys}
 
 
+@pytest.mark.usefixtures("setting")
+def test_other_metrics_than_the_papers_lose_nothing(arrays):
+    rows = reproduce.reproduce("LDiffRec", "tiny", arrays, seeds=(1,), config_dict={"metrics": ["Recall"]})
+    gap = next(row for row in rows if row.who == "ours - paper")
+    assert list(gap.metrics) == ["recall@5"]
+    assert reproduce.markdown(SETTING, "official", rows)
+
+
+def test_embeddings_of_an_earlier_source_do_not_stay(arrays):
+    content = np.load(arrays)
+    convert.write_split(arrays, "data", "tiny")
+    np.savez("plain.npz", **{part: content[part] for part in convert.PARTS})
+    convert.write_split("plain.npz", "data", "tiny")
+    assert "pretrain" not in convert.settings("data", "tiny")
+
+
 def test_a_setting_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="no published setting of 'TDiffRec' on 'ml-1m_clean'; TDiffRec has amazon"):
         reproduce.load_setting("TDiffRec", "ml-1m_clean")
@@ -198,6 +214,16 @@ def test_the_command_prints_and_writes_the_tables(arrays, capsys):
     [
         (["reproduce", "DiffRec", "ml-1m_clean"], "--data=PATH is missing", 2),
         (["reproduce", "DiffRec", "ml-1m_clean", "--data=x", "--seeds=a"], "--seeds=a is not allowed", 2),
+        (
+            ["reproduce", "DiffRec", "ml-1m_clean", "--data=x", "--dry-run"],
+            "--dry-run is not an option of reproduce",
+            2,
+        ),
+        (["reproduce", "DiffRec", "ml-1m_clean", "--data=x", "--model=y"], "--model is not an option of reproduce", 2),
+        (["reproduce", "DiffRec", "ml-1m_clean", "--data=x", "--seed=1"], "write --seeds=1,2,3", 2),
+        (["reproduce", "DiffRec", "ml-1m_clean", "--data=x", "--out=no/t.md"], "--out=no/t.md is not allowed", 2),
+        (["convert", "x.npz", "--name=a", "--dry-run"], "--dry-run is not an option of convert", 2),
+        (["convert", "x.npz", "--name=.."], "--name=.. is not allowed", 2),
         (["reproduce", "DiffRec", "nothing", "--data=x"], "no published setting of 'DiffRec' on 'nothing'", 2),
         (["reproduce", "DiffRec", "ml-1m_clean", "--data=x"], "'x' is neither a .npz file nor a folder", 2),
         (["reproduce", "DiffRec"], "Settings with published numbers", 2),

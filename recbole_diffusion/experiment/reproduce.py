@@ -133,13 +133,18 @@ def reproduce(
     rows = _mean([_row(f"ours, seed {seed}", run) for seed, run in zip(seeds, runs)])
     if protocol == "official":
         reported = [Row(who, entry["metrics"], {}, {}) for who, entry in setting.results.items()]
-        gap = {key: rows[-1].metrics[key] - value for key, value in setting.results["paper"]["metrics"].items()}
+        paper, mine = setting.results["paper"]["metrics"], rows[-1].metrics
+        gap = {key: mine[key] - value for key, value in paper.items() if key in mine}
         rows = [*reported, *rows, Row("ours - paper", gap, {}, {})]
     return rows + [_row(f"{each} {keys}", others[each]) for each, keys in setting.baselines.get(protocol, {}).items()]
 
 
 def _device(own: dict[str, Any]) -> dict[str, Any]:
-    return {key: own[key] for key in ("use_gpu", "gpu_id", "state", "show_progress", "output_dir") if key in own}
+    return {
+        key: own[key]
+        for key in ("use_gpu", "gpu_id", "state", "show_progress", "output_dir", "eval_args")
+        if key in own
+    }
 
 
 def _row(who: str, result: dict[str, Any]) -> Row:

@@ -205,5 +205,7 @@ def multinomial_loss(logits: Tensor, target: Rows) -> Tensor:
         logits: (B, n).
         target: (B, n), no column twice in a row; gets no gradient.
     """
+    if logits.dtype in (torch.float16, torch.bfloat16):  # under autocast, as torch's own log_softmax
+        logits = logits.float()
     loss: Tensor = _Multinomial.apply(logits, target.columns, target.values.to(logits.dtype), target.row_index())
     return loss / len(logits)

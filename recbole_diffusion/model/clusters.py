@@ -33,6 +33,23 @@ def item_clusters(config: Any, dataset: Any) -> Tensor:
     return torch.from_numpy(kmeans(embeddings().item[1:], n_clusters, config["seed"]))
 
 
+def clusters_of_state(state: dict[str, Tensor], key: str, dataset: Any) -> Tensor:
+    """The clusters that a checkpoint's weights belong to.
+
+    Raises:
+        ValueError: the weights hold none, or those of another number of items.
+    """
+    labels = state.get(key)
+    if labels is None:
+        raise ValueError("the checkpoint's weights are of another model: they hold no clusters of items")
+    count = dataset.item_num - 1
+    if len(labels) != count:
+        raise ValueError(
+            f"the checkpoint does not fit the data: it is of {len(labels)} items, the data set has {count}"
+        )
+    return labels
+
+
 def kmeans(points: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
     """Labels int64 (n,) of ``points`` (n, d), ten restarts, at most ``n_clusters`` of them (fewer for equal points)."""
     from sklearn.cluster import KMeans  # takes a second to import

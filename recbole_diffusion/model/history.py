@@ -29,6 +29,10 @@ def rank_weights(users: np.ndarray, times: np.ndarray, w_min: float, w_max: floa
     return weights
 
 
+#: The exact ranks in time, which our data preparation puts beside RecBole's float32 timestamps.
+RANK_FIELD = "time_rank"
+
+
 class Rows(NamedTuple):
     """Some rows of a sparse matrix.
 
@@ -141,12 +145,13 @@ def time_history(dataset: Any, w_min: float, w_max: float) -> History:
     Raises:
         ValueError: the data set has no times.
     """
-    if dataset.time_field not in dataset.inter_feat:
+    field = RANK_FIELD if RANK_FIELD in dataset.inter_feat else dataset.time_field
+    if field not in dataset.inter_feat:
         raise ValueError(
             f"weights by rank in time need the field {dataset.time_field!r} (TIME_FIELD): add it to load_col.inter, or "
             "to the data set"
         )
-    times = dataset.inter_feat[dataset.time_field].numpy()
+    times = dataset.inter_feat[field].numpy()
     order = np.argsort(times, kind="stable")  # so that the last of a repeated pair is the latest
     users, items = (ids[order] for ids in _pairs(dataset))
     return History.of(

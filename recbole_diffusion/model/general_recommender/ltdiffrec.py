@@ -14,7 +14,7 @@ from typing import Any, Optional
 from torch import Tensor
 
 from recbole_diffusion.diffusion.sampler import Generators, StepCallback
-from recbole_diffusion.model.clusters import item_clusters
+from recbole_diffusion.model.clusters import clusters_of_state, item_clusters
 from recbole_diffusion.model.history import Rows, time_history
 from recbole_diffusion.model.latent_diffusion import LatentDiffusion, Losses
 from recbole_diffusion.model.row_recommender import RowRecommender
@@ -38,7 +38,7 @@ class LTDiffRec(RowRecommender):
     @classmethod
     def from_state(cls, config: Any, dataset: Any, state: dict[str, Tensor]) -> LTDiffRec:
         """For a checkpoint's weights: its clustering, and no pretraining."""
-        return cls(config, dataset, state["diffusion.autoencoder.labels"])
+        return cls(config, dataset, clusters_of_state(state, "diffusion.autoencoder.labels", dataset))
 
     def calculate_loss(self, interaction: Any) -> Losses:
         """The three weighted parts of the batch's loss, scalars."""
