@@ -70,6 +70,19 @@ def read(path: Any, trust: bool = False, map_location: Any = None) -> Any:
         raise ValueError(f"checkpoint {str(path)!r} cannot be read: it is no checkpoint, or damaged") from error
 
 
+def load_weights(model: Any, state: dict[str, Any], misfit: str) -> None:
+    """Put a checkpoint's weights, and what RecBole keeps beside them, into ``model``.
+
+    Raises:
+        ValueError: other shapes or names; one line that starts with ``misfit``.
+    """
+    try:
+        model.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        raise ValueError(f"{misfit}: {str(error).splitlines()[-1].strip()}") from error
+    model.load_other_parameter(state.get("other_parameter"))
+
+
 _UNTRUSTED = (
     "checkpoint {!r} {} and could run code when loaded; if you trust where it comes from, "
     "load it with trust=True (--trust-checkpoint)"

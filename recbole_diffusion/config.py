@@ -247,6 +247,18 @@ def plain_settings(config: RecBoleConfig) -> dict[str, Any]:
     return {"model": config["model"], "dataset": config["dataset"], **plain}
 
 
+def settings_of(state: Any, what: str) -> dict[str, Any]:
+    """The plain settings in a checkpoint of ours or RecBole's.
+
+    Raises:
+        ValueError: it holds none; the line starts with ``what``.
+    """
+    if not isinstance(state, dict) or "config" not in state:
+        raise ValueError(f"{what} holds no settings; it is not a checkpoint of a run")
+    stored = state["config"]
+    return dict(stored) if isinstance(stored, dict) else plain_settings(stored)
+
+
 def _parse(key: str, value: Any) -> Any:
     """A string's value; RecBole's intervals, such as [5,10], stay strings."""
     return schema.parse_value(value) if isinstance(value, str) and not key.endswith("_num_interval") else value

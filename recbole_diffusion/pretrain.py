@@ -23,7 +23,7 @@ from recbole.utils import ModelType, init_seed
 from tqdm import tqdm
 
 from recbole_diffusion import checkpoint, compat, convert, data, registry, schema
-from recbole_diffusion.config import Config, plain_settings
+from recbole_diffusion.config import Config, plain_settings, settings_of
 from recbole_diffusion.model.embeddings import Embeddings, embeddings_of
 from recbole_diffusion.trainer import trainer_class
 
@@ -254,10 +254,7 @@ def _table(table: np.ndarray, kind: str, file: Path, dataset: Any, tokens: Optio
 def _from_checkpoint(config: Any, file: Path, dataset: Any) -> Embeddings:
     """Of a model that was saved by RecBole or by us, on the same users and items."""
     state = checkpoint.read(file, trust=compat.trusts_all(), map_location=config["device"])
-    if not isinstance(state, dict) or "config" not in state or "state_dict" not in state:
-        raise ValueError(f"pretrain={str(file)!r} is not a checkpoint of a run")
-    stored = state["config"]
-    settings = dict(stored) if isinstance(stored, dict) else plain_settings(stored)
+    settings = settings_of(state, f"pretrain={str(file)!r}")
     model = settings.pop("model")
     if settings.pop("dataset") != config["dataset"]:
         getLogger().warning(f"{file} was trained on another data set; its rows are taken by their ids")
@@ -275,10 +272,5 @@ def _from_checkpoint(config: Any, file: Path, dataset: Any) -> Embeddings:
         net = base.model_class(base, dataset).to(base["device"])
     finally:
         checkpoint.restore_random_state(random)
-    try:
-        net.load_state_dict(state["state_dict"])
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ValueError(f"pretrain={str(file)!r} does not fit the data set: {reason}") from error
-    net.load_other_parameter(state.get("other_parameter"))
+    checkpoint.load_weights(net, state, f"pretrain={str(file)!r} does not fit the data set")
     return embeddings_of(net, dataset)

@@ -13,7 +13,7 @@ import numpy as np
 from recbole.utils import init_seed
 
 from recbole_diffusion import checkpoint, compat, data, pretrain, registry, runs, schema
-from recbole_diffusion.config import Config, plain_settings
+from recbole_diffusion.config import Config, settings_of
 from recbole_diffusion.trainer import Training, trainer_class
 
 Files = Optional[Sequence[Union[str, Path]]]
@@ -46,19 +46,12 @@ def configure(
     compat.apply()
     if resume is None:
         return Config(model, dataset, config_file_list, config_dict)
-    settings = _settings(checkpoint.read(resume, trust), resume)
+    settings = settings_of(checkpoint.read(resume, trust), f"checkpoint {str(resume)!r}")
     for file in config_file_list or ():
         settings.update(schema.load_yaml(Path(file)))
     settings.update(config_dict or {})
     stored = settings.pop("model"), settings.pop("dataset")
     return Config(model or stored[0], dataset or stored[1], config_dict=settings)
-
-
-def _settings(state: Any, file: Any) -> dict[str, Any]:
-    if not isinstance(state, dict) or "config" not in state:
-        raise ValueError(f"checkpoint {str(file)!r} holds no settings; it is not one of a run")
-    stored = state["config"]
-    return dict(stored) if isinstance(stored, dict) else plain_settings(stored)
 
 
 def run(
@@ -216,11 +209,6 @@ def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict
         dataset, loaders = _prepare(config)
         state = checkpoint.read(path, trust, map_location=config["device"])
         net = _build_model(config, loaders, state["state_dict"])
-    try:
-        net.load_state_dict(state["state_dict"])
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ValueError(f"checkpoint {str(path)!r} does not fit the data: {reason}") from error
-    net.load_other_parameter(state.get("other_parameter"))
+    checkpoint.load_weights(net, state, f"checkpoint {str(path)!r} does not fit the data")
     net.eval()
     return Loaded(config, net, dataset, *loaders)

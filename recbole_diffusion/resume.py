@@ -147,12 +147,7 @@ class Resumable(Trainer):
         self._resumed = None
 
     def _load_weights(self, state: dict[str, Any], file: Any) -> None:
-        try:
-            self.model.load_state_dict(state["state_dict"])
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise ValueError(f"checkpoint {str(file)!r} does not fit the model: {reason}") from error
-        self.model.load_other_parameter(state.get("other_parameter"))
+        checkpoint.load_weights(self.model, state, f"checkpoint {str(file)!r} does not fit the model")
 
 
 def _best_file(file: Path, state: dict[str, Any]) -> Optional[Path]:

@@ -59,16 +59,16 @@ def load_setting(model: str, name: str) -> Setting:
     """
     if (model, name) not in available():
         of_model = [data for each, data in available() if each == model]
-        there = f"{model} has {', '.join(of_model)}" if of_model else f"models: {', '.join(sorted({*_models()}))}"
+        there = (
+            f"{model} has {', '.join(of_model)}"
+            if of_model
+            else f"models: {', '.join(sorted({each for each, _ in available()}))}"
+        )
         raise ValueError(f"there is no published setting of {model!r} on {name!r}; {there}")
     content = schema.load_yaml(schema.properties() / "paper" / f"{model}_{name}.yaml")
     return Setting(
         model, name, content["data"], content["settings"], content["results"], content.get("baselines") or {}
     )
-
-
-def _models() -> list[str]:
-    return [model for model, _ in available()]
 
 
 def check_data(setting: Setting, source: Union[str, Path]) -> None:
@@ -126,7 +126,10 @@ def reproduce(
         ]
         others = {
             each: quick_start.run(
-                each, name, config_dict={**evaluation, **convert.settings(folder), **_device(own), **keys}, saved=False
+                each,
+                name,
+                config_dict={**evaluation, **convert.settings(folder), **_for_baselines(own), **keys},
+                saved=False,
             )
             for each, keys in setting.baselines.get(protocol, {}).items()
         }
@@ -139,7 +142,8 @@ def reproduce(
     return rows + [_row(f"{each} {keys}", others[each]) for each, keys in setting.baselines.get(protocol, {}).items()]
 
 
-def _device(own: dict[str, Any]) -> dict[str, Any]:
+def _for_baselines(own: dict[str, Any]) -> dict[str, Any]:
+    """What of the user's settings holds for every model."""
     return {
         key: own[key]
         for key in ("use_gpu", "gpu_id", "state", "show_progress", "output_dir", "eval_args")
