@@ -102,9 +102,10 @@ class Config(RecBoleConfig):
         self.keys.update({key: schema.Key(value, None, "") for key, value in found.items()})
         if path.name == "overall.yaml":
             self._add_defaults(schema.properties() / "overall.yaml")
-            if self.spec is not None:
-                default = schema.properties() / "model" / f"{self.spec.name}.yaml"
-                self._add_defaults(Path(self.spec.properties) if self.spec.properties else default)
+        # RecBole reads its data sets' files after the model's, and their MAX_ITEM_LIST_LENGTH of 50 would win.
+        if self.spec is not None and (path.name == "overall.yaml" or path.parent.name == "dataset"):
+            default = schema.properties() / "model" / f"{self.spec.name}.yaml"
+            self._add_defaults(Path(self.spec.properties) if self.spec.properties else default)
         return found
 
     def _add_defaults(self, file: Path) -> None:
@@ -211,7 +212,9 @@ class Config(RecBoleConfig):
                 + (f" (did you mean {near}?)" if near else "; or add it to metrics and topk")
             )
         if self["MODEL_TYPE"] == ModelType.SEQUENTIAL and self["eval_args"]["order"] == "RO":
-            self.notes.append("eval_args.order=RO lets a sequential model train on later rows; TO is meant for it")
+            raise ValueError(
+                "eval_args.order='RO' would let a sequential model train on later rows; allowed: order: TO"
+            )
         if self["MODEL_TYPE"] == ModelType.GENERAL and self["threshold"]:
             self.notes.append(
                 "threshold only makes a label column, every row stays a positive; to drop low ratings use "

@@ -24,6 +24,7 @@ from recbole_diffusion import registry
 from recbole_diffusion.config import Config
 from recbole_diffusion.model.history import RANK_FIELD
 from recbole_diffusion.schema import load_yaml
+from recbole_diffusion.sequences import Past
 
 #: float32 values per item that scoring one user takes: scores, RecBole's int32 matrix of positives, the model's
 #: own two or three rows.
@@ -51,8 +52,11 @@ class UserLoader(UserDataLoader):
 class FullSortLoader(FullSortEvalDataLoader):
     """Full ranking with as many users at once as the memory budget holds.
 
-    RecBole scores ``eval_batch_size // n_items`` users at once: one, on ml-1m at its default of 4096.
+    RecBole scores ``eval_batch_size // n_items`` users at once: one, on ml-1m at its default of 4096. It masks what
+    users had before for general models only; here ``past`` does for sequential ones.
     """
+
+    past: Optional[Past] = None
 
     def _init_batch_size_and_step(self) -> None:
         if _predicts_pairwise(self.config) and self.config["eval_users_per_batch"] is None:
@@ -60,6 +64,12 @@ class FullSortLoader(FullSortEvalDataLoader):
             return
         self.step = users_per_batch(self.config, self._dataset.item_num)
         self.set_batch_size(self.step if self.is_sequential else self.step * self._dataset.item_num)
+
+    def collate_fn(self, index: Any) -> Any:
+        interaction, history, positive_u, positive_i = super().collate_fn(index)
+        if self.past is not None:
+            history = self.past.of(interaction[self.uid_field], positive_i)
+        return interaction, history, positive_u, positive_i
 
 
 def users_per_batch(config: Any, n_items: int) -> int:
@@ -217,6 +227,10 @@ def _split(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
     for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers):
         shuffle = phase == "train" and config["shuffle"]
         loaders.append(get_dataloader(config, phase)(config, part, sampler, shuffle=shuffle))
+    if config["mask_history"] and config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+        for number, loader in enumerate(loaders):
+            if isinstance(loader, FullSortLoader):
+                loader.past = Past(parts[: number + 1])
     if config["save_dataloaders"]:
         recbole_data.save_split_dataloaders(config, dataloaders=tuple(loaders))
         for loader in loaders:  # RecBole takes the generators off the loaders that are in use
@@ -231,6 +245,8 @@ def pairs(loader: Any) -> np.ndarray:
 
 def _pairs(part: Any) -> np.ndarray:
     users, items = (part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field))
+    if hasattr(part, "all_pairs"):  # fewer rows, made from these
+        users, items = part.all_pairs.T
     order = np.lexsort((items, users))
     return np.stack([users[order], items[order]], axis=1)
 

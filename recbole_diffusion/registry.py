@@ -74,6 +74,7 @@ class ModelSpec:
 _DIFFREC_PAPER = Paper("Diffusion Recommender Model", "SIGIR 2023", "https://doi.org/10.1145/3539618.3591663")
 _DIFFREC_CODE = "https://github.com/YiyanXu/DiffRec @ d35a6c6"
 _ROWS = ("new users", "full ranking", "fewer steps at inference")
+_SEQUENCES = ("new users", "full ranking", "order in time")
 _OURS = (
     ModelSpec(
         name="DiffRec",
@@ -108,6 +109,29 @@ _OURS = (
         paper=_DIFFREC_PAPER,
         code=_DIFFREC_CODE,
         abilities=(*_ROWS, "many items", "pretrains item embeddings for its clusters", "order in time"),
+    ),
+    ModelSpec(
+        name="DiffuRec",
+        path="recbole_diffusion.model.sequential_recommender.diffurec:DiffuRec",
+        task="sequential",
+        paper=Paper(
+            "DiffuRec: A Diffusion Model for Sequential Recommendation", "TOIS 2023", "https://doi.org/10.1145/3631116"
+        ),
+        code="https://github.com/WHUIR/DiffuRec @ f6f70c9",
+        abilities=(*_SEQUENCES, "fewer steps at inference"),
+    ),
+    ModelSpec(
+        name="CDDRec",
+        path="recbole_diffusion.model.sequential_recommender.cddrec:CDDRec",
+        task="sequential",
+        dataset="recbole_diffusion.sequences:UserSequenceDataset",
+        paper=Paper(
+            "Conditional Denoising Diffusion for Sequential Recommendation",
+            "PAKDD 2024",
+            "https://arxiv.org/abs/2304.11433",
+        ),
+        code="https://github.com/YuWang-1024/CDDRec @ edfe0ff",
+        abilities=(*_SEQUENCES, "one training row per user"),
     ),
 )
 _registered: dict[str, ModelSpec] = {}

@@ -36,12 +36,18 @@ class Resumable(Trainer):
     cur_step: int
     epochs_done: list[dict[str, Any]]
     optimizer: torch.optim.Optimizer
+    lr_scheduler: Optional[torch.optim.lr_scheduler.StepLR]
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
         self._train_data: Any = None
         self._resumed: Optional[dict[str, Any]] = None
         self._unchanged = _attribute_marks(model)
+
+    def _build_scheduler(self) -> Optional[torch.optim.lr_scheduler.StepLR]:
+        """The learning rate's decay, stepped after each epoch; None without ``lr_decay_step``."""
+        every = self.config["lr_decay_step"]
+        return every and torch.optim.lr_scheduler.StepLR(self.optimizer, every, self.config["lr_decay_gamma"])
 
     def _changed_attributes(self) -> dict[str, Any]:
         """The model's numbers and tensors outside its state dict that training has changed.
@@ -116,6 +122,7 @@ class Resumable(Trainer):
         held = {id(one) for group in self.optimizer.param_groups for one in group["params"]}
         if any(id(one) not in held for one in self.model.parameters() if one.requires_grad):
             self.optimizer = self._build_optimizer()  # the weights came with layers of other shapes
+            self.lr_scheduler = self._build_scheduler()
         if best is not None:
             shutil.copyfile(best, self.saved_model_file)
             if trust or compat.is_own(best):

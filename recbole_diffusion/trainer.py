@@ -44,6 +44,7 @@ class Training(Resumable):
         self.epochs_done: list[dict[str, Any]] = []
         self.evaluation: dict[str, float] = {}
         self._best: Optional[tuple[dict[str, Any], Any]] = None  # weights in memory, for saved=False
+        self.lr_scheduler = self._build_scheduler()
         if not config["single_spec"]:
             box = [self.saved_model_file]
             torch.distributed.broadcast_object_list(box, src=0)
@@ -128,16 +129,19 @@ class Training(Resumable):
         start = perf_counter()
         losses = self._train_epoch(train_data, epoch, show_progress=show_progress)
         seconds = perf_counter() - start
+        rate = self.optimizer.param_groups[0]["lr"]
         end = getattr(self.model, "end_epoch", None)
         if end is not None:
             end()
+        if self.lr_scheduler is not None:
+            self.lr_scheduler.step()
         total = float(sum(losses) if isinstance(losses, tuple) else losses)
         self.train_loss_dict[epoch] = total
         if verbose:
             self.logger.info(self._generate_train_loss_output(epoch, 0.0, seconds, losses))
         self._add_train_loss_to_tensorboard(epoch, losses)
         self.wandblogger.log_metrics({"epoch": epoch, "train_loss": losses, "train_step": epoch}, head="train")
-        return {"epoch": epoch, "train_loss": total, "train_s": seconds}
+        return {"epoch": epoch, "train_loss": total, "train_s": seconds, "learning_rate": rate}
 
     def _validate(self, valid_data: Any, row: dict[str, Any], show_progress: bool, verbose: bool) -> None:
         """Evaluate, decide whether this epoch is the best, write it all into ``row``."""

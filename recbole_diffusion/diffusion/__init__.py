@@ -1,7 +1,7 @@
 """Diffusion mathematics: schedules, the Gaussian process, timestep sampling, samplers. Needs torch only."""
 
 from recbole_diffusion.diffusion.gaussian import GaussianDiffusion, Step
-from recbole_diffusion.diffusion.sampler import randn, row_generators, sample
+from recbole_diffusion.diffusion.sampler import Shared, randn, row_generators, sample
 from recbole_diffusion.diffusion.schedule import make_betas
 from recbole_diffusion.diffusion.timestep import (
     LossSecondMomentTimesteps,
@@ -13,6 +13,7 @@ from recbole_diffusion.diffusion.timestep import (
 __all__ = [
     "GaussianDiffusion",
     "LossSecondMomentTimesteps",
+    "Shared",
     "Step",
     "Timesteps",
     "UniformTimesteps",

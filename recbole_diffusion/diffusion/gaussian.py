@@ -128,16 +128,17 @@ class GaussianDiffusion(nn.Module):
             return 1 / self.signal, -self.spread / self.signal
         return self.signal, -self.spread
 
-    def ancestral_steps(self, last: int, noise: bool = False) -> list[Step]:
+    def ancestral_steps(self, last: int, noise: bool = False, large: bool = False) -> list[Step]:
         r"""The ``last`` final reverse steps t = last-1 .. 0 of the ancestral chain (Ho et al. 2020, alg. 2).
 
-        With ``noise``, step t > 0 adds :math:`\sqrt{\tilde\beta_t} z`; without, it is the posterior mean.
+        With ``noise``, step t > 0 adds :math:`\sqrt{\tilde\beta_t} z`, or :math:`\sqrt{\beta_t} z` if ``large`` (the
+        two choices of Ho et al., section 3.2); without, it is the posterior mean.
         """
         if not 1 <= last <= self.steps:
             raise ValueError(f"infer_steps must be in 1..steps={self.steps}, got {last}")
         a, b = self._x0_from_output()
         p, q = self.coef_x0 * a + self.coef_xt, self.coef_x0 * b
-        r = self.posterior_variance.sqrt() * float(noise)
+        r = (self.betas if large else self.posterior_variance).sqrt() * float(noise)
         return [Step(t, float(p[t]), float(q[t]), float(r[t]) if t else 0.0) for t in reversed(range(last))]
 
     def ddim_steps(self, count: int, eta: float = 0.0) -> list[Step]:

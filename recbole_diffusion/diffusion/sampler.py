@@ -7,7 +7,7 @@ Every sampler here (ancestral with and without noise, strided DDIM with eta) is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Callable, Optional, Protocol, Union
+from typing import Callable, NamedTuple, Optional, Protocol, Union
 
 import torch
 from torch import Tensor
@@ -15,7 +15,15 @@ from torch import Tensor
 from recbole_diffusion.diffusion.gaussian import Step
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-Generators = Union[None, torch.Generator, Sequence[torch.Generator]]
+
+
+class Shared(NamedTuple):
+    """One draw for every row. Each row's noise has the right law, and depends neither on the batch nor on its place."""
+
+    generator: torch.Generator
+
+
+Generators = Union[None, torch.Generator, Sequence[torch.Generator], Shared]
 
 
 def row_generators(rows: Sequence[int], seed: int, device: torch.device) -> list[torch.Generator]:
@@ -28,7 +36,12 @@ def row_generators(rows: Sequence[int], seed: int, device: torch.device) -> list
 
 
 def randn(like: Tensor, generator: Generators = None) -> Tensor:
-    """Standard normal noise, shape, dtype and device of ``like``; a sequence holds one generator per row."""
+    """Standard normal noise, shape, dtype and device of ``like``; a sequence holds one generator per row.
+
+    Noise of :class:`Shared` is one row, expanded: do not write into it.
+    """
+    if isinstance(generator, Shared):
+        return randn(like[:1], generator.generator).expand_as(like)
     if generator is None or isinstance(generator, torch.Generator):
         return torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=generator)
     rows = [torch.randn(like.shape[1:], dtype=like.dtype, device=like.device, generator=g) for g in generator]
@@ -54,8 +67,8 @@ def sample(
         denoise: ``denoise(x, t)`` with x (B, ...) and t (B,) int64 gives the network's output, shape of x.
         start: (B, ...), the state at the first step's t.
         steps: from the noisiest to t = 0.
-        generator: where the noise comes from: one for the batch, or one per row (see :func:`row_generators`);
-            torch's default one if None. Unused by deterministic steps.
+        generator: where the noise comes from: one for the batch, one per row (see :func:`row_generators`), or one
+            draw for all (:class:`Shared`); torch's default one if None. Unused by deterministic steps.
         callback: sees each step, e.g. to plot trajectories.
 
     Returns:

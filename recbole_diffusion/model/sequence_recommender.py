@@ -1,0 +1,49 @@
+"""What every recommender does that turns a sequence of items into one vector and scores the items against it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor
+
+
+class SequenceRecommender(SequentialRecommender):
+    """Base class; a subclass writes ``calculate_loss``, :meth:`states` and :meth:`score`."""
+
+    input_type = InputType.POINTWISE
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.eval_seed = config["eval_seed"]
+
+    def states(self, sequences: Tensor, lengths: Tensor) -> Tensor:
+        """(B, d) from right-padded sequences (B, L) and their lengths (B,), each at least 1.
+
+        A row's state depends on nothing but the row, where the model's page does not say otherwise.
+        """
+        raise NotImplementedError
+
+    def score(self, states: Tensor) -> Tensor:
+        """(B, n_items) from states (B, d)."""
+        raise NotImplementedError
+
+    def generator(self) -> torch.Generator:
+        """Of the noise at inference: the same in every call."""
+        return torch.Generator(self.device).manual_seed(self.eval_seed)
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Scores of every item, shape (B, n_items); column 0, the padding item, is -inf."""
+        scores = self.score(self.states(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]))
+        scores[:, 0] = -torch.inf
+        return scores
+
+    def predict(self, interaction: Any) -> Tensor:
+        """Scores of (sequence, item) pairs, shape (B,): each sequence goes through the network once."""
+        rows = torch.cat([interaction[self.ITEM_SEQ_LEN][:, None], interaction[self.ITEM_SEQ]], dim=1)
+        distinct, place = torch.unique(rows, dim=0, return_inverse=True)
+        scores = self.full_sort_predict({self.ITEM_SEQ: distinct[:, 1:], self.ITEM_SEQ_LEN: distinct[:, 0]})
+        return scores[place, interaction[self.ITEM_ID]]

@@ -1,0 +1,307 @@
+"""CDDRec: noised embeddings of the next items, met at every diffusion step by what the sequence and the step predict.
+
+Reference:
+    Yu Wang, Zhiwei Liu, Liangwei Yang, Philip S. Yu. "Conditional Denoising Diffusion for Sequential Recommendation."
+    PAKDD 2024. https://arxiv.org/abs/2304.11433
+
+Reference code:
+    https://github.com/YuWang-1024/CDDRec (commit edfe0ff), compared by numbers in tests/test_parity_cddrec.py
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Optional
+
+import torch
+from recbole.model.layers import TransformerEncoder
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_diffusion.diffusion import GaussianDiffusion, make_betas
+from recbole_diffusion.model.contrast import exact_infonce, rff_infonce
+from recbole_diffusion.model.dropout import dropout
+from recbole_diffusion.model.history import sequence_pairs
+from recbole_diffusion.model.sequence_recommender import SequenceRecommender
+from recbole_diffusion.model.stepwise import sum_over_steps
+from recbole_diffusion.model.transformer import attend_heads
+from recbole_diffusion.model.views import Negatives, view
+
+RFF_FACTOR = 8  # random frequencies per dimension
+
+
+class Batch(NamedTuple):
+    """One row per sequence, left-padded, (B, L) int64: ``items``, ``second`` view, ``target``, ``negative``."""
+
+    items: Tensor
+    second: Tensor
+    target: Tensor
+    negative: Tensor
+
+
+class Draws(NamedTuple):
+    """What one step draws, standard normal: noise (n, d) of both predictions and the target, frequencies (d, 8 d)."""
+
+    first: Tensor
+    second: Tensor
+    target: Tensor
+    in_view: Optional[Tensor] = None
+    cross_view: Optional[Tensor] = None
+
+
+class Parts(NamedTuple):
+    """What one step's loss is made of: logistic losses of both views, InfoNCE with the target and between the views."""
+
+    logistic: Tensor
+    logistic_second: Tensor
+    in_view: Tensor
+    cross_view: Tensor
+
+    def weighted(self, contrast: float) -> Tensor:
+        return self.logistic + self.logistic_second + contrast * (self.in_view + self.cross_view)
+
+
+class Rows(NamedTuple):
+    """The n places of a batch that the losses see.
+
+    ``kept``: (n,) their numbers among the B * L places. ``weight``, ``second_weight``: (n,), of the logistic losses;
+    ``in_view``, ``cross_view``: numbers among the n rows that enter the InfoNCE losses.
+    """
+
+    kept: Tensor
+    weight: Tensor
+    second_weight: Tensor
+    in_view: Tensor
+    cross_view: Tensor
+
+
+class Decoder(nn.Module):
+    r"""A Transformer decoder layer whose memory is one vector, the step's.
+
+    Attention to one vector, however often it is repeated, is a constant:
+    :math:`W_o (W_v \tau_t + b_v) + b_o` for step t. Self-attention does not see the step: it is computed once.
+
+    Args:
+        size: d. heads: attention heads. steps: T. p: dropout.
+        attention: ``causal`` within a sequence, ``batch`` across the batch at each place (the official code, which
+            reads the batch as the sequence), ``skip``.
+        std: of the initial weights.
+    """
+
+    def __init__(self, size: int, heads: int, steps: int, p: float, attention: str, std: float) -> None:
+        super().__init__()
+        self.heads, self.p, self.attention = heads, p, attention
+        self.step_embedding = nn.Embedding(steps, size)
+        self.qkv, self.out = nn.Linear(size, 3 * size), nn.Linear(size, size)
+        self.step_value, self.step_out = nn.Linear(size, size), nn.Linear(size, size)
+        self.widen, self.narrow = nn.Linear(size, size), nn.Linear(size, size)
+        self.norms = nn.ModuleList([nn.LayerNorm(size) for _ in range(3)])
+        for layer in (self.step_embedding, self.out, self.step_out, self.widen, self.narrow):
+            nn.init.normal_(layer.weight, std=std)
+        for projection in (self.qkv.weight, self.step_value.weight):
+            bound = (6 / (4 * size)) ** 0.5  # Xavier of torch's stacked (3 d, d) projection
+            nn.init.uniform_(projection, -bound, bound)
+        for linear in (self.qkv, self.out, self.step_value, self.step_out, self.widen, self.narrow):
+            nn.init.zeros_(linear.bias)
+
+    def attended(self, states: Tensor, real: Tensor) -> Tensor:
+        """States (B, L, d) after self-attention; real: (B, L), False at padded places. The same for every step."""
+        if self.attention == "skip":
+            return self.norms[0](states)
+        across = self.attention == "batch"
+        x = states.transpose(0, 1) if across else states
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        seen = None
+        if not across:
+            places = real.shape[1]
+            itself = torch.eye(places, dtype=torch.bool, device=real.device)
+            causal = torch.ones_like(itself).tril()
+            seen = ((causal & real[:, None, :]) | itself)[:, None]
+        mixed = self.out(attend_heads(q, k, v, self.heads, seen, self.p if self.training else 0.0))
+        x = self.norms[0](x + dropout(mixed, self.p, self.training))
+        return x.transpose(0, 1) if across else x
+
+    def told(self) -> Tensor:
+        """What each step adds, (T, d)."""
+        return self.step_out(self.step_value(self.step_embedding.weight))
+
+    def forward(self, attended: Tensor, told: Tensor) -> Tensor:
+        """The prediction for one step from (…, d) and the step's (d,)."""
+        added = dropout(told.expand_as(attended), self.p, True) if self.training and self.p else told
+        x = self.norms[1](attended + added)
+        hidden = dropout(F.gelu(self.widen(x)), self.p, self.training)
+        result: Tensor = self.norms[2](x + dropout(self.narrow(hidden), self.p, self.training))
+        return result
+
+    def read_per_step(self) -> list[nn.Parameter]:
+        """The parameters that :meth:`forward` reads."""
+        layers = (self.norms[1], self.widen, self.narrow, self.norms[2])
+        return [parameter for layer in layers for parameter in layer.parameters()]
+
+
+class CDDRec(SequenceRecommender):
+    r"""At each of T steps, predict the next items' noised embeddings from the sequence and the step alone.
+
+    The loss of step t, divided by t + 1 (paper, eq. 16): logistic losses of the prediction and of a second view's
+    against the noised target and an unnoised negative, InfoNCE with the target (eq. 14) and between the views (eq.
+    15). One row per user, every place supervised. Ranking: the prediction at t = 0 and the last place, by cosine.
+    Nothing is fed from one step to the next, in the official code neither: there is no chain.
+
+    Keys and what they mean: properties/model/CDDRec.yaml. Quirks of the official code and which key governs each:
+    docs/models/cddrec.md.
+    """
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        size, heads = config["hidden_size"], config["n_heads"]
+        if size % heads:
+            raise ValueError(f"hidden_size={size} is not allowed; allowed: multiples of n_heads={heads}")
+        self.hidden_dropout, self.temperature = config["hidden_dropout_prob"], config["temperature"]
+        self.contrast, self.infonce = config["cl_weight"], config["infonce"]
+        self.views, self.second_weight = config["aug_ops"], config["aug_weight"]
+        self.all_cross_view, self.eval_noise = config["cross_view"] == "all", config["eval_noise"]
+        unknown = set(self.views) - {"reorder", "mask", "crop"}
+        if unknown:
+            raise ValueError(f"aug_ops={self.views!r} is not allowed; allowed: a list of reorder, mask, crop")
+        std = config["initializer_range"]
+        self.mask_token = self.n_items
+        self.item_embedding = nn.Embedding(self.n_items + 1, size, padding_idx=0)
+        self.place_embedding = nn.Embedding(self.max_seq_length, size)
+        self.input_norm = nn.LayerNorm(size, eps=config["layer_norm_eps"])
+        self.encoder = TransformerEncoder(
+            config["n_layers"],
+            heads,
+            size,
+            config["inner_size"],
+            self.hidden_dropout,
+            config["attn_dropout_prob"],
+            config["hidden_act"],
+            config["layer_norm_eps"],
+        )
+        for module in (self.item_embedding, self.place_embedding, *self.encoder.modules()):
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                nn.init.normal_(module.weight, std=std)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+        steps = config["diffusion_steps"]
+        self.decoder = Decoder(size, heads, steps, config["attn_dropout_prob"], config["decoder_attention"], std)
+        self.process = GaussianDiffusion(
+            make_betas("linear", steps, noise_min=config["beta_start"], noise_max=config["beta_end"])
+        )
+        variance = self.process.posterior_variance
+        self.noise_std = torch.cat([variance[1:2] if steps > 1 else variance, variance[1:]]).sqrt().tolist()
+        self.negatives = Negatives(sequence_pairs(dataset), self.n_items)
+
+    denoiser_calls = 1
+
+    def calculate_loss(self, interaction: Any) -> Tensor:
+        """The sum over all steps, with the memory of one; scalar."""
+        return self.loss(self.batch(interaction))
+
+    def batch(self, interaction: Any) -> Batch:
+        """A second view and negatives for the sequences, all left-padded."""
+        items, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        following = F.pad(items[:, 1:], (0, 1)).scatter(1, lengths[:, None] - 1, interaction[self.POS_ITEM_ID][:, None])
+        second = view(items, lengths, self.views, self.mask_token)
+        negative = self.negatives.sample(interaction[self.USER_ID], items.shape[1])
+        return Batch(*(left_padded(each, lengths) for each in (items, second, following, negative)))
+
+    def loss(self, batch: Batch, draws: Optional[list[Draws]] = None) -> Tensor:
+        """The loss of a batch; ``draws``: of each step, else drawn here."""
+        rows = self.rows(batch)
+        states = [self.encode(each).flatten(0, 1)[rows.kept] for each in (batch.items, batch.second)]
+        items = [self.item_embedding(each.flatten()[rows.kept]) for each in (batch.target, batch.negative)]
+
+        def of_step(t: int, first: Tensor, second: Tensor, target: Tensor, negative: Tensor, told: Tensor) -> Tensor:
+            drawn = draws[t] if draws is not None else self.draw(target)
+            parts = self.parts(t, rows, first, second, target, negative, told[t], drawn)
+            return parts.weighted(self.contrast) / (t + 1)
+
+        shared = [*states, *items, self.decoder.told()]
+        return sum_over_steps(of_step, range(self.process.steps), shared, self.decoder.read_per_step())
+
+    def rows(self, batch: Batch) -> Rows:
+        """Which places count: those with an item, or all of them with ``cross_view: all``."""
+        real, seen = batch.items.flatten() > 0, batch.second.flatten()
+        kept = torch.arange(len(real), device=real.device) if self.all_cross_view else real.nonzero().squeeze(1)
+        weight, second = real[kept].float(), (seen[kept] > 0).float()
+        both = torch.ones_like(weight) if self.all_cross_view else weight * second
+        in_view, cross_view = weight.nonzero().squeeze(1), both.nonzero().squeeze(1)
+        return Rows(
+            kept, weight, seen[kept].float() if self.second_weight == "item_id" else second, in_view, cross_view
+        )
+
+    def encode(self, items: Tensor) -> Tensor:
+        """Left-padded items (B, L) to the states after the encoder and the decoder's self-attention, (B, L, d)."""
+        x = self.input_norm(self.item_embedding(items) + self.place_embedding.weight)
+        x = dropout(x, self.hidden_dropout, self.training)
+        # RecBole's mask adds -10000: a padded place sees every place, which the official losses over all places count.
+        x = self.encoder(x, self.get_attention_mask(items), output_all_encoded_layers=False)[-1]
+        return self.decoder.attended(x, items > 0)
+
+    def draw(self, like: Tensor) -> Draws:
+        """Noise, and with ``infonce: rff`` frequencies, for one step; ``like``: (n, d)."""
+        noise = [torch.randn_like(like) for _ in range(3)]
+        if self.infonce == "exact":
+            return Draws(*noise)
+        size = like.shape[1]
+        return Draws(*noise, *(like.new_empty(size, RFF_FACTOR * size).normal_() for _ in range(2)))
+
+    def parts(
+        self,
+        t: int,
+        rows: Rows,
+        first: Tensor,
+        second: Tensor,
+        target: Tensor,
+        negative: Tensor,
+        told: Tensor,
+        draws: Draws,
+    ) -> Parts:
+        """The losses of step t. States of both views, target and negative: (n, d); told: (d,)."""
+        std = self.noise_std[t]
+        x = self.decoder(first, told) + std * draws.first
+        y = self.decoder(second, told) + std * draws.second
+        noised = float(self.process.signal[t]) * target + float(self.process.spread[t]) * draws.target
+        return Parts(
+            _logistic(x, noised, negative, rows.weight),
+            _logistic(y, noised, negative, rows.second_weight),
+            self._contrast(x, noised, rows.in_view, draws.in_view),
+            self._contrast(x, y, rows.cross_view, draws.cross_view),
+        )
+
+    def _contrast(self, one: Tensor, two: Tensor, chosen: Tensor, frequencies: Optional[Tensor]) -> Tensor:
+        if len(chosen) < len(one):
+            one, two = one[chosen], two[chosen]
+        if frequencies is None:
+            return exact_infonce(one, two, self.temperature)
+        return rff_infonce(one, two, self.temperature, frequencies)
+
+    def states(self, sequences: Tensor, lengths: Tensor) -> Tensor:
+        """The prediction at t = 0 and the last place, (B, d); with ``eval_noise``, one draw for all rows is added.
+
+        With ``decoder_attention: batch`` a row's prediction depends on the others, as in the official code.
+        """
+        last = self.encode(left_padded(sequences, lengths))[:, -1]
+        x = self.decoder(last, self.decoder.told()[0])
+        if self.eval_noise:
+            noise = torch.randn(x.shape[1], dtype=x.dtype, device=x.device, generator=self.generator())
+            x = x + self.noise_std[0] * noise
+        return x
+
+    def score(self, states: Tensor) -> Tensor:
+        """Cosines with the items' embeddings, (B, n_items)."""
+        items = self.item_embedding.weight[: self.n_items]
+        return F.normalize(states, dim=1) @ F.normalize(items, dim=1).T
+
+
+def _logistic(x: Tensor, positive: Tensor, negative: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean of the logistic loss of dot products, (n, d), up for the positive and down for the negative."""
+    losses = F.softplus(-(x * positive).sum(dim=1)) + F.softplus((x * negative).sum(dim=1))
+    return losses @ weight / weight.sum()
+
+
+def left_padded(sequences: Tensor, lengths: Tensor) -> Tensor:
+    """Right-padded rows (B, L), moved to the right end; zeros before them."""
+    places = sequences.shape[1]
+    place = torch.arange(places, device=sequences.device) - (places - lengths[:, None])
+    return sequences.gather(1, place.clamp(min=0)).masked_fill(place < 0, 0)

@@ -1,0 +1,162 @@
+"""DiffuRec: a diffusion on the embedding of the next item, conditioned on the sequence by a Transformer.
+
+Reference:
+    Zihao Li, Aixin Sun, Chenliang Li. "DiffuRec: A Diffusion Model for Sequential Recommendation." ACM TOIS 42(3),
+    2023. https://doi.org/10.1145/3631116
+
+Reference code:
+    https://github.com/WHUIR/DiffuRec (commit f6f70c9), compared by numbers in tests/test_parity_diffurec.py
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recbole_diffusion.diffusion import GaussianDiffusion, Shared, Step, UniformTimesteps, make_betas, sample
+from recbole_diffusion.diffusion.sampler import StepCallback
+from recbole_diffusion.model.denoiser import timestep_embedding
+from recbole_diffusion.model.dropout import dropout
+from recbole_diffusion.model.packing import Packed, pack
+from recbole_diffusion.model.sequence_recommender import SequenceRecommender
+from recbole_diffusion.model.transformer import EPS, LastItemTransformer
+
+
+class Draws(NamedTuple):
+    """What training draws: ``t`` (B,) steps; ``noise`` (B, d) of :math:`x_t`; ``spread`` (N, d) of lambda."""
+
+    t: Tensor
+    noise: Tensor
+    spread: Tensor
+
+
+class DiffuRec(SequenceRecommender):
+    r"""Noise the next item's embedding, recover it from the noisy one and the sequence, rank by nearness to it.
+
+    The sequence's tokens are :math:`z_i = \mathrm{LN}(e_i) + \lambda_i (x_t + \mathrm{MLP}(t))` with
+    :math:`\lambda_i \sim \mathcal N(m, s^2)`, drawn for each coordinate; the estimate :math:`\hat x_0` is what a
+    Transformer makes of them at the last item (paper, eq. 10 to 14). Rows of the batch are packed; see
+    :mod:`recbole_diffusion.model.packing`.
+
+    Keys and what they mean: properties/model/DiffuRec.yaml. Quirks of the official code and which key governs each:
+    docs/models/diffurec.md.
+    """
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        size, heads = config["hidden_size"], config["n_heads"]
+        if size % heads:
+            raise ValueError(f"hidden_size={size} is not allowed; allowed: multiples of n_heads={heads}")
+        self.emb_dropout, self.rounding = config["emb_dropout_prob"], config["rounding"]
+        self.whole = config["mask_mode"] == "official"
+        self.lambda_mean, self.lambda_std = config["lambda_uncertainty"], config["lambda_std"]
+        if self.lambda_std is None:
+            self.lambda_std = self.lambda_mean
+        # Drawn from N(0, 1) and kept near it. Row 0 is trained too: as a class, and as padding where that is seen.
+        self.item_embedding = nn.Embedding(self.n_items, size)
+        self.input_norm = nn.LayerNorm(size, eps=EPS)
+        self.step_mlp = nn.Sequential(nn.Linear(size, 4 * size), nn.SiLU(), nn.Linear(4 * size, size))
+        self.approximator = LastItemTransformer(
+            size, config["n_layers"], heads, config["hidden_dropout_prob"], see_padding=self.whole
+        )
+        self.process = GaussianDiffusion(_betas(config["noise_schedule"], config["diffusion_steps"]))
+        self.timesteps = UniformTimesteps(self.process.steps)
+        self.step_scale = 1000 / self.process.steps if config["rescale_timesteps"] else 1.0
+        self.reverse = self._reverse_steps(config["inference_steps"], config["inference_eta"])
+
+    def _reverse_steps(self, count: Optional[int], eta: float) -> list[Step]:
+        """All the steps of the official chain, whose variance is beta, or ``count`` strided ones."""
+        count = self.process.steps if count is None else count
+        if count > self.process.steps:
+            raise ValueError(f"inference_steps={count} is not allowed; allowed: at most {self.process.steps}")
+        if not self._conditioned:
+            return [Step(0, 0.0, 1.0, 0.0)]  # nothing of x_t reaches the network: every pass gives the same
+        if count == self.process.steps:
+            return self.process.ancestral_steps(count, noise=True, large=True)
+        return self.process.ddim_steps(count, eta)
+
+    @property
+    def _conditioned(self) -> bool:
+        return self.lambda_mean != 0 or self.lambda_std != 0
+
+    @property
+    def denoiser_calls(self) -> int:
+        """Passes of the Transformer per user and ranking."""
+        return len(self.reverse)
+
+    def calculate_loss(self, interaction: Any) -> Tensor:
+        """Cross-entropy of the inner products with every item against the next one (paper, eq. 18); scalar."""
+        packed = self._pack(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        size = self.item_embedding.embedding_dim
+        like = self.item_embedding.weight
+        draws = Draws(
+            self.timesteps.sample(len(packed.order)).t,
+            like.new_empty(len(packed.order), size).normal_(),
+            like.new_empty(len(packed.items), size).normal_(),
+        )
+        return self.loss(packed, interaction[self.POS_ITEM_ID][packed.order], draws)
+
+    def loss(self, packed: Packed, target: Tensor, draws: Draws) -> Tensor:
+        """The loss of what was drawn. ``target`` (B,) and the draws are in packed order."""
+        x_t = self.process.q_sample(self.item_embedding(target), draws.t, draws.noise)
+        x0 = self.approximate(packed, self.tokens(packed), x_t, draws.t, draws.spread)
+        return F.cross_entropy(x0 @ self.item_embedding.weight.T, target)
+
+    def _pack(self, sequences: Tensor, lengths: Tensor) -> Packed:
+        return pack(sequences, lengths, whole=self.whole)
+
+    def tokens(self, packed: Packed) -> Tensor:
+        """The sequences' embedded items, (N, d)."""
+        return self.input_norm(dropout(self.item_embedding(packed.items), self.emb_dropout, self.training))
+
+    def approximate(self, packed: Packed, tokens: Tensor, x_t: Tensor, t: Tensor, spread: Tensor) -> Tensor:
+        r""":math:`\hat x_0` (B, d) from tokens (N, d), x_t (B, d), t (B,) and the standard normal ``spread`` (N, d)."""
+        if self._conditioned:
+            told = packed.spread(x_t + self.embed_step(t))
+            tokens = torch.addcmul(tokens, self.lambda_mean + self.lambda_std * spread, told)
+        return self.approximator(tokens, packed)
+
+    def embed_step(self, t: Tensor) -> Tensor:
+        """(B, d) from steps (B,)."""
+        return self.step_mlp(timestep_embedding(t * self.step_scale, self.item_embedding.embedding_dim))
+
+    def states(self, sequences: Tensor, lengths: Tensor) -> Tensor:
+        r"""The chain's :math:`\hat x_0`, (B, d). All rows share its noise, place by place counted from the last."""
+        return self.denoise(sequences, lengths)
+
+    def denoise(
+        self,
+        sequences: Tensor,
+        lengths: Tensor,
+        generator: Optional[torch.Generator] = None,
+        callback: Optional[StepCallback] = None,
+    ) -> Tensor:
+        """:meth:`states` with another generator; a callback watches the steps, whose rows are in packed order."""
+        generator = generator or self.generator()
+        packed = self._pack(sequences, lengths)
+        tokens = self.tokens(packed)
+        place = packed.age % self.max_seq_length  # padded places count on from the first item, as on the left
+
+        def denoiser(x: Tensor, t: Tensor) -> Tensor:
+            spread = torch.randn((self.max_seq_length, x.shape[1]), dtype=x.dtype, device=x.device, generator=generator)
+            return self.approximate(packed, tokens, x, t, spread[place])
+
+        start = torch.randn((1, tokens.shape[1]), dtype=tokens.dtype, device=tokens.device, generator=generator)
+        x0 = sample(denoiser, start.expand(len(packed.order), -1), self.reverse, Shared(generator), callback)
+        return x0[packed.inverse]
+
+    def score(self, states: Tensor) -> Tensor:
+        """Inner products with the items' embeddings, or minus the squared distances (paper, eq. 22): (B, n_items)."""
+        items = self.item_embedding.weight
+        scores = states @ items.T
+        if self.rounding == "l2":
+            scores = 2 * scores - items.square().sum(dim=1) - states.square().sum(dim=1, keepdim=True)
+        return scores
+
+
+def _betas(name: str, steps: int) -> Tensor:
+    """The schedule; the bounds of ``linear`` are those of 1000 steps, scaled."""
+    return make_betas(name, steps, noise_scale=1000 / steps)

@@ -1,0 +1,54 @@
+"""A loss that is a sum over diffusion steps, with the memory of one step.
+
+The graph of each step is walked back as soon as it is there and dropped. Its gradients with respect to what all steps
+share are added up, and the whole is one node of autograd: any trainer's ``loss.backward()`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Callable, Optional
+
+import torch
+from torch import Tensor
+
+
+def sum_over_steps(
+    loss: Callable[..., Tensor], steps: Iterable[int], shared: Sequence[Tensor], parameters: Sequence[Tensor]
+) -> Tensor:
+    """The sum of ``loss(t, *shared)`` over the steps; scalar.
+
+    Args:
+        loss: gives a scalar from a step and the shared tensors.
+        shared: tensors with a graph of their own, e.g. what an encoder gives; walked back once, after the last step.
+        parameters: leaf tensors that ``loss`` reads by itself.
+    """
+    if not torch.is_grad_enabled():
+        return torch.stack([loss(t, *shared) for t in steps]).sum()
+    result: Tensor = _SumOverSteps.apply(loss, steps, len(shared), *shared, *parameters)
+    return result
+
+
+class _SumOverSteps(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, loss: Callable[..., Tensor], steps: Iterable[int], count: int, *tensors: Tensor) -> Tensor:
+        shared = [each.detach().requires_grad_(each.requires_grad) for each in tensors[:count]]
+        wanted = [(place, each) for place, each in enumerate([*shared, *tensors[count:]]) if each.requires_grad]
+        places, leaves = [place for place, _ in wanted], [each for _, each in wanted]
+        sums: list[Optional[Tensor]] = [None] * len(tensors)
+        total = tensors[0].new_zeros(())
+        for t in steps:
+            with torch.enable_grad():
+                value = loss(t, *shared)
+            total += value.detach()
+            for place, gradient in zip(places, torch.autograd.grad(value, leaves, allow_unused=True)):
+                if gradient is not None:
+                    before = sums[place]
+                    sums[place] = gradient.clone() if before is None else before.add_(gradient)
+        ctx.sums = sums
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        sums, ctx.sums = ctx.sums, None
+        return (None, None, None, *(each if each is None else each.mul_(gradient) for each in sums))
