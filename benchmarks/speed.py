@@ -163,20 +163,25 @@ def watched_step(trainer: Any, source: Iterator[Any], clock: Clock) -> Task:
 # -- timing and report ---------------------------------------------------------------------------------------------
 
 
-def timed(task: Task) -> float:
+def timed(task: Task, clock: Callable[[], float] = perf_counter) -> float:
     """Seconds of one call."""
-    start = perf_counter()
+    start = clock()
     task()
-    return perf_counter() - start
+    return clock() - start
 
 
-def rounds(tasks: dict[str, Task], repeats: int, every: Optional[dict[str, int]] = None) -> dict[str, list[float]]:
+def rounds(
+    tasks: dict[str, Task],
+    repeats: int,
+    every: Optional[dict[str, int]] = None,
+    clock: Callable[[], float] = perf_counter,
+) -> dict[str, list[float]]:
     """Seconds of each task in ``repeats`` rounds over all of them; one with ``every`` n takes part in each n-th."""
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for index in range(repeats):
         for name, task in tasks.items():
             if index % (every or {}).get(name, 1) == 0:
-                seconds[name].append(timed(task))
+                seconds[name].append(timed(task, clock))
     return seconds
 
 

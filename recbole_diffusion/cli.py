@@ -14,7 +14,7 @@ USAGE = """usage: recbole-diffusion COMMAND [options]
 
   run         train and test a model: run --model=DiffRec --dataset=ml-100k [--key=value ...]
   reproduce   a paper's setting on its own split, beside what the paper reports and a baseline
-  convert     the official DiffRec arrays as RecBole's pre-split files
+  convert     the official DiffRec arrays, or a .txt of sequences, as RecBole's files
   models      the models, with paper, task and abilities   [--all: RecBole's own too]
   doctor      what is installed, what is known to fail, and the line that mends it
 
@@ -35,10 +35,11 @@ RUN_USAGE = """usage: recbole-diffusion run --model=NAME --dataset=NAME [options
 REPRODUCE_USAGE = """usage: recbole-diffusion reproduce MODEL DATASET --data=PATH [options] [--key=value ...]
 
   --data=PATH             the official arrays: a .npz with train, valid, test (and item_emb), or a folder with
-                          train_list.npy, valid_list.npy, test_list.npy (and item_emb.npy)
+                          train_list.npy, valid_list.npy, test_list.npy (and item_emb.npy); for sequential models a
+                          .txt with lines 'user item item ...' or RecBole's .inter (also as .xz or .gz)
   --seeds=1,2,3           one run each
   --protocol=official     official: arrays as named, to compare with published numbers; time-proper: in the order of
-                          time; both
+                          time; both. Sequential models have one only: leave-one-out
   --out=FILE              also write the tables there
   --key=value             a setting on top of the published ones
 
@@ -46,8 +47,8 @@ Settings with published numbers:"""
 
 CONVERT_USAGE = """usage: recbole-diffusion convert SOURCE --name=NAME [--to=dataset] [--protocol=official|time-proper]
 
-Writes TO/NAME/NAME.{train,valid,test}.inter from the official arrays (a .npz or a folder of .npy files, see
-reproduce --help) and says which settings read them."""
+Writes TO/NAME/NAME.{train,valid,test}.inter from the official arrays (a .npz or a folder of .npy files), or
+TO/NAME/NAME.inter from sequences (a .txt), see reproduce --help, and says which settings read them."""
 
 _FLAGS = {"dry-run", "trust-checkpoint", "no-save", "debug", "help", "all"}
 _OPTIONS = {"model", "dataset", "config_files", "resume"}
@@ -158,13 +159,13 @@ def _reproduce(words: Sequence[str]) -> int:
     if out is not None and not Path(out).absolute().parent.is_dir():
         raise UsageError(f"--out={out} is not allowed; allowed: a file in a folder that is there")
     if source is None:
-        raise UsageError("--data=PATH is missing: the official arrays of the data set")
+        raise UsageError("--data=PATH is missing: the official data")
     seeds = _seeds(settings.pop("seeds", "1,2,3"))
-    protocol = settings.pop("protocol", "official")
     model, name = places
     setting = reproduce.load_setting(model, name)
+    protocol = settings.pop("protocol", setting.protocols[0])
     tables = []
-    for each in ("official", "time-proper") if protocol == "both" else (protocol,):
+    for each in setting.protocols if protocol == "both" else (protocol,):
         rows = reproduce.reproduce(model, name, source, seeds, each, dict(settings))
         tables.append(reproduce.markdown(setting, each, rows))
         print(f"\n{tables[-1]}\n", flush=True)
@@ -204,13 +205,19 @@ def _convert(words: Sequence[str]) -> int:
         return 0 if "help" in flags else 2
     from recbole_diffusion import convert
 
-    name, folder, protocol = settings.pop("name"), settings.pop("to", "dataset"), settings.pop("protocol", "official")
+    name, folder, protocol = settings.pop("name"), settings.pop("to", "dataset"), settings.pop("protocol", None)
     if settings:
         raise UsageError(f"--{next(iter(settings))} is not an option of convert")
     if Path(name).name != name or name in {"", ".", ".."}:
         raise UsageError(f"--name={name} is not allowed; allowed: the name of a folder to make in {folder}")
-    written = convert.write_split(places[0], folder, name, protocol)
-    keys = convert.settings(folder, name)
+    if {".txt", ".inter"} & set(Path(places[0]).suffixes):
+        if protocol is not None:
+            raise UsageError("--protocol is for arrays; sequences are written as they are")
+        written = convert.write_sequences(places[0], folder, name)
+        keys = {"data_path": folder, **convert.LEAVE_ONE_OUT}
+    else:
+        written = convert.write_split(places[0], folder, name, protocol or "official")
+        keys = convert.settings(folder, name)
     print(f"{written}: {', '.join(sorted(file.name for file in written.iterdir() if not file.name.startswith('.')))}")
     print(f"run it with --dataset={name} " + " ".join(f'--{key}="{value}"' for key, value in keys.items()))
     return 0

@@ -93,6 +93,9 @@ class Config(RecBoleConfig):
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         self.keys: dict[str, schema.Key] = {}
         super()._load_internal_config_dict(model, model_class, dataset)
+        preset = self.external_config_dict.get("preset")
+        if preset is not None:
+            self.internal_config_dict.update(_preset(preset, model))
 
     def _update_internal_config_dict(self, file: str) -> dict[str, Any]:
         path = Path(file)
@@ -260,6 +263,19 @@ def settings_of(state: Any, what: str) -> dict[str, Any]:
         raise ValueError(f"{what} holds no settings; it is not a checkpoint of a run")
     stored = state["config"]
     return dict(stored) if isinstance(stored, dict) else plain_settings(stored)
+
+
+def _preset(preset: Any, model: str) -> dict[str, Any]:
+    """The settings of ``properties/<preset>/<model>.yaml``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    file = schema.properties() / "quick" / f"{model}.yaml"
+    if preset != "quick" or not file.is_file():
+        there = sorted(each.stem for each in file.parent.glob("*.yaml"))
+        raise ValueError(f"preset={preset!r} of {model} is not there; allowed: quick, for {', '.join(there)}")
+    return schema.load_yaml(file)
 
 
 def _parse(key: str, value: Any) -> Any:

@@ -1,16 +1,21 @@
-"""The official splits of the DiffRec family (arrays of pairs) as RecBole's pre-split files.
+"""Official data as RecBole's files: the splits of the DiffRec family (arrays of pairs), and sequences.
 
 The official code (https://github.com/YiyanXu/DiffRec, commit d35a6c6) chooses its epoch on the array that is named
 ``valid`` and reports the one named ``test``; the network is fed the train rows only, and at test the items of train
 and valid are masked. RecBole does exactly that with ``benchmark_filename: [train, valid, test]``. In time, though, the
 array ``test`` comes before ``valid``: a user's later items choose the epoch and are left out of the candidates.
+
+Sequential models have files of sequences, one user a line, split by leaving one out.
 """
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Callable, Union
 
 import numpy as np
 
@@ -126,3 +131,84 @@ def settings(folder: Union[str, Path], name: str = "") -> dict[str, Any]:
     if name and embeddings.is_file():
         keys["pretrain"] = str(embeddings)
     return keys
+
+
+#: Keys that split sequences as the sequential models' papers do: the last item for test, the one before for validation.
+LEAVE_ONE_OUT: dict[str, Any] = {
+    "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"},
+    "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+}
+_OPEN: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
+
+
+def read_sequences(source: Union[str, Path]) -> dict[str, list[str]]:
+    """Each user's items in the order of time.
+
+    Args:
+        source: a .txt with lines ``user item item ...`` (S3-Rec, ICLRec, CDDRec), or RecBole's .inter, whose rows are
+            sorted by time, equal times in the file's order; either may be packed as .xz or .gz.
+
+    Raises:
+        ValueError: another file, or one that does not hold that.
+    """
+    file = Path(source)
+    packed = file.suffix in _OPEN
+    kind = Path(file.stem).suffix if packed else file.suffix
+    if not file.is_file() or kind not in {".txt", ".inter"}:
+        raise ValueError(
+            f"{str(source)!r} is neither a .txt of sequences nor RecBole's .inter (or one of them as .xz, .gz)"
+        )
+    try:
+        with _OPEN.get(file.suffix, open)(file, "rt", encoding="utf-8") as lines:
+            found = _of_lines(lines) if kind == ".txt" else _of_rows(lines)
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+        raise ValueError(f"{str(source)!r} cannot be read: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{str(source)!r} {error}") from error
+    if not found:
+        raise ValueError(f"{str(source)!r} holds no sequence")
+    return found
+
+
+def _of_lines(lines: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) < 2 or words[0] in found:
+            raise ValueError(f"line {number} must be 'user item item ...', a user once; got {line.strip()[:40]!r}")
+        found[words[0]] = words[1:]
+    return found
+
+
+def _of_rows(lines: Iterable[str]) -> dict[str, list[str]]:
+    rows = iter(lines)
+    fields = [field.split(":")[0] for field in next(rows, "").rstrip("\n").split("\t")]
+    needed = ("user_id", "item_id", "timestamp")
+    if not set(needed) <= set(fields):
+        raise ValueError(f"must begin with the names of its columns, {', '.join(needed)} among them; got {fields}")
+    user, item, time = (fields.index(name) for name in needed)
+    timed: dict[str, list[tuple[float, str]]] = {}
+    for number, line in enumerate(rows, 2):
+        words = line.rstrip("\n").split("\t")
+        try:
+            timed.setdefault(words[user], []).append((float(words[time]), words[item]))
+        except (IndexError, ValueError):
+            raise ValueError(f"line {number} must hold {', '.join(fields)}; got {line.strip()[:40]!r}") from None
+    return {name: [item for _, item in sorted(each, key=lambda one: one[0])] for name, each in timed.items()}
+
+
+def write_sequences(source: Union[str, Path], folder: Union[str, Path], name: str) -> Path:
+    """Write ``folder/name/name.inter``, for the keys of :data:`LEAVE_ONE_OUT`; times are places in the sequence.
+
+    Returns ``folder/name``. Raises ValueError for a source that is not right; nothing is written then.
+    """
+    sequences = read_sequences(source)
+    target = Path(folder) / name
+    target.mkdir(parents=True, exist_ok=True)
+    rows = [f"{user}\t{item}\t{place}" for user, items in sequences.items() for place, item in enumerate(items)]
+    temporary = target / f".{name}.inter"
+    temporary.write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
+    os.replace(temporary, target / f"{name}.inter")
+    return target

@@ -18,7 +18,7 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader as recbole_get_dataloader  # the original, also under enable()
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import FeatureSource, FeatureType, ModelType
+from recbole.utils import EvaluatorType, FeatureSource, FeatureType, ModelType
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
@@ -210,6 +210,11 @@ def prepare(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
         if saved is not None:
             dataset._change_feat_format()
         loaders = saved or _split(config, dataset)
+    most = max([config["topk"]] if isinstance(config["topk"], int) else config["topk"])
+    if config["eval_type"] == EvaluatorType.RANKING and most > dataset.item_num:
+        raise ValueError(
+            f"topk={config['topk']!r} is more than the {dataset.item_num - 1} items of {config['dataset']!r}"
+        )
     for phase, loader in zip(("valid", "test"), loaders[1:]):
         if len(loader) == 0:
             config.notes.append(f"the {phase} split is empty: eval_args={config['eval_args']}")

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_diffusion.diffusion import GaussianDiffusion, make_betas, row_generators, sample
+from recbole_diffusion.diffusion import GaussianDiffusion, Shared, make_betas, randn, row_generators, sample
 from recbole_diffusion.diffusion.gaussian import PREDICTIONS
 
 
@@ -184,3 +184,18 @@ def test_wrong_step_counts_are_refused(count):
 def test_unknown_prediction():
     with pytest.raises(ValueError, match="mean_type 'y'"):
         process(prediction="y")
+
+
+def test_the_large_variance_is_beta():
+    process = GaussianDiffusion(make_betas("cosine", 6))
+    small, large = (process.ancestral_steps(6, noise=True, large=each) for each in (False, True))
+    assert [step[:3] for step in small] == [step[:3] for step in large]
+    assert [step.r for step in large[:-1]] == pytest.approx([float(process.betas[t]) ** 0.5 for t in range(5, 0, -1)])
+    assert large[-1].r == small[-1].r == 0
+
+
+def test_shared_noise_is_one_draw_for_all_rows():
+    like = torch.empty(3, 4)
+    drawn = randn(like, Shared(torch.Generator().manual_seed(5)))
+    assert torch.equal(drawn, randn(like[:1], torch.Generator().manual_seed(5)).expand(3, 4))
+    assert drawn.std() > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 from pathlib import Path
 
 import numpy as np
@@ -108,20 +110,27 @@ def test_arrays_that_are_none_are_refused_and_nothing_is_written(change, message
 
 def test_every_published_setting_is_one_that_runs():
     """Its keys are the model's, its values allowed, its numbers there with their source."""
-    assert {"DiffRec", "LDiffRec", "TDiffRec", "LTDiffRec"} == {model for model, _ in reproduce.available()}
-    assert len(reproduce.available()) == 16
+    family = {"DiffRec", "LDiffRec", "TDiffRec", "LTDiffRec"}
+    assert {*family, "DiffuRec", "CDDRec"} == {model for model, _ in reproduce.available()}
+    assert len(reproduce.available()) == 23
     for model, name in reproduce.available():
         found = reproduce.load_setting(model, name)
         config = quick_start.configure(model, "ml-100k", config_dict=found.settings)
         assert config.notes == []
         rules = schema.read_keys(schema.properties() / "model" / f"{model}.yaml")
-        assert {"dims", "steps", "noise_scale", "noise_min", "noise_max"} <= {*rules} & {*found.settings}
         assert {"users", "items"} <= {*found.data}
-        assert set(found.results["paper"]["metrics"]) == {"recall@10", "recall@20", "ndcg@10", "ndcg@20"}
+        if model in family:
+            assert {"dims", "steps", "noise_scale", "noise_min", "noise_max"} <= {*rules} & {*found.settings}
+            assert set(found.results["paper"]["metrics"]) == {"recall@10", "recall@20", "ndcg@10", "ndcg@20"}
+        else:
+            assert {"diffusion_steps", "mask_history", "MAX_ITEM_LIST_LENGTH"} <= {*found.settings}
+            assert set(found.results) == ({"paper", *found.results} if model == "DiffuRec" else set())
+            for keys in found.baselines["leave-one-out"].values():
+                assert quick_start.configure("SASRec", "ml-100k", config_dict=keys).notes == []
         for entry in found.results.values():
             assert entry["source"]
             assert all(0 < value < 1 for value in entry["metrics"].values())
-        assert set(found.baselines) <= set(convert.PROTOCOLS)
+        assert set(found.baselines) <= set(found.protocols)
 
 
 def test_our_defaults_are_the_published_settings_of_ml_1m():
@@ -150,7 +159,7 @@ def test_embeddings_of_an_earlier_source_do_not_stay(arrays):
 def test_a_setting_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="no published setting of 'TDiffRec' on 'ml-1m_clean'; TDiffRec has amazon"):
         reproduce.load_setting("TDiffRec", "ml-1m_clean")
-    with pytest.raises(ValueError, match="models: DiffRec, LDiffRec"):
+    with pytest.raises(ValueError, match="models: CDDRec, DiffRec, DiffuRec, LDiffRec"):
         reproduce.load_setting("SASRec", "ml-1m_clean")
 
 
@@ -248,3 +257,99 @@ def test_the_converted_files_run_as_the_command_says(arrays, capsys):
     words = [word for word in shlex.split(last) if word.startswith("--")]
     quick = ["--steps=2", "--dims=[4]", "--in_dims=[4]", "--epochs=1", "--state=error", "--show_progress=False"]
     assert cli.main(["run", "--model=LTDiffRec", *words, *quick]) == 0
+
+
+ROWS = "user_id:token\titem_id:token\ttimestamp:float\n"
+
+
+@pytest.mark.parametrize("kind", ["txt", "inter", "inter.xz", "inter.gz"])
+def test_sequences_are_read_and_written(kind):
+    text = "u2 a b\nu1 b c a\n"
+    if kind != "txt":  # rows of a user need not stand together nor in order; equal times keep the file's order
+        text = ROWS + "u1\tc\t7\nu2\ta\t1\nu1\tb\t3\nu2\tb\t1\nu1\ta\t7.0\n"
+    opened = {"xz": lzma.open, "gz": gzip.open}.get(kind.rsplit(".")[-1], open)
+    with opened(f"file.{kind}", "wt") as file:
+        file.write(text)
+    assert convert.read_sequences(f"file.{kind}") == {"u2": ["a", "b"], "u1": ["b", "c", "a"]}
+    written = convert.write_sequences(f"file.{kind}", "data", "tiny") / "tiny.inter"
+    rows = [line.split("\t") for line in written.read_text().splitlines()]
+    assert rows[0] == ["user_id:token", "item_id:token", "timestamp:float"]
+    assert sorted(rows[1:]) == [
+        ["u1", "a", "2"], ["u1", "b", "0"], ["u1", "c", "1"], ["u2", "a", "0"], ["u2", "b", "1"]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "u a", "is neither a .txt of sequences nor RecBole's .inter"),
+        ("a.txt", "u a\nv\n", r"a.txt' line 2 must be 'user item item ...'"),
+        ("a.txt", "u a\nu b\n", "line 2 must be"),
+        ("a.txt", "\n", "holds no sequence"),
+        ("a.inter", "user_id:token\titem_id:token\n", "names of its columns, user_id, item_id, timestamp"),
+        ("a.inter", ROWS + "u\ta\tsoon\n", "line 2 must hold user_id, item_id, timestamp; got"),
+        ("a.inter.xz", "no xz", "cannot be read"),
+        ("a.inter.gz", "no gz", "cannot be read"),
+    ],
+)
+def test_what_holds_no_sequences_is_refused(name, content, message):
+    Path(name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        convert.write_sequences(name, "data", "tiny")
+    assert not Path("data").exists()
+
+
+@pytest.fixture
+def sequences():
+    """30 users who go round a ring of 12 items, from different places."""
+    lines = [" ".join([f"u{u}", *(f"i{(u + place) % 12}" for place in range(5 + u % 4))]) for u in range(30)]
+    Path("ring.txt").write_text("\n".join(lines))
+    return "ring.txt"
+
+
+SEQUENTIAL = reproduce.Setting(
+    "CDDRec",
+    "ring",
+    {"users": 30, "items": 12, "interactions": 193},
+    {
+        "hidden_size": 8, "n_heads": 2, "inner_size": 8, "diffusion_steps": 2, "epochs": 2, "mask_history": True,
+        "MAX_ITEM_LIST_LENGTH": 4, "valid_metric": "Hit@3", "metrics": ["Hit"], "topk": [3], "state": "error",
+        "metric_decimal_place": 4, "show_progress": False,
+    },
+    {},
+    {"leave-one-out": {"SASRec": {"loss_type": "CE", "train_neg_sample_args": None, "n_layers": 1, "epochs": 9}}},
+)  # fmt: skip
+
+
+def test_sequential_settings_run_beside_their_baseline(sequences, monkeypatch):
+    """One evaluation for both: the past masked, the same length; the user's epochs hold for both."""
+    monkeypatch.setattr(reproduce, "load_setting", lambda model, name: SEQUENTIAL)
+    asked = []
+    original = quick_start.run
+    monkeypatch.setattr(quick_start, "run", lambda *a, **k: asked.append((a[0], k["config_dict"])) or original(*a, **k))
+    rows = reproduce.reproduce("CDDRec", "ring", sequences, seeds=(1,), config_dict={"epochs": 1})
+    assert [row.who.split()[0] for row in rows] == ["ours,", "SASRec"]
+    for _, keys in asked:
+        assert keys["mask_history"] is True
+        assert keys["MAX_ITEM_LIST_LENGTH"] == 4
+        assert keys["epochs"] == 1
+        assert keys["eval_args"]["split"] == {"LS": "valid_and_test"}
+    text = reproduce.markdown(SEQUENTIAL, "leave-one-out", rows)
+    assert "No published numbers are known here" in text
+    assert "| hit@3 |" in text
+    with pytest.raises(ValueError, match="protocol='official' is not allowed; allowed: leave-one-out"):
+        reproduce.reproduce("CDDRec", "ring", sequences, protocol="official")
+    monkeypatch.setattr(
+        reproduce, "load_setting", lambda *_: SEQUENTIAL._replace(data={"users": 30, "interactions": 1})
+    )
+    with pytest.raises(ValueError, match="is not ring: interactions 193 in place of 1"):
+        reproduce.reproduce("CDDRec", "ring", sequences)
+
+
+def test_the_convert_command_takes_sequences(sequences, capsys):
+    assert cli.main(["convert", sequences, "--name=ring"]) == 0
+    said = capsys.readouterr().out
+    assert "ring.inter" in said
+    assert "leave" not in said.split("run it with")[0]
+    assert "valid_and_test" in said
+    assert cli.main(["convert", sequences, "--name=ring", "--protocol=official"]) == 2

@@ -301,3 +301,16 @@ def test_recboles_models_keep_recboles_optimiser(built):
     assert not theirs.optimizer.defaults.get("fused")
     if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4):
         assert ours.optimizer.defaults["fused"] is True
+
+
+@pytest.mark.parametrize("name", ["BPR", "DiffRec"])
+def test_the_learning_rate_decays_by_epochs(name, settings):
+    """For RecBole's models too; the rate of each epoch is in the report, the schedule in the checkpoint."""
+    more = {"epochs": 5, "learning_rate": 0.01, "lr_decay_step": 2, "lr_decay_gamma": 0.5, "save_last_every": 1}
+    result = quick_start.run(name, "board", config_dict={**settings, **more})
+    state = checkpoint.read(result["checkpoint"].replace(".pth", "-last.pth"))
+    rates = [row["learning_rate"] for row in state["epochs_done"]]
+    assert rates == pytest.approx([0.01, 0.01, 0.005, 0.005, 0.0025])
+    assert state["parts"]["lr_scheduler"]["last_epoch"] == 5
+    plain = quick_start.run(name, "board", config_dict={**settings, "epochs": 2, "save_last_every": 1})
+    assert "lr_scheduler" not in checkpoint.read(plain["checkpoint"].replace(".pth", "-last.pth"))["parts"]

@@ -17,13 +17,14 @@ NOTES = {
     "official": "official arrays as named: the epoch is chosen on each user's last fifth, which is masked at test; the "
     "test part lies before it in time",
     "time-proper": "arrays in their order in time: the epoch is chosen on the part after train, test is the last fifth",
+    "leave-one-out": "the last item of each user for test, the one before it for choosing the epoch, full ranking",
 }
 
 
 class Setting(NamedTuple):
     """One file of properties/paper.
 
-    ``data``: counts of the arrays. ``settings``: keys of the run. ``results``: what is reported, by who reports it.
+    ``data``: counts of the source. ``settings``: keys of the run. ``results``: what is reported, by who reports it.
     ``baselines``: by protocol, models with their settings.
     """
 
@@ -33,6 +34,11 @@ class Setting(NamedTuple):
     settings: dict[str, Any]
     results: dict[str, dict[str, Any]]
     baselines: dict[str, dict[str, dict[str, Any]]]
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """What may be run; published numbers are of the first one."""
+        return ("leave-one-out",) if "interactions" in self.data else tuple(convert.PROTOCOLS)
 
 
 class Row(NamedTuple):
@@ -72,15 +78,12 @@ def load_setting(model: str, name: str) -> Setting:
 
 
 def check_data(setting: Setting, source: Union[str, Path]) -> None:
-    """Whether the arrays are the ones that the numbers were reported for, by their counts.
+    """Whether the source is the one that the numbers were reported for, by its counts.
 
     Raises:
         ValueError: they are not.
     """
-    arrays = convert.read_arrays(source)
-    pairs = np.concatenate([arrays[part] for part in convert.PARTS])
-    found = {"users": len(np.unique(pairs[:, 0])), "items": len(np.unique(pairs[:, 1]))}
-    found.update({part: len(arrays[part]) for part in convert.PARTS})
+    found = _counts_of_sequences(source) if setting.protocols == ("leave-one-out",) else _counts_of_arrays(source)
     for key, expected in setting.data.items():
         if found[key] != expected:
             raise ValueError(
@@ -88,21 +91,34 @@ def check_data(setting: Setting, source: Union[str, Path]) -> None:
             )
 
 
+def _counts_of_arrays(source: Union[str, Path]) -> dict[str, int]:
+    arrays = convert.read_arrays(source)
+    pairs = np.concatenate([arrays[part] for part in convert.PARTS])
+    found = {"users": len(np.unique(pairs[:, 0])), "items": len(np.unique(pairs[:, 1]))}
+    return {**found, **{part: len(arrays[part]) for part in convert.PARTS}}
+
+
+def _counts_of_sequences(source: Union[str, Path]) -> dict[str, int]:
+    sequences = convert.read_sequences(source)
+    items = {item for sequence in sequences.values() for item in sequence}
+    return {"users": len(sequences), "items": len(items), "interactions": sum(map(len, sequences.values()))}
+
+
 def reproduce(
     model: str,
     name: str,
     source: Union[str, Path],
     seeds: Sequence[int] = (1, 2, 3),
-    protocol: str = "official",
+    protocol: Optional[str] = None,
     config_dict: Optional[dict[str, Any]] = None,
 ) -> list[Row]:
-    """Run a published setting and its baselines on the official arrays.
+    """Run a published setting and its baselines on the official data.
 
     Args:
         model, name: a setting of :func:`available`.
-        source: the arrays; see :func:`recbole_diffusion.convert.read_arrays`.
+        source: see :func:`recbole_diffusion.convert.read_arrays`, for sequential models ``read_sequences`` there.
         seeds: one run each.
-        protocol: one of :data:`recbole_diffusion.convert.PROTOCOLS`. The reported numbers are of ``official``.
+        protocol: one of the setting's; None for the first, which the reported numbers are of.
         config_dict: settings on top of the published ones.
 
     Returns:
@@ -113,12 +129,15 @@ def reproduce(
         ValueError: no such setting or protocol, other data.
     """
     setting = load_setting(model, name)
+    protocol = setting.protocols[0] if protocol is None else protocol
+    if protocol not in setting.protocols:
+        raise ValueError(f"protocol={protocol!r} is not allowed; allowed: {' | '.join(setting.protocols)}")
     check_data(setting, source)
     own = dict(config_dict or {})
     with tempfile.TemporaryDirectory() as folder:
-        convert.write_split(source, folder, name, protocol)
-        common = {"seed": seeds[0], **setting.settings, **convert.settings(folder), **own}
-        evaluation = {key: common[key] for key in ("valid_metric", "metrics", "topk", "metric_decimal_place")}
+        written = _write(source, folder, name, protocol)
+        common = {"seed": seeds[0], **setting.settings, **written, **own}
+        evaluation = {key: common[key] for key in _OF_EVALUATION if key in common}
         embeddings = convert.settings(folder, name) if "n_cate" in setting.settings else {}
         runs = [
             quick_start.run(model, name, config_dict={**embeddings, **common, "seed": seed}, saved=False)
@@ -128,27 +147,39 @@ def reproduce(
             each: quick_start.run(
                 each,
                 name,
-                config_dict={**evaluation, **convert.settings(folder), **_for_baselines(own), **keys},
+                config_dict={**evaluation, **written, **keys, **_for_baselines(own, protocol)},
                 saved=False,
             )
             for each, keys in setting.baselines.get(protocol, {}).items()
         }
     rows = _mean([_row(f"ours, seed {seed}", run) for seed, run in zip(seeds, runs)])
-    if protocol == "official":
+    if protocol == setting.protocols[0]:
         reported = [Row(who, entry["metrics"], {}, {}) for who, entry in setting.results.items()]
-        paper, mine = setting.results["paper"]["metrics"], rows[-1].metrics
-        gap = {key: mine[key] - value for key, value in paper.items() if key in mine}
-        rows = [*reported, *rows, Row("ours - paper", gap, {}, {})]
+        paper, mine = setting.results.get("paper"), rows[-1].metrics
+        gap = {key: mine[key] - value for key, value in paper["metrics"].items() if key in mine} if paper else None
+        rows = [*reported, *rows, *([] if gap is None else [Row("ours - paper", gap, {}, {})])]
     return rows + [_row(f"{each} {keys}", others[each]) for each, keys in setting.baselines.get(protocol, {}).items()]
 
 
-def _for_baselines(own: dict[str, Any]) -> dict[str, Any]:
+#: Keys of the setting that hold for the baselines too.
+_OF_EVALUATION = ("valid_metric", "metrics", "topk", "metric_decimal_place", "mask_history", "MAX_ITEM_LIST_LENGTH")
+#: Keys of the user's that do: where things run and what is shown; of sequential ones also how long at most.
+_OF_THE_RUN = ("use_gpu", "gpu_id", "state", "show_progress", "output_dir", "eval_args")
+
+
+def _write(source: Union[str, Path], folder: str, name: str, protocol: str) -> dict[str, Any]:
+    """Write the data and give the keys that read it."""
+    if protocol == "leave-one-out":
+        convert.write_sequences(source, folder, name)
+        return {"data_path": folder, **convert.LEAVE_ONE_OUT}
+    convert.write_split(source, folder, name, protocol)
+    return convert.settings(folder)
+
+
+def _for_baselines(own: dict[str, Any], protocol: str) -> dict[str, Any]:
     """What of the user's settings holds for every model."""
-    return {
-        key: own[key]
-        for key in ("use_gpu", "gpu_id", "state", "show_progress", "output_dir", "eval_args")
-        if key in own
-    }
+    keys = (*_OF_EVALUATION, *_OF_THE_RUN, *(("epochs", "eval_step") if protocol == "leave-one-out" else ()))
+    return {key: own[key] for key in keys if key in own}
 
 
 def _row(who: str, result: dict[str, Any]) -> Row:
@@ -171,7 +202,7 @@ def _mean(rows: list[Row]) -> list[Row]:
 
 def markdown(setting: Setting, protocol: str, rows: Sequence[Row]) -> str:
     """The table, the sources of what is in it, and the environment."""
-    metrics = list(next(iter(setting.results.values()))["metrics"])
+    metrics = list(next(iter(setting.results.values()))["metrics"]) if setting.results else list(rows[0].metrics)
     cost = ["best epoch", "epochs", "s per epoch", "s in all"]
     lines = [
         f"{setting.model} on {setting.name}, protocol {protocol} ({NOTES[protocol]})",
@@ -185,7 +216,8 @@ def markdown(setting: Setting, protocol: str, rows: Sequence[Row]) -> str:
         values = [f"{v} ± {row.spread[k]:.4f}" if k in row.spread else v for k, v in zip(metrics, values)]
         costs = [f"{row.cost[key]:.1f}".replace(".0", "") if key in row.cost else "" for key in cost]
         lines.append(f"| {row.who} | " + " | ".join([*values, *(c if c != "nan" else "" for c in costs)]) + " |")
-    if protocol == "official":
-        lines += ["", *(f"{who}: {entry['source']}." for who, entry in setting.results.items())]
+    if protocol == setting.protocols[0]:
+        lines += [""] if setting.results else ["", "No published numbers are known here; see the setting's file."]
+        lines += [*(f"{who}: {entry['source']}." for who, entry in setting.results.items())]
     versions = {key: value for key, value in environment().items() if value is not None}
     return "\n".join([*lines, "", "Environment: " + json.dumps(versions)])

@@ -34,16 +34,26 @@ class SequenceRecommender(SequentialRecommender):
         """Of the noise at inference: the same in every call."""
         return torch.Generator(self.device).manual_seed(self.eval_seed)
 
+    def sequences(self, interaction: Any) -> tuple[Tensor, Tensor]:
+        """The batch's right-padded sequences and lengths; longer ones, of pre-split data, keep their last items."""
+        items, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        most = self.max_seq_length
+        if items.shape[1] <= most:
+            return items, lengths
+        place = (lengths - most).clamp(min=0)[:, None] + torch.arange(most, device=items.device)
+        return items.gather(1, place), lengths.clamp(max=most)
+
     @torch.no_grad()
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of every item, shape (B, n_items); column 0, the padding item, is -inf."""
-        scores = self.score(self.states(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]))
+        scores = self.score(self.states(*self.sequences(interaction)))
         scores[:, 0] = -torch.inf
         return scores
 
     def predict(self, interaction: Any) -> Tensor:
         """Scores of (sequence, item) pairs, shape (B,): each sequence goes through the network once."""
-        rows = torch.cat([interaction[self.ITEM_SEQ_LEN][:, None], interaction[self.ITEM_SEQ]], dim=1)
+        items, lengths = self.sequences(interaction)
+        rows = torch.cat([lengths[:, None], items], dim=1)
         distinct, place = torch.unique(rows, dim=0, return_inverse=True)
         scores = self.full_sort_predict({self.ITEM_SEQ: distinct[:, 1:], self.ITEM_SEQ_LEN: distinct[:, 0]})
         return scores[place, interaction[self.ITEM_ID]]

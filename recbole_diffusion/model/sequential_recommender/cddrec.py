@@ -199,7 +199,7 @@ class CDDRec(SequenceRecommender):
 
     def batch(self, interaction: Any) -> Batch:
         """A second view and negatives for the sequences, all left-padded."""
-        items, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        items, lengths = self.sequences(interaction)
         following = F.pad(items[:, 1:], (0, 1)).scatter(1, lengths[:, None] - 1, interaction[self.POS_ITEM_ID][:, None])
         second = view(items, lengths, self.views, self.mask_token)
         negative = self.negatives.sample(interaction[self.USER_ID], items.shape[1])
@@ -232,7 +232,7 @@ class CDDRec(SequenceRecommender):
 
     def encode(self, items: Tensor) -> Tensor:
         """Left-padded items (B, L) to the states after the encoder and the decoder's self-attention, (B, L, d)."""
-        x = self.input_norm(self.item_embedding(items) + self.place_embedding.weight)
+        x = self.input_norm(self.item_embedding(items) + self.place_embedding.weight[-items.shape[1] :])
         x = dropout(x, self.hidden_dropout, self.training)
         # RecBole's mask adds -10000: a padded place sees every place, which the official losses over all places count.
         x = self.encoder(x, self.get_attention_mask(items), output_all_encoded_layers=False)[-1]

@@ -89,7 +89,7 @@ class DiffuRec(SequenceRecommender):
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Cross-entropy of the inner products with every item against the next one (paper, eq. 18); scalar."""
-        packed = self._pack(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        packed = self._pack(*self.sequences(interaction))
         size = self.item_embedding.embedding_dim
         like = self.item_embedding.weight
         draws = Draws(

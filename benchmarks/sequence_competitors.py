@@ -1,0 +1,284 @@
+"""Who is timed by ``sequences.py``: DiffuRec and CDDRec, ours and the official code's, and RecBole's SASRec.
+
+The official models come from checkouts of https://github.com/WHUIR/DiffuRec (commit f6f70c9) and
+https://github.com/YuWang-1024/CDDRec (commit edfe0ff), with their own optimisers and scoring, and are run as they are,
+on the CPU. Their loaders are not run: all competitors get the same batches, the official ones left-padded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Callable, NamedTuple, Optional
+from unittest import mock
+
+import numpy as np
+import torch
+from recbole.utils import init_seed
+
+from recbole_diffusion import data, registry
+from recbole_diffusion.model.sequential_recommender.cddrec import left_padded
+from recbole_diffusion.quick_start import configure
+from recbole_diffusion.trainer import trainer_class
+
+Keys = dict[str, Any]
+Batches = Sequence[Any]
+SEED = 1
+COMMON: Keys = {"seed": SEED, "use_gpu": False, "state": "error", "show_progress": False}
+
+#: Names of the competitors.
+CODE, DEFAULT, SASREC = "official code", "ours", "RecBole's SASRec"
+ANOMALY = "RecBole's SASRec, anomaly mode"  # as RecBole runs it: importing its SINE turns the mode on
+OFFICIAL_MASK, SAME_WORK, ONE_STEP = "ours, mask_mode official", "ours, the same work", "ours, 1 step at inference"
+
+
+class Spec(NamedTuple):
+    """How one of our models is compared; the rest are our defaults.
+
+    ``files``: which of the checkout are imported; ``keys``: of all competitors; ``ours``: by name, our keys on top of
+    those; ``ratios``: whose seconds are divided by whose; ``rankings``: evaluations that are timed for each step.
+    """
+
+    repository: str
+    files: tuple[str, ...]
+    keys: Keys
+    ours: dict[str, Keys]
+    ratios: tuple[tuple[str, str], ...]
+    rankings: int
+
+
+SPECS: dict[str, Spec] = {
+    "DiffuRec": Spec(
+        "WHUIR/DiffuRec at f6f70c9",
+        ("src/model.py", "src/diffurec.py", "src/step_sample.py", "src/trainer.py"),
+        {"MAX_ITEM_LIST_LENGTH": 50, "diffusion_steps": 32},
+        {OFFICIAL_MASK: {"mask_mode": "official"}, DEFAULT: {}, ONE_STEP: {"inference_steps": 1}},
+        (
+            (CODE, OFFICIAL_MASK),
+            (CODE, DEFAULT),
+            (CODE, ONE_STEP),
+            (DEFAULT, SASREC),
+            (DEFAULT, ANOMALY),
+            (ONE_STEP, SASREC),
+        ),
+        rankings=1,
+    ),
+    "CDDRec": Spec(
+        "YuWang-1024/CDDRec at edfe0ff",
+        ("models.py", "modules.py", "trainers.py", "utils.py"),
+        {"MAX_ITEM_LIST_LENGTH": 20, "diffusion_steps": 30, "beta_end": 0.002},  # Beauty's
+        {
+            SAME_WORK: {
+                "decoder_attention": "batch",
+                "cross_view": "all",
+                "aug_weight": "item_id",
+                "eval_noise": True,
+            },
+            DEFAULT: {},
+        },
+        ((CODE, SAME_WORK), (CODE, DEFAULT)),
+        rankings=10,  # milliseconds
+    ),
+}
+#: Competitors that train, or rank, as another one does.
+UNTRAINED, UNRANKED = {ONE_STEP}, {ANOMALY}
+
+
+class Prepared(NamedTuple):
+    """What all competitors of one model share.
+
+    ``config``: of our model; ``dataset``: its train split; ``batches``: to train on; ``users``: a batch of the
+    validation split.
+    """
+
+    config: Any
+    dataset: Any
+    batches: Batches
+    users: Any
+
+
+class Competitor(NamedTuple):
+    """``trainer`` has a ``model`` with RecBole's ``calculate_loss`` and ``full_sort_predict``, and an ``optimizer``."""
+
+    name: str
+    parameters: int
+    trainer: Any
+    batches: Batches
+    users: Any
+
+
+def prepare(model: str, keys: Keys, batches: int, users: int) -> Prepared:
+    """The data set as our ``model`` splits and batches it; ``keys`` say where it lies and what is not by default."""
+    config = configure(model, config_dict={**COMMON, "eval_users_per_batch": users, **SPECS[model].keys, **keys})
+    init_seed(config["seed"], config["reproducibility"])
+    train, valid, _ = data.prepare(config, data.create_dataset(config))
+    first = list(itertools.islice(itertools.chain.from_iterable(itertools.repeat(train)), batches))
+    return Prepared(config, train._dataset, first, next(iter(valid))[0])
+
+
+def makers(model: str, keys: Keys, prepared: Prepared, checkout: Optional[Path]) -> dict[str, Callable[[], Competitor]]:
+    """By name, what makes each competitor of ``model``; without a checkout the official code is left out."""
+    spec = SPECS[model]
+    found = {} if checkout is None else {CODE: partial(official, model, prepared, checkout)}
+    for name, own in spec.ours.items():
+        found[name] = partial(recbole, name, model, {**spec.keys, **keys, **own}, prepared)
+    if model == "DiffuRec":
+        for name in (SASREC, ANOMALY):
+            found[name] = partial(recbole, name, "SASRec", {**_like(prepared.config), **keys}, prepared)
+    return found
+
+
+def _like(config: Any) -> Keys:
+    """SASRec's keys for the size and dropout of a DiffuRec."""
+    same = ("MAX_ITEM_LIST_LENGTH", "hidden_size", "n_layers", "n_heads", "hidden_dropout_prob", "train_batch_size")
+    return {
+        **{key: config[key] for key in same},
+        "inner_size": 4 * config["hidden_size"],
+        "attn_dropout_prob": config["hidden_dropout_prob"],
+        "loss_type": "CE",
+        "train_neg_sample_args": None,
+    }
+
+
+def recbole(name: str, model: str, keys: Keys, prepared: Prepared) -> Competitor:
+    """A model of ours or RecBole's with the optimiser that our trainer gives it: for RecBole's models RecBole's."""
+    config = configure(model, config_dict={**COMMON, **keys})
+    init_seed(config["seed"], config["reproducibility"])
+    net = config.model_class(config, prepared.dataset)
+    trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], model, model))(config, net)
+    return _competitor(name, net, trainer, prepared.batches, prepared.users)
+
+
+def _competitor(name: str, net: Any, trainer: Any, batches: Batches, users: Any) -> Competitor:
+    return Competitor(name, sum(each.numel() for each in net.parameters()), trainer, batches, users)
+
+
+# -- the official code ---------------------------------------------------------------------------------------------
+
+
+def lacking(model: str, checkout: Path) -> list[str]:
+    """The files that a checkout should have and has not."""
+    return [file for file in SPECS[model].files if not (checkout / file).is_file()]
+
+
+def official(model: str, prepared: Prepared, checkout: Path) -> Competitor:
+    """The official model and optimiser, at the settings of our model."""
+    init_seed(SEED, True)
+    with _runnable(checkout / SPECS[model].files[0]):
+        return {"DiffuRec": _diffurec, "CDDRec": _cddrec}[model](prepared)
+
+
+@contextlib.contextmanager
+def _runnable(file: Path) -> Iterator[None]:
+    """Import path; what numpy dropped; no GPU; nothing printed; both repositories have modules of the same names."""
+    before = set(sys.modules)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(sys, "path", [str(file.parent), *sys.path]))
+        stack.enter_context(mock.patch.object(torch.cuda, "is_available", return_value=False))
+        if "int" not in vars(np):
+            stack.enter_context(mock.patch.object(np, "int", int, create=True))
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        yield
+    for name in set(sys.modules) - before:
+        source = getattr(sys.modules[name], "__file__", None)
+        if source is not None and Path(source).parent == file.parent:
+            del sys.modules[name]
+
+
+class _Official:
+    """An official model in RecBole's words, for batches that are converted already."""
+
+    def __init__(self, net: Any, loss: Callable[[Any], Any], scores: Callable[[Any], Any]) -> None:
+        self.calculate_loss, self.full_sort_predict = loss, torch.no_grad()(scores)
+        self.train, self.eval = net.train, net.eval
+
+
+def _diffurec(prepared: Prepared) -> Competitor:
+    import model as code  # type: ignore[import-not-found]
+    import trainer as training  # type: ignore[import-not-found]
+
+    config, dataset = prepared.config, prepared.dataset
+    settings = SimpleNamespace(
+        item_num=dataset.item_num - 1,
+        max_len=config["MAX_ITEM_LIST_LENGTH"],
+        hidden_size=config["hidden_size"],
+        num_blocks=config["n_layers"],
+        dropout=config["hidden_dropout_prob"],
+        emb_dropout=config["emb_dropout_prob"],
+        hidden_act="gelu",
+        diffusion_steps=config["diffusion_steps"],
+        noise_schedule=config["noise_schedule"],
+        schedule_sampler_name="lossaware",
+        lambda_uncertainty=config["lambda_uncertainty"],
+        rescale_timesteps=config["rescale_timesteps"],
+        optimizer="Adam",
+        lr=config["learning_rate"],
+        weight_decay=0,
+    )
+    net = code.Att_Diffuse_model(code.create_model_diffu(settings), settings)
+
+    def converted(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        sequences, lengths = batch[dataset.item_id_list_field], batch[dataset.item_list_length_field]
+        return left_padded(sequences, lengths), batch[dataset.iid_field][:, None]
+
+    def state(batch: Any, train: bool) -> torch.Tensor:
+        return net(*batch, train_flag=train)[1]
+
+    model = _Official(
+        net,
+        lambda batch: net.loss_diffu_ce(state(batch, True), batch[1]),
+        lambda batch: net.diffu_rep_pre(state(batch, False)),
+    )
+    owner = SimpleNamespace(model=model, optimizer=training.optimizers(net, settings))
+    return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], converted(prepared.users))
+
+
+def _cddrec(prepared: Prepared) -> Competitor:
+    import models as code  # type: ignore[import-not-found]
+    import trainers as training  # type: ignore[import-not-found]
+
+    config, dataset = prepared.config, prepared.dataset
+    settings = SimpleNamespace(
+        item_size=dataset.item_num + 1,
+        max_seq_length=config["MAX_ITEM_LIST_LENGTH"],
+        hidden_size=config["hidden_size"],
+        num_hidden_layers=config["n_layers"],
+        num_attention_heads=config["n_heads"],
+        hidden_act=config["hidden_act"],
+        attention_probs_dropout_prob=config["attn_dropout_prob"],
+        hidden_dropout_prob=config["hidden_dropout_prob"],
+        initializer_range=config["initializer_range"],
+        T=config["diffusion_steps"],
+        beta_1=config["beta_start"],
+        beta_T=config["beta_end"],
+        temperature=config["temperature"],
+        linear_infonce=config["infonce"] == "rff",
+        lr=config["learning_rate"],
+        adam_beta1=0.9,
+        adam_beta2=0.999,
+        weight_decay=0.0,
+        no_cuda=True,
+        cuda_condition=False,
+    )
+    net = code.CDDRecModel(settings)
+    owner = training.CDDRecTrainer(net, None, None, None, settings)
+    # The second views and negatives come from a model of ours: drawn before the clock runs, unlike our own.
+    drawing = config.model_class(config, dataset)
+
+    def loss(batch: Any) -> torch.Tensor:
+        return net(batch.items, batch.target, batch.negative, batch.second, 0)[0]
+
+    def scores(sequences: torch.Tensor) -> torch.Tensor:
+        return owner.predict_full(net.inference(sequences)[:, -1])
+
+    sequences, lengths = dataset.item_id_list_field, dataset.item_list_length_field
+    users = left_padded(prepared.users[sequences], prepared.users[lengths])
+    batches = [drawing.batch(each) for each in prepared.batches]
+    adapted = SimpleNamespace(model=_Official(net, loss, scores), optimizer=owner.optim)
+    return _competitor(CODE, net, adapted, batches, users)
