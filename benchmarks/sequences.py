@@ -15,7 +15,7 @@ is much of it, ``--clock cpu`` counts the seconds that the processor worked for 
 
 Memory: each competitor in a process of its own, which loads the data, makes model and optimiser, and then trains two
 steps. Reported is how much the peak of resident memory in these lies above what was resident before them. The official
-CDDRec keeps the graphs of all steps: about 10 GiB at T = 30.
+CDDRec keeps the graphs of all steps: 1 GiB at T = 3, so expect ten at T = 30.
 
 What differs:
 
@@ -23,7 +23,7 @@ What differs:
   (DiffuRec) and our drawing of second views and negatives (CDDRec) are in our steps.
 - ``ours`` of DiffuRec leaves padding out (``mask_mode: key``): another model than the official one, whose mask shows
   it. ``ours, mask_mode official`` is the same model; it computes the last block only where it is read.
-- Noise: both draw it on the CPU. At inference all users of our DiffuRec share it, row by row from the last item on; the
+- Noise: both draw it on the CPU. At inference all users of our DiffuRec share it, place by place from the last one; the
   official code draws it for every user.
 - ``ours, the same work`` of CDDRec is the official model but for dropout in the decoder: the self-attention's is shared
   by the steps, so that it is computed once, and the weights of attention to the step's vector have none. ``ours``

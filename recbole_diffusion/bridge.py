@@ -61,10 +61,12 @@ def enable(trust: bool = False) -> None:
         if path.parent.name == "model":
             return {}
         found = original_yaml(self, file)
+        folder = schema.properties()
         if path.name == "overall.yaml":
-            folder = schema.properties()
-            for each in (folder / "overall.yaml", Path(spec.properties or folder / "model" / f"{spec.name}.yaml")):
-                self.internal_config_dict.update(schema.load_yaml(each))
+            self.internal_config_dict.update(schema.load_yaml(folder / "overall.yaml"))
+        if path.name == "overall.yaml" or path.parent.name == "dataset":
+            own = Path(spec.properties or folder / "model" / f"{spec.name}.yaml")
+            self.internal_config_dict.update(schema.load_yaml(own))
         return found
 
     changes: list[tuple[Any, str, Any]] = [
@@ -76,6 +78,7 @@ def enable(trust: bool = False) -> None:
         loaders = original_preparation(config, dataset)
         if registry.find_spec(config["model"]) is not None:
             pretrain.attach(config, loaders)
+            data.mask_past(config, loaders)
         return loaders
 
     changes += [

@@ -223,7 +223,10 @@ class Config(RecBoleConfig):
                 "threshold only makes a label column, every row stays a positive; to drop low ratings use "
                 "val_interval: {rating: '[4,inf)'}"
             )
-        if any(mode.startswith(("uni", "pop")) for mode in self["eval_args"]["mode"].values()):
+        sampled = any(mode.startswith(("uni", "pop")) for mode in self["eval_args"]["mode"].values())
+        if sampled and self["mask_history"] and self["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+            self.notes.append("mask_history has no effect in sampled evaluation, whose negatives may be a user's past")
+        if sampled:
             self.notes.append("sampled evaluation can rank models differently from full ranking (mode: full)")
 
     def plain(self) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any, Optional
@@ -22,7 +23,7 @@ from recbole.utils import EvaluatorType, FeatureSource, FeatureType, ModelType
 
 from recbole_diffusion import registry
 from recbole_diffusion.config import Config
-from recbole_diffusion.model.history import RANK_FIELD
+from recbole_diffusion.model.history import RANK_FIELD, item_lists
 from recbole_diffusion.schema import load_yaml
 from recbole_diffusion.sequences import Past
 
@@ -68,7 +69,8 @@ class FullSortLoader(FullSortEvalDataLoader):
     def collate_fn(self, index: Any) -> Any:
         interaction, history, positive_u, positive_i = super().collate_fn(index)
         if self.past is not None:
-            history = self.past.of(interaction[self.uid_field], positive_i)
+            sequences = interaction[getattr(self._dataset, f"{self.iid_field}_list_field")]
+            history = self.past.of(interaction[self.uid_field], sequences)
         return interaction, history, positive_u, positive_i
 
 
@@ -140,9 +142,8 @@ def _add_ranks(dataset: Any) -> None:
 def _load(config: Config, hint: Optional[str]) -> Any:
     """The data set's object; ``hint`` is what to say where it has to be downloaded and that fails."""
     try:
-        if config.spec is not None and config.spec.dataset is not None:
-            return registry.load_object(config.spec.dataset)(config)
-        return recbole_data.create_dataset(config)
+        with _own_dataset(config):
+            return recbole_data.create_dataset(config)
     except (OSError, EOFError, RuntimeError, SystemExit) as error:
         if hint is None:
             raise
@@ -150,6 +151,22 @@ def _load(config: Config, hint: Optional[str]) -> Any:
             raise  # the download went well
         shutil.rmtree(config["data_path"], ignore_errors=True)  # it was not there before
         raise ValueError(hint) from error
+
+
+@contextlib.contextmanager
+def _own_dataset(config: Config) -> Iterator[None]:
+    """RecBole finds a model's data set class by its name in its own module, and saves and loads what it makes of it."""
+    import recbole.data.dataset as datasets
+
+    name = f"{config['model']}Dataset"
+    if config.spec is None or config.spec.dataset is None or hasattr(datasets, name):
+        yield
+        return
+    setattr(datasets, name, registry.load_object(config.spec.dataset))
+    try:
+        yield
+    finally:
+        delattr(datasets, name)
 
 
 def _check_files(config: Config) -> Optional[str]:
@@ -215,6 +232,7 @@ def prepare(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
         raise ValueError(
             f"topk={config['topk']!r} is more than the {dataset.item_num - 1} items of {config['dataset']!r}"
         )
+    mask_past(config, loaders)
     for phase, loader in zip(("valid", "test"), loaders[1:]):
         if len(loader) == 0:
             config.notes.append(f"the {phase} split is empty: eval_args={config['eval_args']}")
@@ -232,10 +250,6 @@ def _split(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
     for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers):
         shuffle = phase == "train" and config["shuffle"]
         loaders.append(get_dataloader(config, phase)(config, part, sampler, shuffle=shuffle))
-    if config["mask_history"] and config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
-        for number, loader in enumerate(loaders):
-            if isinstance(loader, FullSortLoader):
-                loader.past = Past(parts[: number + 1])
     if config["save_dataloaders"]:
         recbole_data.save_split_dataloaders(config, dataloaders=tuple(loaders))
         for loader in loaders:  # RecBole takes the generators off the loaders that are in use
@@ -250,8 +264,8 @@ def pairs(loader: Any) -> np.ndarray:
 
 def _pairs(part: Any) -> np.ndarray:
     users, items = (part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field))
-    if hasattr(part, "all_pairs"):  # fewer rows, made from these
-        users, items = part.all_pairs.T
+    if hasattr(part, "all_targets"):  # fewer rows, made from these
+        users, items = part.all_targets.T
     order = np.lexsort((items, users))
     return np.stack([users[order], items[order]], axis=1)
 
@@ -264,6 +278,27 @@ def valid_pairs(loader: Any) -> Optional[np.ndarray]:
     sampler = getattr(loader, "_sampler", None)
     parts = dict(zip(getattr(sampler, "phases", ()), getattr(sampler, "datasets", ())))
     return _pairs(parts["valid"]) if "valid" in parts else None
+
+
+def mask_past(config: Any, loaders: Sequence[Any]) -> None:
+    """Give the loaders of a sequential model's full ranking what ``mask_history`` takes from the candidates."""
+    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        return
+    parts = [loader._dataset for loader in loaders]
+    for number, loader in enumerate(loaders):
+        if not isinstance(loader, FullSortLoader):
+            continue
+        loader.past = Past(parts[:number], parts[number]) if config["mask_history"] and len(parts[number]) else None
+        repeated = _repeated_answers(parts[number]) if loader.past else 0
+        if repeated:
+            getLogger().warning(
+                f"{repeated} of {len(parts[number])} answers are items that the user had, which mask_history: True "
+                "leaves out; set mask_history: False where users take items again"
+            )
+
+
+def _repeated_answers(part: Any) -> int:
+    return int((item_lists(part) == part.inter_feat[part.iid_field][:, None]).any(dim=1).sum())
 
 
 def _warn_of_repeats(config: Config, loaders: tuple[Any, Any, Any]) -> None:

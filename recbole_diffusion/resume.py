@@ -140,9 +140,15 @@ class Resumable(Trainer):
         self.train_loss_dict = dict(state["train_loss_dict"])
         self.epochs_done = list(state["epochs_done"])
         for name, value in state["parts"].items():
-            getattr(self, name).load_state_dict(value)
+            part = getattr(self, name)
+            if isinstance(part, torch.optim.lr_scheduler.StepLR):  # a schedule given for the rest of the run holds
+                value = {**value, "step_size": part.step_size, "gamma": part.gamma}
+            if part is not None:
+                part.load_state_dict(value)
         for name, owner in state["part_names"].items():
             setattr(self, name, getattr(self, owner))
+        if self.lr_scheduler is not None:
+            self.lr_scheduler.last_epoch = self.start_epoch
         self.logger.info(f"Resume from epoch {self.start_epoch} of {resume_file}")
 
     def _restore_run(self) -> None:

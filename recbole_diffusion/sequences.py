@@ -13,44 +13,43 @@ from recbole_diffusion.model.history import sequence_pairs
 
 
 class UserSequenceDataset(SequentialDataset):
-    """Of each user's training rows only the last, which holds the others: for models that learn at every place.
+    """Of each user's training rows only the longest, the last of these: for models that learn at every place.
 
-    Validation and test are RecBole's. The train split knows in ``all_pairs`` what all of its rows were.
+    Validation and test are RecBole's. The train split knows what all of its rows were: ``all_targets`` are their (user,
+    next item), ``all_pairs`` the pairs of :func:`sequence_pairs`.
     """
 
     def build(self) -> list[Any]:
         train, *others = super().build()
+        rows = train.inter_feat
+        users, lengths = rows[train.uid_field].numpy(), rows[train.item_list_length_field].numpy()
         train.all_pairs = sequence_pairs(train)
-        users = train.inter_feat[train.uid_field].numpy()[::-1]
-        _, last = np.unique(users, return_index=True)
-        train.inter_feat = train.inter_feat[torch.from_numpy(len(users) - 1 - last)]
+        train.all_targets = np.stack([users, rows[train.iid_field].numpy()], axis=1)
+        order = np.lexsort((np.arange(len(users)), lengths, users))
+        last = np.append(users[order][1:] != users[order][:-1], True)
+        train.inter_feat = rows[torch.from_numpy(np.sort(order[last]))]
         return [train, *others]
 
 
 class Past:
-    """Which items each user had before an evaluation split, by user.
+    """What each user had before an evaluation row: the items of the earlier splits, and those of the row's sequence.
 
     Args:
-        parts: the splits before it, and the split itself: of that one, what its sequences hold.
+        before: the earlier splits.
+        own: the split itself; its rows are looked up one by one, since it may hold several of a user.
     """
 
-    def __init__(self, parts: Sequence[Any]) -> None:
-        *before, own = parts
-        rows, lists = own.inter_feat, own.inter_feat[own.item_id_list_field].numpy()
-        row, place = np.nonzero(np.arange(lists.shape[1]) < rows[own.item_list_length_field].numpy()[:, None])
-        users = rows[own.uid_field].numpy()
-        inside = np.stack([users[row], lists[row, place]], axis=1)
-        pairs = np.unique(np.concatenate([*map(sequence_pairs, before), inside]), axis=0)
+    def __init__(self, before: Sequence[Any], own: Any) -> None:
+        pairs = np.unique(np.concatenate([*map(sequence_pairs, before)]), axis=0)
         self.items = torch.from_numpy(pairs[:, 1].copy())
         counts = np.bincount(pairs[:, 0], minlength=own.user_num)
         self.start = torch.from_numpy(np.cumsum(counts) - counts)
         self.count = torch.from_numpy(counts)
 
-    def of(self, users: torch.Tensor, answers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(rows, items) to mask for users (B,): their past but for the row's answer (B,)."""
+    def of(self, users: torch.Tensor, sequences: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(rows, items) to mask for users (B,) with sequences (B, L). An answer that comes again is masked too."""
         count = self.count[users]
         row = torch.repeat_interleave(torch.arange(len(users)), count)
         place = torch.arange(len(row)) - (count.cumsum(0) - count)[row] + self.start[users][row]
-        items = self.items[place]
-        kept = items != answers[row]
-        return row[kept], items[kept]
+        inside = sequences.nonzero()[:, 0]
+        return torch.cat([row, inside]), torch.cat([self.items[place], sequences[sequences > 0]])

@@ -88,6 +88,10 @@ class Training(Resumable):
             self._best = (state["state_dict"], state.get("other_parameter"))
             os.unlink(self.saved_model_file)
         if super().fit.__func__ is not Trainer.fit:
+            if self.lr_scheduler is not None:
+                self.logger.warning(
+                    f"lr_decay_step has no effect: {self.config['model']} has a training loop of its own"
+                )
             return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
         self.eval_collector.data_collect(train_data)
         if self.config["train_neg_sample_args"].get("dynamic", False):

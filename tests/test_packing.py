@@ -38,6 +38,7 @@ def test_every_item_is_there_once_and_rows_know_their_last(lengths, whole):
     for each in packed.groups:
         inside = packed.items[each.start : each.start + each.rows * each.width].view(each.rows, each.width)
         assert torch.equal(inside > 0, torch.ones_like(inside > 0) if each.real is None else each.real)
+        assert whole or each.real is None or not each.real.all()
         if not whole:
             assert (inside > 0).sum(dim=1).min() >= 0.75 * each.width
 

@@ -44,6 +44,7 @@ SETTINGS = {
     "cross_view": "all",
     "temperature": 0.5,
     "cl_weight": 0.3,
+    "cd_aug_weight": 1.0,
     "aug_ops": ["reorder"],
     "eval_noise": False,
     "diffusion_steps": 5,

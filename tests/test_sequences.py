@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import HEADER, write_inter
 from recbole.data.interaction import Interaction
 
-from recbole_diffusion import quick_start
+from recbole_diffusion import data, quick_start
 from recbole_diffusion.model.history import sequence_pairs
 from recbole_diffusion.model.sequential_recommender.cddrec import left_padded
 
@@ -78,7 +82,8 @@ def test_the_past_is_masked_and_the_answer_is_not(model, phase, loaded):
     assert masked == {user: set(items[:-cut]) for user, items in sequences.items()}
 
 
-def test_an_item_that_comes_again_stays_an_answer(settings, tmp_path):
+def test_an_answer_that_comes_again_is_masked_and_said(settings, tmp_path, caplog):
+    """To spare it would give it away: it would be the only item of the past among the candidates."""
     rows = [("u1", item, 5, place) for place, item in enumerate("abcab")] + [("u2", i, 5, 9) for i in "abcde"]
     write_inter(tmp_path / "dataset", "again", rows, HEADER)
     keys = {"mask_history": True, "topk": [2], "valid_metric": "NDCG@2"}
@@ -87,7 +92,8 @@ def test_an_item_that_comes_again_stays_an_answer(settings, tmp_path):
     part = loaders[2]._dataset
     interaction, (rows, items), _, _ = next(iter(loaders[2]))
     row = tokens(part, "user_id", interaction["user_id"]).index("u1")
-    assert sorted(tokens(part, "item_id", items[rows == row])) == ["a", "c"]
+    assert {*tokens(part, "item_id", items[rows == row])} == {"a", "b", "c"}
+    assert "1 of 2 answers are items that the user had" in caplog.text
 
 
 def test_what_is_masked_is_not_recommended(loaded):
@@ -133,7 +139,7 @@ def test_pre_split_sequences(model, settings, tmp_path):
     part = loaders[2]._dataset
     interaction, (rows, items), _, _ = next(iter(loaders[2]))
     row = tokens(part, "user_id", interaction["user_id"]).index("u1")
-    assert sorted(tokens(part, "item_id", items[rows == row])) == ["a", "b", "c", "d", "e"]
+    assert {*tokens(part, "item_id", items[rows == row])} == {"a", "b", "c", "d", "e"}
     quick_start.run(model, "split", config_dict={**settings, **QUICK, **keys}, saved=False)
 
 
@@ -217,3 +223,235 @@ def test_predictions_of_pairs_go_through_the_network_once(built, monkeypatch):
     net.eval()
     net.predict(Interaction({**rows.interaction, "item_id": torch.tensor([1, 2, 3, 4, 5])}))
     assert seen == [2]
+
+
+def test_later_rows_of_a_split_mask_nothing_of_earlier_ones(loaded):
+    """A split by time leaves several rows of a user for test: each row's past is its own."""
+    times = {"split": {"TS": [0.4, 0.2, 0.4]}, "order": "TO", "mode": "full"}
+    _, _, loaders, sequences = loaded("SASRec", mask_history=True, train_neg_sample_args=None, eval_args=times)
+    part, several = loaders[2]._dataset, 0
+    for interaction, (rows, items), _, _ in loaders[2]:
+        users, answers = (tokens(part, key, interaction[key]) for key in ("user_id", "item_id"))
+        several += len(users) - len(set(users))
+        for row, (user, answer) in enumerate(zip(users, answers)):
+            place = sequences[user].index(answer)
+            masked = {*tokens(part, "item_id", items[rows == row])}
+            assert masked <= set(sequences[user][:place])
+            assert masked >= set(sequences[user][:place][-4:])
+    assert several > 0
+
+
+def test_one_split_for_all_sequential_models(loaded):
+    """The same counts and hash, though CDDRec trains on fewer rows."""
+    found = [loaded(model, train_neg_sample_args=None) for model in ("SASRec", "DiffuRec", "CDDRec")]
+    described = [data.describe(each[1], each[2]) for each in found]
+    assert described[0] == described[1] == described[2]
+
+
+def test_saved_loaders_take_the_mask_of_the_run_that_loads_them(loaded):
+    loaded("CDDRec", save_dataloaders=True)
+    file = str(next(Path("saved").glob("*dataloader*")))
+    for masked in (True, False):
+        loaders = loaded("CDDRec", dataloaders_save_path=file, mask_history=masked)[2]
+        assert (loaders[2].past is not None) == masked
+
+
+def test_the_longest_row_is_kept_wherever_it_stands(settings, tmp_path):
+    folder = tmp_path / "dataset" / "split"
+    folder.mkdir(parents=True)
+    header = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
+    for name, rows in {
+        "train": ["u1\ta b c\td", "u1\ta\tb"],
+        "valid": ["u1\tb c d\te"],
+        "test": ["u1\tc d e\tf"],
+    }.items():
+        (folder / f"split.{name}.inter").write_text(header + "".join(row + "\n" for row in rows))
+    keys = {"load_col": {"inter": ["user_id", "item_id_list", "item_id"]}, "alias_of_item_id": ["item_id_list"]}
+    keys |= {"benchmark_filename": ["train", "valid", "test"], "topk": [1], "valid_metric": "NDCG@1"}
+    _, loaders = quick_start._prepare(
+        quick_start.configure("CDDRec", "split", config_dict={**settings, **QUICK, **keys})
+    )
+    assert loaders[0]._dataset.inter_feat["item_length"].tolist() == [3]
+
+
+def test_a_data_set_is_saved_and_its_class_leaves_recboles_module(loaded):
+    import recbole.data.dataset as datasets
+
+    dataset = loaded("CDDRec", save_dataset=True)[1]
+    assert type(dataset).__name__ == "UserSequenceDataset"
+    assert list(Path("saved").glob("ladder*.pth"))
+    assert not hasattr(datasets, "CDDRecDataset")
+
+
+def test_a_sequential_model_of_recboles_does_not_slow_down_what_follows():
+    """RecBole's SINE turns autograd's anomaly mode on at its import."""
+    code = "import torch; from recbole_diffusion import registry; registry.get_model('SASRec')\n"
+    code += "print(torch.is_anomaly_enabled())\nimport recbole.model.sequential_recommender.sine\n"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"aug_ops": []}, "aug_ops=.* allowed: a list of some of reorder, mask, crop"),
+        ({"aug_ops": [["reorder"]]}, "aug_ops=.* is not allowed"),
+        ({"beta_end": 2.0}, "beta_end=2.0 is not allowed"),
+        ({"hidden_size": 9}, "hidden_size=9 is not allowed; allowed: multiples of n_heads=2"),
+    ],
+)
+def test_slips_of_cddrec_are_named(keys, message, built):
+    with pytest.raises(ValueError, match=message):
+        built("CDDRec", **{**QUICK, **keys})
+
+
+def test_slips_of_diffurec_are_named(built):
+    with pytest.raises(ValueError, match="inference_steps=9 is not allowed; allowed: at most 4"):
+        built("DiffuRec", **QUICK, diffusion_steps=4, noise_schedule="sqrt", inference_steps=9)
+    with pytest.raises(ValueError, match="hidden_size=9"):
+        built("DiffuRec", **{**QUICK, "hidden_size": 9})
+
+
+def states(net, loaders):
+    return net.states(*net.sequences(loaders[2]._dataset.inter_feat[:6]))
+
+
+def test_what_the_keys_of_diffurecs_inference_do(built):
+    few = {**QUICK, "diffusion_steps": 4, "noise_schedule": "sqrt"}
+    net, loaders = (built("DiffuRec", **few, lambda_uncertainty=0.5)[i] for i in (1, 3))
+    net.eval()
+    found = {}
+    with torch.no_grad():
+        found["chain"] = states(net, loaders)
+        net.eval_seed += 1
+        found["other seed"] = states(net, loaders)
+        net.eval_seed -= 1
+        for count, eta in ((4, 0.0), (2, 1.0), (2, 0.0), (1, 1.0)):
+            net.reverse = net.process.ddim_steps(count, eta)
+            found[count, eta] = states(net, loaders)
+            net.reverse = net._reverse_steps(count, eta)
+            assert torch.equal(states(net, loaders), found["chain"] if count == 4 else found[count, eta])
+            assert net.denoiser_calls == count
+        net.lambda_std = 0.1
+        found["lambda_std"] = states(net, loaders)
+    distinct = list(found.values())
+    for number, one in enumerate(distinct):
+        for two in distinct[number + 1 :]:
+            assert (one - two).abs().max() > 1e-5
+    _, given, *_ = built("DiffuRec", **few, lambda_std=0.25)
+    assert (given.lambda_mean, given.lambda_std) == (0.001, 0.25)
+    _, none, *_ = built("DiffuRec", **few, lambda_uncertainty=0.0)
+    assert none.denoiser_calls == 1
+    assert none.draw(none._pack(torch.tensor([[1, 2]]), torch.tensor([2]))) is None
+    assert torch.isfinite(none.calculate_loss(next(iter(built("DiffuRec", **few)[3][0]))))
+
+
+def test_padded_places_have_noise_of_their_own_in_official_mode(built):
+    """On the left they are the oldest places; one draw for all of them would be another law."""
+    few = {**QUICK, "diffusion_steps": 2, "noise_schedule": "sqrt", "mask_mode": "official", "lambda_uncertainty": 0.5}
+    _, net, _, _ = built("DiffuRec", **few)
+    seen = []
+    net.eval()
+    approximate = net.approximate
+    net.approximate = lambda packed, tokens, x, t, spread: (
+        seen.append(spread) or approximate(packed, tokens, x, t, spread)
+    )
+    net.states(torch.tensor([[5, 6, 0, 0]]), torch.tensor([2]))
+    assert len(torch.unique(seen[0], dim=0)) == 4
+
+
+def test_dropout_of_diffurec_is_where_the_paper_has_it(built):
+    """Each kind alone changes the loss in training: on embeddings, and four times in a block."""
+    for keys in (
+        {"emb_dropout_prob": 0.5, "hidden_dropout_prob": 0.0},
+        {"emb_dropout_prob": 0.0, "hidden_dropout_prob": 0.5},
+    ):
+        _, net, _, loaders = built("DiffuRec", **QUICK, **keys, lambda_uncertainty=0.0)
+        batch = next(iter(loaders[0]))
+        assert net.calculate_loss(batch) != net.calculate_loss(batch)
+    _, net, _, loaders = built(
+        "DiffuRec", **QUICK, emb_dropout_prob=0.0, hidden_dropout_prob=0.5, lambda_uncertainty=0.0
+    )
+    block = net.approximator.blocks[0]
+    x, packed = torch.ones(4, 8), net._pack(torch.tensor([[1, 2, 3, 4]]), torch.tensor([4]))
+    for parameter in (*block.out.parameters(), *block.narrow.parameters()):
+        torch.nn.init.zeros_(parameter)
+    drawn = block.train()(x, packed)  # nothing but the residual: the third dropout alone
+    assert set(drawn.flatten().tolist()) == {0.0, 2.0}
+
+
+def test_dropout_of_cddrecs_decoder(built):
+    _, net, _, _ = built("CDDRec", **QUICK, attn_dropout_prob=0.5)
+    decoder = net.decoder.train()
+    for parameter in (*decoder.narrow.parameters(),):
+        torch.nn.init.zeros_(parameter)
+    x = torch.zeros(200, 8)
+    told = torch.arange(1.0, 9.0)
+    drawn = decoder(x, told)  # the step's vector is dropped coordinate by coordinate, row by row
+    assert len(torch.unique(drawn, dim=0)) > 50
+    torch.nn.init.normal_(decoder.narrow.weight)
+    decoder.p = 0.0
+    assert len(torch.unique(decoder(x, told), dim=0)) == 1
+
+
+def test_noise_at_inference_of_cddrec(built):
+    _, net, _, loaders = built("CDDRec", **QUICK, diffusion_steps=3, beta_end=0.5, eval_noise=True)
+    net.eval()
+    with torch.no_grad():
+        noisy = states(net, loaders)
+        net.eval_noise = False
+        added = noisy - states(net, loaders)
+        noise = torch.randn(8, generator=torch.Generator().manual_seed(42))
+    torch.testing.assert_close(added, (net.noise_std[0] * noise).expand(6, -1), rtol=1e-4, atol=1e-5)
+    assert net.noise_std[0] != net.noise_std[-1]
+
+
+@pytest.mark.parametrize("mode", ["valid", "all"])
+def test_places_in_the_losses_of_cropped_rows(mode, built):
+    _, net, _, loaders = built("CDDRec", **QUICK, aug_ops=["crop"], cross_view=mode)
+    batch = net.batch(next(iter(loaders[0])))
+    rows = net.rows(batch)
+    real, seen = batch.items.flatten() > 0, batch.second.flatten() > 0
+    assert seen.sum() < real.sum()
+    count = len(real) if mode == "all" else int(real.sum())
+    assert len(rows.kept) == count
+    assert int(rows.weight.sum()) == int(real.sum())
+    assert int(rows.second_weight.sum()) == int(seen.sum())
+    assert len(rows.in_view) == int(real.sum())
+    assert len(rows.cross_view) == (count if mode == "all" else int((real & seen).sum()))
+    assert torch.isfinite(net.loss(batch))
+
+
+def test_weights_of_cddrecs_losses(built):
+    """Each is what its key says; without the second view and InfoNCE only the first logistic loss is left."""
+    _, net, _, loaders = built("CDDRec", **QUICK, diffusion_steps=2, cd_aug_weight=0.0, cl_weight=0.0)
+    net.eval()
+    batch = net.batch(next(iter(loaders[0])))
+    drawn = [net.draw(torch.empty(int((batch.items > 0).sum()), 8)) for _ in range(2)]
+    rows = net.rows(batch)
+    first, second = (net.encode(each).flatten(0, 1)[rows.kept] for each in (batch.items, batch.second))
+    target, negative = (net.item_embedding(each.flatten()[rows.kept]) for each in (batch.target, batch.negative))
+    parts = [net.parts(t, rows, first, second, target, negative, net.decoder.told()[t], drawn[t]) for t in range(2)]
+    for second_share, contrast in ((0.0, 0.0), (0.5, 0.2)):
+        net.second_share, net.contrast = second_share, contrast
+        expected = sum(
+            (p.logistic + second_share * p.logistic_second + contrast * (p.in_view + p.cross_view)) / (t + 1)
+            for t, p in enumerate(parts)
+        )
+        torch.testing.assert_close(net.loss(batch, drawn), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_low_temperatures_do_not_end_in_nan(temperature, built):
+    _, net, _, loaders = built("CDDRec", **QUICK, temperature=temperature)
+    for _ in range(3):
+        loss = net.calculate_loss(next(iter(loaders[0])))
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert all(each.grad is None or torch.isfinite(each.grad).all() for each in net.parameters())
+
+
+def test_sampled_evaluation_says_that_nothing_is_masked(settings):
+    args = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "uni20"}
+    config = quick_start.configure("CDDRec", "board", config_dict={**settings, "eval_args": args})
+    assert any("mask_history has no effect in sampled evaluation" in note for note in config.notes)

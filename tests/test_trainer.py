@@ -314,3 +314,15 @@ def test_the_learning_rate_decays_by_epochs(name, settings):
     assert state["parts"]["lr_scheduler"]["last_epoch"] == 5
     plain = quick_start.run(name, "board", config_dict={**settings, "epochs": 2, "save_last_every": 1})
     assert "lr_scheduler" not in checkpoint.read(plain["checkpoint"].replace(".pth", "-last.pth"))["parts"]
+
+
+def test_a_resumed_run_takes_the_schedule_that_it_is_given(settings):
+    """None, another one, or one that the interrupted run had not: epochs are counted from the first."""
+    quick = {**settings, "learning_rate": 0.08, "epochs": 2, "save_last_every": 1, "stopping_step": 99}
+    for before, after, expected in ((2, None, [0.04, 0.04]), (2, 3, [0.04, 0.02]), (None, 3, [0.08, 0.04])):
+        half = run("BPR", "board", config_dict={**quick, "lr_decay_step": before, "lr_decay_gamma": 0.5})
+        last = half["checkpoint"].replace(".pth", "-last.pth")
+        more = {**quick, "epochs": 4, "lr_decay_step": after, "lr_decay_gamma": 0.5}
+        rest = run("BPR", "board", config_dict=more, resume=last)
+        rows = checkpoint.read(rest["checkpoint"].replace(".pth", "-last.pth"))["epochs_done"]
+        assert [row["learning_rate"] for row in rows][2:] == pytest.approx(expected)

@@ -2,7 +2,9 @@ r"""InfoNCE between two views (CDDRec, eq. 14 and 15): two-sided, over unit vect
 
 :math:`-\frac{1}{2n} \sum_i \log \frac{\exp(z_i \cdot z_{i'} / \tau)}{\sum_j \exp(z_i \cdot z_j / \tau)}` for the
 2n vectors of both views, i' the same row in the other view. ``exact`` leaves j = i out of the sum, as NT-Xent does;
-``rff`` estimates the sum from random Fourier features, whose j = i term is in it, in time linear in n.
+``rff`` estimates the sum from random Fourier features, whose j = i term is in it, in time linear in n. The estimate is
+never taken below that term: the official one can be negative, and its logarithm nan, for low temperatures or few
+dimensions.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -34,8 +37,9 @@ def rff_infonce(one: Tensor, two: Tensor, temperature: float, frequencies: Tenso
     """
     z1, z2 = F.normalize(one, dim=1), F.normalize(two, dim=1)
     total = _KernelSums.apply(torch.cat([z1, z2]), frequencies / math.sqrt(temperature))
-    scale = math.exp(1 / temperature) / frequencies.shape[1]
-    return (total * scale).log().mean() - (z1 * z2).sum(dim=1).mean() / temperature
+    count = frequencies.shape[1]
+    scale = math.exp(1 / temperature) / count
+    return (total.clamp(min=count) * scale).log().mean() - (z1 * z2).sum(dim=1).mean() / temperature
 
 
 class _KernelSums(torch.autograd.Function):
@@ -57,6 +61,7 @@ class _KernelSums(torch.autograd.Function):
         return cos @ sums[0] + sin @ sums[1]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         frequencies, cos, sin, all_cos, all_sin = ctx.saved_tensors
         own_cos, own_sin = gradient @ cos, gradient @ sin

@@ -163,6 +163,12 @@ def _pairs(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
     return tuple(dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
 
 
+def item_lists(part: Any) -> Tensor:
+    """The sequences of a split of RecBole's SequentialDataset, (N, L), padded on the right."""
+    lists: Tensor = part.inter_feat[getattr(part, f"{part.iid_field}_list_field")]
+    return lists
+
+
 def sequence_pairs(part: Any) -> np.ndarray:
     """The (user, item) pairs of a split of RecBole's SequentialDataset, int64, (N, 2), as often as they occur.
 
@@ -174,7 +180,7 @@ def sequence_pairs(part: Any) -> np.ndarray:
         return known
     rows = part.inter_feat
     users, items = rows[part.uid_field].numpy(), rows[part.iid_field].numpy()
-    lists, lengths = rows[part.item_id_list_field].numpy(), rows[part.item_list_length_field].numpy()
+    lists, lengths = item_lists(part).numpy(), rows[part.item_list_length_field].numpy()
     first = lengths == 1
     if part.config["benchmark_filename"] is not None:  # rows as they were written: any item may be in lists only
         row, place = np.nonzero(np.arange(lists.shape[1]) < lengths[:, None])

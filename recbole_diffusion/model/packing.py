@@ -20,7 +20,7 @@ _FILL = 0.75  # a group takes rows down to this part of its longest
 class Group(NamedTuple):
     """``rows`` sequences padded to ``width``; their tokens stand at ``start`` and after.
 
-    ``real``: (rows, width), False at padded places; None where there are none.
+    ``real``: (rows, width), False at padded places; None where there are none (of whole batches: always there).
     """
 
     first: int
@@ -71,16 +71,14 @@ def pack(sequences: Tensor, lengths: Tensor, whole: bool = False) -> Packed:
     """
     device = sequences.device
     if whole:
-        spans, order = [(0, len(sequences), sequences.shape[1])], torch.arange(len(sequences), device=device)
+        spans, order = [(0, len(sequences), sequences.shape[1], True)], torch.arange(len(sequences), device=device)
     else:
-        order = torch.argsort(lengths, descending=True, stable=True)
-        spans = _spans(lengths[order].cpu().numpy())
-        sequences, lengths = sequences[order], lengths[order]
+        lengths, order = torch.sort(lengths, descending=True, stable=True)
+        spans, sequences = _spans(lengths.cpu().numpy()), sequences[order]
     groups, items, age, start = [], [], [], 0
-    for first, rows, width in spans:
+    for first, rows, width, padded in spans:
         away = lengths[first : first + rows, None] - 1 - torch.arange(width, device=device)
-        real = away >= 0
-        groups.append(Group(first, rows, width, start, None if bool(real.all()) else real))
+        groups.append(Group(first, rows, width, start, away >= 0 if padded else None))
         items.append(sequences[first : first + rows, :width].reshape(-1))
         age.append(away.reshape(-1))
         start += rows * width
@@ -95,12 +93,12 @@ def pack(sequences: Tensor, lengths: Tensor, whole: bool = False) -> Packed:
     )
 
 
-def _spans(lengths: np.ndarray) -> list[tuple[int, int, int]]:
-    """(first row, rows, width) of each group; ``lengths`` (B,), falling."""
+def _spans(lengths: np.ndarray) -> list[tuple[int, int, int, bool]]:
+    """(first row, rows, width, whether any is shorter) of each group; ``lengths`` (B,), falling."""
     spans, first = [], 0
     while first < len(lengths):
         width = int(lengths[first])
         end = int(np.searchsorted(-lengths, -_FILL * width, side="right"))
-        spans.append((first, end - first, width))
+        spans.append((first, end - first, width, bool(lengths[end - 1] < width)))
         first = end
     return spans

@@ -8,6 +8,7 @@ import torch
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class SequenceRecommender(SequentialRecommender):
@@ -32,14 +33,17 @@ class SequenceRecommender(SequentialRecommender):
 
     def generator(self) -> torch.Generator:
         """Of the noise at inference: the same in every call."""
-        return torch.Generator(self.device).manual_seed(self.eval_seed)
+        return torch.Generator(next(self.parameters()).device).manual_seed(self.eval_seed)
 
     def sequences(self, interaction: Any) -> tuple[Tensor, Tensor]:
-        """The batch's right-padded sequences and lengths; longer ones, of pre-split data, keep their last items."""
+        """The batch's sequences, right-padded to MAX_ITEM_LIST_LENGTH, and their lengths.
+
+        Those of pre-split data may be narrower, or longer and keep their last items.
+        """
         items, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
         most = self.max_seq_length
         if items.shape[1] <= most:
-            return items, lengths
+            return F.pad(items, (0, most - items.shape[1])), lengths
         place = (lengths - most).clamp(min=0)[:, None] + torch.arange(most, device=items.device)
         return items.gather(1, place), lengths.clamp(max=most)
 

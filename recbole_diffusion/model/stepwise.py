@@ -1,7 +1,8 @@
 """A loss that is a sum over diffusion steps, with the memory of one step.
 
 The graph of each step is walked back as soon as it is there and dropped. Its gradients with respect to what all steps
-share are added up, and the whole is one node of autograd: any trainer's ``loss.backward()`` does.
+share are added up, and the whole is one node of autograd: any trainer's ``loss.backward()`` does. Hooks on parameters
+see each step's part too, and there is no second derivative.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, Callable, Optional
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def sum_over_steps(
@@ -23,7 +25,7 @@ def sum_over_steps(
         shared: tensors with a graph of their own, e.g. what an encoder gives; walked back once, after the last step.
         parameters: leaf tensors that ``loss`` reads by itself.
     """
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or not any(each.requires_grad for each in (*shared, *parameters)):
         return torch.stack([loss(t, *shared) for t in steps]).sum()
     result: Tensor = _SumOverSteps.apply(loss, steps, len(shared), *shared, *parameters)
     return result
@@ -49,6 +51,6 @@ class _SumOverSteps(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
-        sums, ctx.sums = ctx.sums, None
-        return (None, None, None, *(each if each is None else each.mul_(gradient) for each in sums))
+        return (None, None, None, *(each if each is None else each * gradient for each in ctx.sums))

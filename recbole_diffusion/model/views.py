@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 REORDER_SHARE, MASK_SHARE, CROP_SHARE = 0.6, 0.3, 0.6  # CL4SRec's and the official CDDRec's
 
@@ -56,8 +57,8 @@ def _real(sequences: Tensor, lengths: Tensor) -> Tensor:
 def _block(sequences: Tensor, lengths: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
     """Whether a place is in its row's block (B, L), and the block's start and size, (B, 1)."""
     size = (lengths[:, None] * share).floor()
-    draw = torch.rand(len(sequences), 1, device=sequences.device)
-    start = (draw * (lengths[:, None] - size + 1)).floor()
+    draw = torch.rand(len(sequences), 1, dtype=torch.float64, device=sequences.device)
+    start = (draw * (lengths[:, None] - size + 1)).floor()  # float32 could round up, past the row's end
     place = torch.arange(sequences.shape[1], device=sequences.device)
     return (place >= start) & (place < start + size), start, size
 
@@ -71,12 +72,15 @@ class Negatives(torch.nn.Module):
     """
 
     keys: Tensor
+    has_all: Tensor
 
     def __init__(self, pairs: np.ndarray, n_items: int) -> None:
         super().__init__()
         self.n_items = n_items
         keys = np.unique(pairs[:, 0].astype(np.int64) * n_items + pairs[:, 1])
         self.register_buffer("keys", torch.from_numpy(keys), persistent=False)
+        has_all = np.bincount(keys // n_items) >= n_items - 1
+        self.register_buffer("has_all", torch.from_numpy(has_all), persistent=False)
 
     def known(self, users: Tensor, items: Tensor) -> Tensor:
         """Whether they are pairs of training; the shape of both."""
@@ -87,11 +91,12 @@ class Negatives(torch.nn.Module):
         return self.keys[found] == key
 
     def sample(self, users: Tensor, places: int) -> Tensor:
-        """(B, places) for users (B,). A user who knows nearly every item may get a known one after a hundred draws."""
+        """(B, places) for users (B,). Who has all items gets any; who has nearly all may, after a hundred draws."""
         users = users[:, None].expand(-1, places)
         drawn = torch.randint(1, self.n_items, users.shape, device=users.device)
+        free = ~F.pad(self.has_all, (0, 1))[users.clamp(max=len(self.has_all))]
         for _ in range(100):
-            again = self.known(users, drawn)
+            again = self.known(users, drawn) & free
             count = int(again.sum())
             if not count:
                 break

@@ -56,8 +56,8 @@ class Parts(NamedTuple):
     in_view: Tensor
     cross_view: Tensor
 
-    def weighted(self, contrast: float) -> Tensor:
-        return self.logistic + self.logistic_second + contrast * (self.in_view + self.cross_view)
+    def weighted(self, second: float, contrast: float) -> Tensor:
+        return self.logistic + second * self.logistic_second + contrast * (self.in_view + self.cross_view)
 
 
 class Rows(NamedTuple):
@@ -91,21 +91,23 @@ class Decoder(nn.Module):
         super().__init__()
         self.heads, self.p, self.attention = heads, p, attention
         self.step_embedding = nn.Embedding(steps, size)
-        self.qkv, self.out = nn.Linear(size, 3 * size), nn.Linear(size, size)
+        self.qkv: Optional[nn.Linear] = None if attention == "skip" else nn.Linear(size, 3 * size)
+        self.out: Optional[nn.Linear] = None if attention == "skip" else nn.Linear(size, size)
         self.step_value, self.step_out = nn.Linear(size, size), nn.Linear(size, size)
         self.widen, self.narrow = nn.Linear(size, size), nn.Linear(size, size)
         self.norms = nn.ModuleList([nn.LayerNorm(size) for _ in range(3)])
-        for layer in (self.step_embedding, self.out, self.step_out, self.widen, self.narrow):
-            nn.init.normal_(layer.weight, std=std)
-        for projection in (self.qkv.weight, self.step_value.weight):
-            bound = (6 / (4 * size)) ** 0.5  # Xavier of torch's stacked (3 d, d) projection
-            nn.init.uniform_(projection, -bound, bound)
-        for linear in (self.qkv, self.out, self.step_value, self.step_out, self.widen, self.narrow):
-            nn.init.zeros_(linear.bias)
+        bound = (6 / (4 * size)) ** 0.5  # Xavier of torch's stacked (3 d, d) projection
+        for name, layer in self.named_modules():
+            if isinstance(layer, (nn.Linear, nn.Embedding)):
+                nn.init.normal_(layer.weight, std=std)
+            if isinstance(layer, nn.Linear):
+                nn.init.zeros_(layer.bias)
+                if name in {"qkv", "step_value"}:
+                    nn.init.uniform_(layer.weight, -bound, bound)
 
     def attended(self, states: Tensor, real: Tensor) -> Tensor:
         """States (B, L, d) after self-attention; real: (B, L), False at padded places. The same for every step."""
-        if self.attention == "skip":
+        if self.qkv is None or self.out is None:
             return self.norms[0](states)
         across = self.attention == "batch"
         x = states.transpose(0, 1) if across else states
@@ -158,10 +160,10 @@ class CDDRec(SequenceRecommender):
         self.hidden_dropout, self.temperature = config["hidden_dropout_prob"], config["temperature"]
         self.contrast, self.infonce = config["cl_weight"], config["infonce"]
         self.views, self.second_weight = config["aug_ops"], config["aug_weight"]
+        self.second_share = config["cd_aug_weight"]
         self.all_cross_view, self.eval_noise = config["cross_view"] == "all", config["eval_noise"]
-        unknown = set(self.views) - {"reorder", "mask", "crop"}
-        if unknown:
-            raise ValueError(f"aug_ops={self.views!r} is not allowed; allowed: a list of reorder, mask, crop")
+        if not self.views or not all(each in ("reorder", "mask", "crop") for each in self.views):
+            raise ValueError(f"aug_ops={self.views!r} is not allowed; allowed: a list of some of reorder, mask, crop")
         std = config["initializer_range"]
         self.mask_token = self.n_items
         self.item_embedding = nn.Embedding(self.n_items + 1, size, padding_idx=0)
@@ -189,6 +191,7 @@ class CDDRec(SequenceRecommender):
         )
         variance = self.process.posterior_variance
         self.noise_std = torch.cat([variance[1:2] if steps > 1 else variance, variance[1:]]).sqrt().tolist()
+        self.signal, self.spread = self.process.signal.tolist(), self.process.spread.tolist()
         self.negatives = Negatives(sequence_pairs(dataset), self.n_items)
 
     denoiser_calls = 1
@@ -214,10 +217,12 @@ class CDDRec(SequenceRecommender):
         def of_step(t: int, first: Tensor, second: Tensor, target: Tensor, negative: Tensor, told: Tensor) -> Tensor:
             drawn = draws[t] if draws is not None else self.draw(target)
             parts = self.parts(t, rows, first, second, target, negative, told[t], drawn)
-            return parts.weighted(self.contrast) / (t + 1)
+            return parts.weighted(self.second_share, self.contrast) / (t + 1)
 
         shared = [*states, *items, self.decoder.told()]
-        return sum_over_steps(of_step, range(self.process.steps), shared, self.decoder.read_per_step())
+        with torch.autocast(shared[0].device.type, enabled=False):  # sums over all rows leave half precision's range
+            full = [each.float() for each in shared]
+            return sum_over_steps(of_step, range(self.process.steps), full, self.decoder.read_per_step())
 
     def rows(self, batch: Batch) -> Rows:
         """Which places count: those with an item, or all of them with ``cross_view: all``."""
@@ -232,7 +237,7 @@ class CDDRec(SequenceRecommender):
 
     def encode(self, items: Tensor) -> Tensor:
         """Left-padded items (B, L) to the states after the encoder and the decoder's self-attention, (B, L, d)."""
-        x = self.input_norm(self.item_embedding(items) + self.place_embedding.weight[-items.shape[1] :])
+        x = self.input_norm(self.item_embedding(items) + self.place_embedding.weight)
         x = dropout(x, self.hidden_dropout, self.training)
         # RecBole's mask adds -10000: a padded place sees every place, which the official losses over all places count.
         x = self.encoder(x, self.get_attention_mask(items), output_all_encoded_layers=False)[-1]
@@ -261,7 +266,7 @@ class CDDRec(SequenceRecommender):
         std = self.noise_std[t]
         x = self.decoder(first, told) + std * draws.first
         y = self.decoder(second, told) + std * draws.second
-        noised = float(self.process.signal[t]) * target + float(self.process.spread[t]) * draws.target
+        noised = self.signal[t] * target + self.spread[t] * draws.target
         return Parts(
             _logistic(x, noised, negative, rows.weight),
             _logistic(y, noised, negative, rows.second_weight),

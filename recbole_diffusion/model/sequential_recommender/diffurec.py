@@ -90,19 +90,23 @@ class DiffuRec(SequenceRecommender):
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Cross-entropy of the inner products with every item against the next one (paper, eq. 18); scalar."""
         packed = self._pack(*self.sequences(interaction))
-        size = self.item_embedding.embedding_dim
-        like = self.item_embedding.weight
-        draws = Draws(
-            self.timesteps.sample(len(packed.order)).t,
-            like.new_empty(len(packed.order), size).normal_(),
-            like.new_empty(len(packed.items), size).normal_(),
-        )
-        return self.loss(packed, interaction[self.POS_ITEM_ID][packed.order], draws)
+        return self.loss(packed, interaction[self.POS_ITEM_ID][packed.order], self.draw(packed))
 
-    def loss(self, packed: Packed, target: Tensor, draws: Draws) -> Tensor:
+    def draw(self, packed: Packed) -> Optional[Draws]:
+        """Steps and noise for a batch; None where nothing of them reaches the network."""
+        if not self._conditioned:
+            return None
+        table = self.item_embedding.weight
+        rows, tokens = (table.new_empty(n, table.shape[1]) for n in (len(packed.order), len(packed.items)))
+        return Draws(self.timesteps.sample(len(rows)).t, rows.normal_(), tokens.normal_())
+
+    def loss(self, packed: Packed, target: Tensor, draws: Optional[Draws]) -> Tensor:
         """The loss of what was drawn. ``target`` (B,) and the draws are in packed order."""
-        x_t = self.process.q_sample(self.item_embedding(target), draws.t, draws.noise)
-        x0 = self.approximate(packed, self.tokens(packed), x_t, draws.t, draws.spread)
+        if draws is None:
+            x0 = self.approximator(self.tokens(packed), packed)
+        else:
+            x_t = self.process.q_sample(self.item_embedding(target), draws.t, draws.noise)
+            x0 = self.approximate(packed, self.tokens(packed), x_t, draws.t, draws.spread)
         return F.cross_entropy(x0 @ self.item_embedding.weight.T, target)
 
     def _pack(self, sequences: Tensor, lengths: Tensor) -> Packed:
