@@ -194,3 +194,25 @@ def test_tune_report_suits_old_and_new_ray_also_when_ray_was_imported_before(tak
     monkeypatch.setitem(sys.modules, "ray.tune", tune)
     theirs.tune.report(**{"recall@10": 0.5})
     assert reported == [{"recall@10": 0.5}]
+
+
+@pytest.mark.parametrize(("model", "length", "masked"), [("CDDRec", 20, True), ("DiffuRec", 50, False)])
+def test_sequential_models_under_enable(model, length, masked, theirs, settings, monkeypatch):
+    """Their own length against RecBole's files of data sets, the training rows of their data set, the past masked."""
+    seen = []
+    original = theirs.data_preparation
+
+    def data_preparation(config, dataset):
+        seen.append((config, original(config, dataset)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(theirs, "data_preparation", data_preparation)
+    small = {"hidden_size": 8, "n_heads": 2, "n_layers": 1, "epochs": 1, "eval_step": 1, "diffusion_steps": 2}
+    result = theirs.run_recbole(
+        model=model, dataset="board", config_dict={**settings, **small, "train_neg_sample_args": None}
+    )
+    assert 0 <= result["test_result"]["recall@10"] <= 1
+    ((config, loaders),) = seen
+    assert config["MAX_ITEM_LIST_LENGTH"] == length
+    assert (loaders[2].past is not None) == masked
+    assert len(loaders[0]._dataset) == (64 if model == "CDDRec" else 797)
