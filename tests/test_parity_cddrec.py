@@ -107,9 +107,11 @@ def batch():
 
 
 def draws(exact=False):
-    found = []
+    """Noise of the targets for the places with an item only: the others have none in any loss."""
+    found, real = [], frozen("input").flatten() > 0
     for t in range(5):
         noise = [frozen(f"draw/{key}")[t].flatten(0, 1) for key in ("x", "x_aug", "q")]
+        noise[2] = noise[2][real]
         found.append(Draws(*noise, *([] if exact else [frozen("linear/W_in")[t], frozen("linear/W_cross")[t]])))
     return found
 
@@ -150,7 +152,7 @@ def test_losses_of_each_step(case):
     net, given = model(**CASES[case]), draws(exact=case == "exact")
     rows = net.rows(batch())
     states = [net.encode(frozen(view)).flatten(0, 1) for view in ("input", "aug")]
-    items = [net.item_embedding(frozen(key).flatten()) for key in ("pos", "neg")]
+    items = [net.item_embedding(frozen(key).flatten()[rows.real]) for key in ("pos", "neg")]
     names = {"logistic": "cd", "logistic_second": "cd_aug", "in_view": "infonce", "cross_view": "crossview"}
     for t in range(5):
         parts = net.parts(t, rows, *states, *items, net.decoder.told()[t], given[t])

@@ -56,7 +56,8 @@ class _KernelSums(torch.autograd.Function):
             angles = z[rows] @ frequencies
             torch.cos(angles, out=cos[rows])
             torch.sin(angles, out=sin[rows])
-        sums = cos.sum(dim=0), sin.sum(dim=0)
+        ones = z.new_ones(len(z))
+        sums = ones @ cos, ones @ sin
         ctx.save_for_backward(frequencies, cos, sin, *sums)
         return cos @ sums[0] + sin @ sums[1]
 

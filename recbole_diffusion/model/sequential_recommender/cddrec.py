@@ -39,7 +39,7 @@ class Batch(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """What one step draws, standard normal: noise (n, d) of both predictions and the target, frequencies (d, 8 d)."""
+    """What a step draws, standard normal: noise of both predictions (n, d) and targets (m, d), frequencies (d, 8 d)."""
 
     first: Tensor
     second: Tensor
@@ -61,16 +61,16 @@ class Parts(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The n places of a batch that the losses see.
+    """Which places of a batch count where.
 
-    ``kept``: (n,) their numbers among the B * L places. ``weight``, ``second_weight``: (n,), of the logistic losses;
-    ``in_view``, ``cross_view``: numbers among the n rows that enter the InfoNCE losses.
+    ``kept``: (n,), of the B * L places those that are predicted; ``real``: (m,), of these n those with an item, which
+    have a target; ``second_weight``: (m,), theirs in the second view's logistic loss; ``cross_view``: of the n those in
+    the InfoNCE between the views.
     """
 
     kept: Tensor
-    weight: Tensor
+    real: Tensor
     second_weight: Tensor
-    in_view: Tensor
     cross_view: Tensor
 
 
@@ -212,10 +212,10 @@ class CDDRec(SequenceRecommender):
         """The loss of a batch; ``draws``: of each step, else drawn here."""
         rows = self.rows(batch)
         states = [self.encode(each).flatten(0, 1)[rows.kept] for each in (batch.items, batch.second)]
-        items = [self.item_embedding(each.flatten()[rows.kept]) for each in (batch.target, batch.negative)]
+        items = [self.item_embedding(each.flatten()[rows.kept[rows.real]]) for each in (batch.target, batch.negative)]
 
         def of_step(t: int, first: Tensor, second: Tensor, target: Tensor, negative: Tensor, told: Tensor) -> Tensor:
-            drawn = draws[t] if draws is not None else self.draw(target)
+            drawn = draws[t] if draws is not None else self.draw(first, target)
             parts = self.parts(t, rows, first, second, target, negative, told[t], drawn)
             return parts.weighted(self.second_share, self.contrast) / (t + 1)
 
@@ -228,12 +228,10 @@ class CDDRec(SequenceRecommender):
         """Which places count: those with an item, or all of them with ``cross_view: all``."""
         real, seen = batch.items.flatten() > 0, batch.second.flatten()
         kept = torch.arange(len(real), device=real.device) if self.all_cross_view else real.nonzero().squeeze(1)
-        weight, second = real[kept].float(), (seen[kept] > 0).float()
-        both = torch.ones_like(weight) if self.all_cross_view else weight * second
-        in_view, cross_view = weight.nonzero().squeeze(1), both.nonzero().squeeze(1)
-        return Rows(
-            kept, weight, seen[kept].float() if self.second_weight == "item_id" else second, in_view, cross_view
-        )
+        chosen, seen = real[kept].nonzero().squeeze(1), seen[kept]
+        both = torch.arange(len(kept), device=kept.device) if self.all_cross_view else seen.nonzero().squeeze(1)
+        weight = seen[chosen] if self.second_weight == "item_id" else seen[chosen] > 0
+        return Rows(kept, chosen, weight.float(), both)
 
     def encode(self, items: Tensor) -> Tensor:
         """Left-padded items (B, L) to the states after the encoder and the decoder's self-attention, (B, L, d)."""
@@ -243,13 +241,13 @@ class CDDRec(SequenceRecommender):
         x = self.encoder(x, self.get_attention_mask(items), output_all_encoded_layers=False)[-1]
         return self.decoder.attended(x, items > 0)
 
-    def draw(self, like: Tensor) -> Draws:
-        """Noise, and with ``infonce: rff`` frequencies, for one step; ``like``: (n, d)."""
-        noise = [torch.randn_like(like) for _ in range(3)]
+    def draw(self, states: Tensor, target: Tensor) -> Draws:
+        """Noise, and with ``infonce: rff`` frequencies, for one step. states: (n, d); target: (m, d)."""
+        noise = [torch.randn_like(each) for each in (states, states, target)]
         if self.infonce == "exact":
             return Draws(*noise)
-        size = like.shape[1]
-        return Draws(*noise, *(like.new_empty(size, RFF_FACTOR * size).normal_() for _ in range(2)))
+        size = states.shape[1]
+        return Draws(*noise, *(states.new_empty(size, RFF_FACTOR * size).normal_() for _ in range(2)))
 
     def parts(
         self,
@@ -262,21 +260,20 @@ class CDDRec(SequenceRecommender):
         told: Tensor,
         draws: Draws,
     ) -> Parts:
-        """The losses of step t. States of both views, target and negative: (n, d); told: (d,)."""
+        """The losses of step t. States of both views: (n, d); target, negative: (m, d); told: (d,)."""
         std = self.noise_std[t]
         x = self.decoder(first, told) + std * draws.first
         y = self.decoder(second, told) + std * draws.second
         noised = self.signal[t] * target + self.spread[t] * draws.target
+        x_real, y_real = _chosen(x, rows.real), _chosen(y, rows.real)
         return Parts(
-            _logistic(x, noised, negative, rows.weight),
-            _logistic(y, noised, negative, rows.second_weight),
-            self._contrast(x, noised, rows.in_view, draws.in_view),
-            self._contrast(x, y, rows.cross_view, draws.cross_view),
+            _logistic(x_real, noised, negative, torch.ones_like(rows.second_weight)),
+            _logistic(y_real, noised, negative, rows.second_weight),
+            self._contrast(x_real, noised, draws.in_view),
+            self._contrast(_chosen(x, rows.cross_view), _chosen(y, rows.cross_view), draws.cross_view),
         )
 
-    def _contrast(self, one: Tensor, two: Tensor, chosen: Tensor, frequencies: Optional[Tensor]) -> Tensor:
-        if len(chosen) < len(one):
-            one, two = one[chosen], two[chosen]
+    def _contrast(self, one: Tensor, two: Tensor, frequencies: Optional[Tensor]) -> Tensor:
         if frequencies is None:
             return exact_infonce(one, two, self.temperature)
         return rff_infonce(one, two, self.temperature, frequencies)
@@ -297,6 +294,11 @@ class CDDRec(SequenceRecommender):
         """Cosines with the items' embeddings, (B, n_items)."""
         items = self.item_embedding.weight[: self.n_items]
         return F.normalize(states, dim=1) @ F.normalize(items, dim=1).T
+
+
+def _chosen(rows: Tensor, which: Tensor) -> Tensor:
+    """Rows (n, d) at rising distinct numbers (m,)."""
+    return rows if len(which) == len(rows) else rows.index_select(0, which)
 
 
 def _logistic(x: Tensor, positive: Tensor, negative: Tensor, weight: Tensor) -> Tensor:
