@@ -22,8 +22,8 @@ from recbole_diffusion.model.contrast import exact_infonce, rff_infonce
 from recbole_diffusion.model.dropout import dropout
 from recbole_diffusion.model.history import sequence_pairs
 from recbole_diffusion.model.sequence_recommender import SequenceRecommender
+from recbole_diffusion.model.step_decoder import StepDecoder
 from recbole_diffusion.model.stepwise import sum_over_steps
-from recbole_diffusion.model.transformer import attend_heads
 from recbole_diffusion.model.views import Negatives, view
 
 RFF_FACTOR = 8  # random frequencies per dimension
@@ -74,72 +74,6 @@ class Rows(NamedTuple):
     cross_view: Tensor
 
 
-class Decoder(nn.Module):
-    r"""A Transformer decoder layer whose memory is one vector, the step's.
-
-    Attention to one vector, however often it is repeated, is a constant:
-    :math:`W_o (W_v \tau_t + b_v) + b_o` for step t. Self-attention does not see the step: it is computed once.
-
-    Args:
-        size: d. heads: attention heads. steps: T. p: dropout.
-        attention: ``causal`` within a sequence, ``batch`` across the batch at each place (the official code, which
-            reads the batch as the sequence), ``skip``.
-        std: of the initial weights.
-    """
-
-    def __init__(self, size: int, heads: int, steps: int, p: float, attention: str, std: float) -> None:
-        super().__init__()
-        self.heads, self.p, self.attention = heads, p, attention
-        self.step_embedding = nn.Embedding(steps, size)
-        self.qkv: Optional[nn.Linear] = None if attention == "skip" else nn.Linear(size, 3 * size)
-        self.out: Optional[nn.Linear] = None if attention == "skip" else nn.Linear(size, size)
-        self.step_value, self.step_out = nn.Linear(size, size), nn.Linear(size, size)
-        self.widen, self.narrow = nn.Linear(size, size), nn.Linear(size, size)
-        self.norms = nn.ModuleList([nn.LayerNorm(size) for _ in range(3)])
-        bound = (6 / (4 * size)) ** 0.5  # Xavier of torch's stacked (3 d, d) projection
-        for name, layer in self.named_modules():
-            if isinstance(layer, (nn.Linear, nn.Embedding)):
-                nn.init.normal_(layer.weight, std=std)
-            if isinstance(layer, nn.Linear):
-                nn.init.zeros_(layer.bias)
-                if name in {"qkv", "step_value"}:
-                    nn.init.uniform_(layer.weight, -bound, bound)
-
-    def attended(self, states: Tensor, real: Tensor) -> Tensor:
-        """States (B, L, d) after self-attention; real: (B, L), False at padded places. The same for every step."""
-        if self.qkv is None or self.out is None:
-            return self.norms[0](states)
-        across = self.attention == "batch"
-        x = states.transpose(0, 1) if across else states
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
-        seen = None
-        if not across:
-            places = real.shape[1]
-            itself = torch.eye(places, dtype=torch.bool, device=real.device)
-            causal = torch.ones_like(itself).tril()
-            seen = ((causal & real[:, None, :]) | itself)[:, None]
-        mixed = self.out(attend_heads(q, k, v, self.heads, seen, self.p if self.training else 0.0))
-        x = self.norms[0](x + dropout(mixed, self.p, self.training))
-        return x.transpose(0, 1) if across else x
-
-    def told(self) -> Tensor:
-        """What each step adds, (T, d)."""
-        return self.step_out(self.step_value(self.step_embedding.weight))
-
-    def forward(self, attended: Tensor, told: Tensor) -> Tensor:
-        """The prediction for one step from (…, d) and the step's (d,)."""
-        added = dropout(told.expand_as(attended), self.p, True) if self.training and self.p else told
-        x = self.norms[1](attended + added)
-        hidden = dropout(F.gelu(self.widen(x)), self.p, self.training)
-        result: Tensor = self.norms[2](x + dropout(self.narrow(hidden), self.p, self.training))
-        return result
-
-    def read_per_step(self) -> list[nn.Parameter]:
-        """The parameters that :meth:`forward` reads."""
-        layers = (self.norms[1], self.widen, self.narrow, self.norms[2])
-        return [parameter for layer in layers for parameter in layer.parameters()]
-
-
 class CDDRec(SequenceRecommender):
     r"""At each of T steps, predict the next items' noised embeddings from the sequence and the step alone.
 
@@ -185,7 +119,7 @@ class CDDRec(SequenceRecommender):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
         steps = config["diffusion_steps"]
-        self.decoder = Decoder(size, heads, steps, config["attn_dropout_prob"], config["decoder_attention"], std)
+        self.decoder = StepDecoder(size, heads, steps, config["attn_dropout_prob"], config["decoder_attention"], std)
         self.process = GaussianDiffusion(
             make_betas("linear", steps, noise_min=config["beta_start"], noise_max=config["beta_end"])
         )
