@@ -281,10 +281,18 @@ def valid_pairs(loader: Any) -> Optional[np.ndarray]:
 
 
 def mask_past(config: Any, loaders: Sequence[Any]) -> None:
-    """Give the loaders of a sequential model's full ranking what ``mask_history`` takes from the candidates."""
+    """Give the loaders of a sequential model's full ranking what ``mask_history`` takes from the candidates.
+
+    Raises:
+        ValueError: a sequence without items, which no model can read.
+    """
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         return
     parts = [loader._dataset for loader in loaders]
+    for part in parts:
+        lengths = part.inter_feat[part.item_list_length_field]
+        if len(lengths) and int(lengths.min()) < 1:  # pre-split files can have them
+            raise ValueError(f"{config['dataset']!r} has sequences without items; leave these rows out of its files")
     for number, loader in enumerate(loaders):
         if not isinstance(loader, FullSortLoader):
             continue

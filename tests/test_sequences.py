@@ -141,6 +141,10 @@ def test_pre_split_sequences(model, settings, tmp_path):
     row = tokens(part, "user_id", interaction["user_id"]).index("u1")
     assert {*tokens(part, "item_id", items[rows == row])} == {"a", "b", "c", "d", "e"}
     quick_start.run(model, "split", config_dict={**settings, **QUICK, **keys}, saved=False)
+    with (folder / "split.test.inter").open("a") as file:
+        file.write("u3\t\ta\n")
+    with pytest.raises(ValueError, match="'split' has sequences without items"):
+        quick_start.run(model, "split", config_dict={**settings, **QUICK, **keys}, saved=False)
 
 
 def test_the_models_own_length_holds_against_recboles_files():
