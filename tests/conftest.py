@@ -45,6 +45,16 @@ def write_inter(folder: Path, name: str, rows: list[tuple[Any, ...]], header: st
     (folder / name / f"{name}.inter").write_text("\n".join(lines) + "\n")
 
 
+#: What a sequential model reads of RecBole's own settings, for models built without a Config.
+SEQUENTIAL_FIELDS: dict[str, Any] = {
+    "USER_ID_FIELD": "user_id",
+    "ITEM_ID_FIELD": "item_id",
+    "LIST_SUFFIX": "_list",
+    "ITEM_LIST_LENGTH_FIELD": "item_length",
+    "NEG_PREFIX": "neg_",
+    "device": torch.device("cpu"),
+    "eval_seed": 1,
+}
 HEADER = "user_id:token item_id:token rating:float timestamp:float"
 
 
@@ -94,3 +104,8 @@ def built(settings: dict[str, Any]) -> Callable[..., Any]:
         return config, quick_start._build_model(config, loaders), dataset, loaders
 
     return build
+
+
+def near(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    """Equal to 1e-5 of the largest value, at least of 1."""
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5 * max(1.0, float(expected.abs().max())))

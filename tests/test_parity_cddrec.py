@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import SEQUENTIAL_FIELDS, near
 from recbole.data.interaction import Interaction
 
 from recbole_diffusion.model.sequential_recommender.cddrec import Batch, CDDRec, Draws, left_padded
@@ -23,14 +24,8 @@ CASES = {
     "valid": {"infonce": "rff", "aug_weight": "valid"},
 }
 SETTINGS = {
-    "USER_ID_FIELD": "user_id",
-    "ITEM_ID_FIELD": "item_id",
-    "LIST_SUFFIX": "_list",
-    "ITEM_LIST_LENGTH_FIELD": "item_length",
-    "NEG_PREFIX": "neg_",
+    **SEQUENTIAL_FIELDS,
     "MAX_ITEM_LIST_LENGTH": 6,
-    "device": torch.device("cpu"),
-    "eval_seed": 1,
     "hidden_size": 16,
     "n_layers": 1,
     "n_heads": 4,
@@ -114,10 +109,6 @@ def draws(exact=False):
         noise[2] = noise[2][real]
         found.append(Draws(*noise, *([] if exact else [frozen("linear/W_in")[t], frozen("linear/W_cross")[t]])))
     return found
-
-
-def near(actual, expected, scale=1e-5):
-    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=scale * max(1.0, float(expected.abs().max())))
 
 
 def right_padded():

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import SEQUENTIAL_FIELDS, near
 
 from recbole_diffusion.diffusion import GaussianDiffusion, make_betas
 from recbole_diffusion.model.packing import pack
@@ -22,14 +23,8 @@ from recbole_diffusion.model.sequential_recommender.diffurec import DiffuRec, Dr
 FROZEN = np.load(Path(__file__).parent / "data" / "diffurec_official.npz")
 CASES = pytest.mark.parametrize(("case", "share"), [("a", 0.001), ("b", 0.3)])
 SETTINGS = {
-    "USER_ID_FIELD": "user_id",
-    "ITEM_ID_FIELD": "item_id",
-    "LIST_SUFFIX": "_list",
-    "ITEM_LIST_LENGTH_FIELD": "item_length",
-    "NEG_PREFIX": "neg_",
+    **SEQUENTIAL_FIELDS,
     "MAX_ITEM_LIST_LENGTH": 8,
-    "device": torch.device("cpu"),
-    "eval_seed": 1,
     "hidden_size": 16,
     "n_heads": 4,
     "n_layers": 2,
@@ -93,10 +88,6 @@ def right_padded():
     lengths = (left > 0).sum(dim=1)
     turn = (torch.arange(8) + 8 - lengths[:, None]) % 8  # place of right-padded slot s on the left-padded side
     return left.gather(1, turn), lengths, lambda array: array[torch.arange(6)[:, None], turn]
-
-
-def near(actual, expected, scale=1e-5):
-    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=scale * max(1.0, float(expected.abs().max())))
 
 
 def unit(lam, share):
