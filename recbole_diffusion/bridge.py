@@ -37,7 +37,7 @@ def enable(trust: bool = False) -> None:
     import recbole.utils.utils as utils
     from recbole.trainer import Trainer
 
-    from recbole_diffusion import data, pretrain
+    from recbole_diffusion import data, pretrain, sequences
     from recbole_diffusion.config import Config
     from recbole_diffusion.trainer import trainer_class
 
@@ -61,12 +61,10 @@ def enable(trust: bool = False) -> None:
         if path.parent.name == "model":
             return {}
         found = original_yaml(self, file)
-        folder = schema.properties()
         if path.name == "overall.yaml":
-            self.internal_config_dict.update(schema.load_yaml(folder / "overall.yaml"))
+            self.internal_config_dict.update(schema.load_yaml(schema.properties() / "overall.yaml"))
         if path.name == "overall.yaml" or path.parent.name == "dataset":
-            own = Path(spec.properties or folder / "model" / f"{spec.name}.yaml")
-            self.internal_config_dict.update(schema.load_yaml(own))
+            self.internal_config_dict.update(schema.load_yaml(spec.defaults))
         return found
 
     changes: list[tuple[Any, str, Any]] = [
@@ -78,7 +76,8 @@ def enable(trust: bool = False) -> None:
         loaders = original_preparation(config, dataset)
         if registry.find_spec(config["model"]) is not None:
             pretrain.attach(config, loaders)
-            data.mask_past(config, loaders)
+            sequences.check_lengths(config, loaders)
+            sequences.mask_past(config, loaders)
         return loaders
 
     changes += [

@@ -107,8 +107,7 @@ class Config(RecBoleConfig):
             self._add_defaults(schema.properties() / "overall.yaml")
         # RecBole reads its data sets' files after the model's, and their MAX_ITEM_LIST_LENGTH of 50 would win.
         if self.spec is not None and (path.name == "overall.yaml" or path.parent.name == "dataset"):
-            default = schema.properties() / "model" / f"{self.spec.name}.yaml"
-            self._add_defaults(Path(self.spec.properties) if self.spec.properties else default)
+            self._add_defaults(self.spec.defaults)
         return found
 
     def _add_defaults(self, file: Path) -> None:

@@ -21,11 +21,10 @@ from recbole.data.utils import get_dataloader as recbole_get_dataloader  # the o
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import EvaluatorType, FeatureSource, FeatureType, ModelType
 
-from recbole_diffusion import registry
+from recbole_diffusion import registry, sequences
 from recbole_diffusion.config import Config
-from recbole_diffusion.model.history import RANK_FIELD, item_lists
+from recbole_diffusion.model.history import RANK_FIELD
 from recbole_diffusion.schema import load_yaml
-from recbole_diffusion.sequences import Past
 
 #: float32 values per item that scoring one user takes: scores, RecBole's int32 matrix of positives, the model's
 #: own two or three rows.
@@ -57,7 +56,7 @@ class FullSortLoader(FullSortEvalDataLoader):
     users had before for general models only; here ``past`` does for sequential ones.
     """
 
-    past: Optional[Past] = None
+    past: Optional[sequences.Past] = None
 
     def _init_batch_size_and_step(self) -> None:
         if _predicts_pairwise(self.config) and self.config["eval_users_per_batch"] is None:
@@ -69,8 +68,8 @@ class FullSortLoader(FullSortEvalDataLoader):
     def collate_fn(self, index: Any) -> Any:
         interaction, history, positive_u, positive_i = super().collate_fn(index)
         if self.past is not None:
-            sequences = interaction[getattr(self._dataset, f"{self.iid_field}_list_field")]
-            history = self.past.of(interaction[self.uid_field], sequences)
+            items = interaction[getattr(self._dataset, f"{self.iid_field}_list_field")]
+            history = self.past.of(interaction[self.uid_field], items)
         return interaction, history, positive_u, positive_i
 
 
@@ -232,7 +231,8 @@ def prepare(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
         raise ValueError(
             f"topk={config['topk']!r} is more than the {dataset.item_num - 1} items of {config['dataset']!r}"
         )
-    mask_past(config, loaders)
+    sequences.check_lengths(config, loaders)
+    sequences.mask_past(config, loaders)
     for phase, loader in zip(("valid", "test"), loaders[1:]):
         if len(loader) == 0:
             config.notes.append(f"the {phase} split is empty: eval_args={config['eval_args']}")
@@ -278,35 +278,6 @@ def valid_pairs(loader: Any) -> Optional[np.ndarray]:
     sampler = getattr(loader, "_sampler", None)
     parts = dict(zip(getattr(sampler, "phases", ()), getattr(sampler, "datasets", ())))
     return _pairs(parts["valid"]) if "valid" in parts else None
-
-
-def mask_past(config: Any, loaders: Sequence[Any]) -> None:
-    """Give the loaders of a sequential model's full ranking what ``mask_history`` takes from the candidates.
-
-    Raises:
-        ValueError: a sequence without items, which no model can read.
-    """
-    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
-        return
-    parts = [loader._dataset for loader in loaders]
-    for part in parts:
-        lengths = part.inter_feat[part.item_list_length_field]
-        if len(lengths) and int(lengths.min()) < 1:  # pre-split files can have them
-            raise ValueError(f"{config['dataset']!r} has sequences without items; leave these rows out of its files")
-    for number, loader in enumerate(loaders):
-        if not isinstance(loader, FullSortLoader):
-            continue
-        loader.past = Past(parts[:number], parts[number]) if config["mask_history"] and len(parts[number]) else None
-        repeated = _repeated_answers(parts[number]) if loader.past else 0
-        if repeated:
-            getLogger().warning(
-                f"{repeated} of {len(parts[number])} answers are items that the user had, which mask_history: True "
-                "leaves out; set mask_history: False where users take items again"
-            )
-
-
-def _repeated_answers(part: Any) -> int:
-    return int((item_lists(part) == part.inter_feat[part.iid_field][:, None]).any(dim=1).sum())
 
 
 def _warn_of_repeats(config: Config, loaders: tuple[Any, Any, Any]) -> None:

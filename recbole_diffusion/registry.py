@@ -16,6 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Optional, Union
 
+from recbole_diffusion import schema
+
 ENTRY_POINTS = "recbole_diffusion.models"
 RECBOLE_PREFIX = "recbole:"
 _FAMILIES = (
@@ -69,6 +71,11 @@ class ModelSpec:
     paper: Optional[Paper] = None
     code: Optional[str] = None
     abilities: tuple[str, ...] = field(default=())
+
+    @property
+    def defaults(self) -> Path:
+        """The yaml file with the model's keys."""
+        return Path(self.properties) if self.properties else schema.properties() / "model" / f"{self.name}.yaml"
 
 
 _DIFFREC_PAPER = Paper("Diffusion Recommender Model", "SIGIR 2023", "https://doi.org/10.1145/3539618.3591663")

@@ -47,7 +47,9 @@ class Resumable(Trainer):
     def _build_scheduler(self) -> Optional[torch.optim.lr_scheduler.StepLR]:
         """The learning rate's decay, stepped after each epoch; None without ``lr_decay_step``."""
         every = self.config["lr_decay_step"]
-        return every and torch.optim.lr_scheduler.StepLR(self.optimizer, every, self.config["lr_decay_gamma"])
+        if every is None:
+            return None
+        return torch.optim.lr_scheduler.StepLR(self.optimizer, every, self.config["lr_decay_gamma"])
 
     def _changed_attributes(self) -> dict[str, Any]:
         """The model's numbers and tensors outside its state dict that training has changed.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from logging import getLogger
 from typing import Any
 
 import numpy as np
 import torch
 from recbole.data.dataset import SequentialDataset
+from recbole.utils import ModelType
 
-from recbole_diffusion.model.history import sequence_pairs
+from recbole_diffusion.model.history import item_lists, sequence_pairs
 
 
 class UserSequenceDataset(SequentialDataset):
@@ -53,3 +55,34 @@ class Past:
         place = torch.arange(len(row)) - (count.cumsum(0) - count)[row] + self.start[users][row]
         inside = sequences.nonzero()[:, 0]
         return torch.cat([row, inside]), torch.cat([self.items[place], sequences[sequences > 0]])
+
+
+def check_lengths(config: Any, loaders: Sequence[Any]) -> None:
+    """Whether every sequence has an item; those of pre-split files may have none.
+
+    Raises:
+        ValueError: one has none, and no model can read it.
+    """
+    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        return
+    for part in (loader._dataset for loader in loaders):
+        lengths = part.inter_feat[part.item_list_length_field]
+        if len(lengths) and int(lengths.min()) < 1:
+            raise ValueError(f"{config['dataset']!r} has sequences without items; leave these rows out of its files")
+
+
+def mask_past(config: Any, loaders: Sequence[Any]) -> None:
+    """Give the loaders of a sequential model's full ranking what ``mask_history`` takes from the candidates."""
+    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        return
+    parts = [loader._dataset for loader in loaders]
+    for number, (part, loader) in enumerate(zip(parts, loaders)):
+        if not hasattr(loader, "past"):  # training, or sampled evaluation
+            continue
+        loader.past = Past(parts[:number], part) if config["mask_history"] and len(part) else None
+        repeated = int((item_lists(part) == part.inter_feat[part.iid_field][:, None]).any(dim=1).sum())
+        if loader.past is not None and repeated:
+            getLogger().warning(
+                f"{repeated} of {len(part)} answers are items that the user had, which mask_history: True "
+                "leaves out; set mask_history: False where users take items again"
+            )

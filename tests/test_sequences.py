@@ -436,7 +436,7 @@ def test_weights_of_cddrecs_losses(built):
     target, negative = (net.item_embedding(each.flatten()[rows.kept]) for each in (batch.target, batch.negative))
     parts = [net.parts(t, rows, first, second, target, negative, net.decoder.told()[t], drawn[t]) for t in range(2)]
     for second_share, contrast in ((0.0, 0.0), (0.5, 0.2)):
-        net.second_share, net.contrast = second_share, contrast
+        net.cd_aug_weight, net.cl_weight = second_share, contrast
         expected = sum(
             (p.logistic + second_share * p.logistic_second + contrast * (p.in_view + p.cross_view)) / (t + 1)
             for t, p in enumerate(parts)

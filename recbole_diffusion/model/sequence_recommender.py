@@ -12,13 +12,21 @@ from torch.nn import functional as F
 
 
 class SequenceRecommender(SequentialRecommender):
-    """Base class; a subclass writes ``calculate_loss``, :meth:`states` and :meth:`score`."""
+    """Base class; a subclass writes ``calculate_loss``, :meth:`states` and :meth:`score`.
+
+    Raises:
+        ValueError: a width that the attention heads cannot share.
+    """
 
     input_type = InputType.POINTWISE
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.eval_seed = config["eval_seed"]
+        if config["hidden_size"] % config["n_heads"]:
+            raise ValueError(
+                f"hidden_size={config['hidden_size']} is not allowed; allowed: multiples of n_heads={config['n_heads']}"
+            )
 
     def states(self, sequences: Tensor, lengths: Tensor) -> Tensor:
         """(B, d) from right-padded sequences (B, L) and their lengths (B,), each at least 1.

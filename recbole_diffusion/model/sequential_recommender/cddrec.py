@@ -89,15 +89,16 @@ class CDDRec(SequenceRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         size, heads = config["hidden_size"], config["n_heads"]
-        if size % heads:
-            raise ValueError(f"hidden_size={size} is not allowed; allowed: multiples of n_heads={heads}")
         self.hidden_dropout, self.temperature = config["hidden_dropout_prob"], config["temperature"]
-        self.contrast, self.infonce = config["cl_weight"], config["infonce"]
-        self.views, self.second_weight = config["aug_ops"], config["aug_weight"]
-        self.second_share = config["cd_aug_weight"]
+        self.cl_weight, self.infonce = config["cl_weight"], config["infonce"]
+        self.aug_ops, self.aug_weight, self.cd_aug_weight = (
+            config["aug_ops"],
+            config["aug_weight"],
+            config["cd_aug_weight"],
+        )
         self.all_cross_view, self.eval_noise = config["cross_view"] == "all", config["eval_noise"]
-        if not self.views or not all(each in ("reorder", "mask", "crop") for each in self.views):
-            raise ValueError(f"aug_ops={self.views!r} is not allowed; allowed: a list of some of reorder, mask, crop")
+        if not self.aug_ops or not all(each in ("reorder", "mask", "crop") for each in self.aug_ops):
+            raise ValueError(f"aug_ops={self.aug_ops!r} is not allowed; allowed: a list of some of reorder, mask, crop")
         std = config["initializer_range"]
         self.mask_token = self.n_items
         self.item_embedding = nn.Embedding(self.n_items + 1, size, padding_idx=0)
@@ -138,7 +139,7 @@ class CDDRec(SequenceRecommender):
         """A second view and negatives for the sequences, all left-padded."""
         items, lengths = self.sequences(interaction)
         following = F.pad(items[:, 1:], (0, 1)).scatter(1, lengths[:, None] - 1, interaction[self.POS_ITEM_ID][:, None])
-        second = view(items, lengths, self.views, self.mask_token)
+        second = view(items, lengths, self.aug_ops, self.mask_token)
         negative = self.negatives.sample(interaction[self.USER_ID], items.shape[1])
         return Batch(*(left_padded(each, lengths) for each in (items, second, following, negative)))
 
@@ -151,7 +152,7 @@ class CDDRec(SequenceRecommender):
         def of_step(t: int, first: Tensor, second: Tensor, target: Tensor, negative: Tensor, told: Tensor) -> Tensor:
             drawn = draws[t] if draws is not None else self.draw(first, target)
             parts = self.parts(t, rows, first, second, target, negative, told[t], drawn)
-            return parts.weighted(self.second_share, self.contrast) / (t + 1)
+            return parts.weighted(self.cd_aug_weight, self.cl_weight) / (t + 1)
 
         shared = [*states, *items, self.decoder.told()]
         with torch.autocast(shared[0].device.type, enabled=False):  # sums over all rows leave half precision's range
@@ -164,7 +165,7 @@ class CDDRec(SequenceRecommender):
         kept = torch.arange(len(real), device=real.device) if self.all_cross_view else real.nonzero().squeeze(1)
         chosen, seen = real[kept].nonzero().squeeze(1), seen[kept]
         both = torch.arange(len(kept), device=kept.device) if self.all_cross_view else seen.nonzero().squeeze(1)
-        weight = seen[chosen] if self.second_weight == "item_id" else seen[chosen] > 0
+        weight = seen[chosen] if self.aug_weight == "item_id" else seen[chosen] > 0
         return Rows(kept, chosen, weight.float(), both)
 
     def encode(self, items: Tensor) -> Tensor:

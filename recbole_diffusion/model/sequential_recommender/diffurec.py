@@ -48,8 +48,6 @@ class DiffuRec(SequenceRecommender):
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         size, heads = config["hidden_size"], config["n_heads"]
-        if size % heads:
-            raise ValueError(f"hidden_size={size} is not allowed; allowed: multiples of n_heads={heads}")
         self.emb_dropout, self.rounding = config["emb_dropout_prob"], config["rounding"]
         self.whole = config["mask_mode"] == "official"
         self.lambda_mean, self.lambda_std = config["lambda_uncertainty"], config["lambda_std"]
