@@ -82,20 +82,20 @@ def step(trainer: Any, source: Iterator[Any]) -> Task:
     return one
 
 
-def products(net: nn.Module) -> Task:
+def products(net: nn.Module, rows: int = BATCH) -> Task:
     """The matrix products of a step and nothing else: of each layer forward, its weight's gradient, its input's.
 
-    Neither the row nor the step's embedding needs a gradient.
+    Neither the row nor the step's embedding needs a gradient, nor does DDRM's condition.
     """
     calls: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     for name, layer in net.named_modules():
         if not isinstance(layer, nn.Linear):
             continue
         weight = layer.weight.detach().clone()
-        x, grad = torch.randn(BATCH, layer.in_features), torch.randn(BATCH, layer.out_features)
+        x, grad = torch.randn(rows, layer.in_features), torch.randn(rows, layer.out_features)
         calls.append((x, weight.t(), torch.empty_like(grad)))
         calls.append((grad.t(), x, torch.empty_like(weight)))
-        if name not in {"input", "time"}:
+        if name not in {"input", "time", "condition"}:
             calls.append((grad, weight, torch.empty_like(x)))
 
     def all_of_them() -> None:

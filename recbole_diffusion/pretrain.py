@@ -1,8 +1,9 @@
-"""Embeddings of users and items from another recommender, trained on the same train split or read from a file.
+"""Another recommender, trained on the same train split or read from a file: its embeddings, or itself to train on.
 
 The key ``pretrain`` says which: ``{model: LightGCN, config: {embedding_size: 64}}``, or the path of a ``.npy`` or
-``.npz`` file or of a checkpoint. What was trained is kept under ``checkpoint_dir/pretrain`` by a hash of the split, the
-model and its settings; two processes that want the same wait for one of them to train it.
+``.npz`` file or of a checkpoint; for models on top of another one (DDRM, HDRM) ``base_model``, ``base_config`` and
+``base_checkpoint`` do. What was trained is kept under ``checkpoint_dir/pretrain`` by a hash of the split, the model and
+its settings; two processes that want the same wait for one of them to train it.
 """
 
 from __future__ import annotations
@@ -14,21 +15,22 @@ import os
 import tempfile
 from logging import getLogger
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 from recbole.data.utils import create_samplers
 from recbole.utils import ModelType, init_seed
 from tqdm import tqdm
 
-from recbole_diffusion import checkpoint, compat, convert, data, registry, schema
-from recbole_diffusion.config import Config, plain_settings, settings_of
-from recbole_diffusion.model.embeddings import Embeddings, embeddings_of
+from recbole_diffusion import checkpoint, compat, data, pretrained_files, registry, schema
+from recbole_diffusion.config import Config, plain_settings
+from recbole_diffusion.model.embeddings import Embeddings, embeddings_of, tables_of
 from recbole_diffusion.trainer import trainer_class
 
 #: Raised when what is stored for the same settings would no longer be the same.
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 #: Settings that change neither the weights nor which epoch is the best.
 _NO_MATTER = frozenset(
     {"data_path", "checkpoint_dir", "output_dir", "show_progress", "state", "gpu_id", "use_gpu", "log_wandb"}
@@ -37,12 +39,24 @@ _NO_MATTER = frozenset(
 )
 
 
+class Trained(NamedTuple):
+    """Another recommender after its training: its embeddings, and how to get it back to train on."""
+
+    embeddings: Embeddings
+    rebuild: Callable[[], Any]
+
+
 def attach(config: Any, loaders: Any) -> None:
-    """Give the train data set ``embeddings()``, which trains or reads them when a model first asks."""
+    """Give the train data set ``embeddings()``, ``trained_base()``, ``untrained_base()``, for models that ask for them.
+
+    They read, or train, what the keys ``pretrain`` and ``base_model``, ``base_config``, ``base_checkpoint`` name.
+    """
     train, valid = loaders[0], loaders[1]
     dataset = getattr(train, "_dataset", None)
     if dataset is not None:
         dataset.embeddings = functools.partial(embeddings, config, train, valid)
+        dataset.trained_base = functools.partial(trained_base, config, train, valid)
+        dataset.untrained_base = functools.partial(untrained_base, config, train)
 
 
 def embeddings(config: Any, train_data: Any, valid_data: Any) -> Embeddings:
@@ -55,7 +69,7 @@ def embeddings(config: Any, train_data: Any, valid_data: Any) -> Embeddings:
     """
     source = config["pretrain"]
     if isinstance(source, str):
-        return _from_file(config, Path(source), train_data._dataset)
+        return pretrained_files.embeddings(config, Path(source), train_data._dataset)
     if not isinstance(source, dict) or "model" not in source:
         raise ValueError(
             f"pretrain={source!r} is not allowed; allowed: {{model: NAME, config: {{…}}}}, or the path of a .npy, .npz "
@@ -65,20 +79,81 @@ def embeddings(config: Any, train_data: Any, valid_data: Any) -> Embeddings:
     if unknown:
         raise ValueError(f"pretrain.{unknown[0]} is not allowed; allowed: model, config")
     base = base_config(config, source["model"], source.get("config") or {})
-    folder = Path(config["checkpoint_dir"] or "saved") / "pretrain"
-    return _cached(folder, base, train_data, valid_data, show_progress=bool(config["show_progress"]))
+    return _trained(config, base, train_data, valid_data).embeddings
 
 
-def base_config(config: Any, model: str, own: dict[str, Any]) -> Config:
+def trained_base(config: Any, train_data: Any, valid_data: Any) -> Trained:
+    """The recommender of ``base_model``, ``base_config`` and ``base_checkpoint``, trained here where no file is given.
+
+    Leaves the random state as it was. What a checkpoint says about its model is written into the other two keys.
+
+    Raises:
+        ValueError: as :func:`embeddings`, and where the file's tables do not fit the model.
+    """
+    dataset, file = train_data._dataset, config["base_checkpoint"]
+    if file is None:
+        return _trained(config, _base_of(config), train_data, valid_data)
+    tables = pretrained_files.tables(Path(file), dataset)
+    if tables is not None:
+        net = _with_tables(config, tables, train_data)
+    else:
+        net = pretrained_files.model(config, Path(file), dataset, "base_checkpoint")
+        own = {key: value for key, value in net.own_config.plain().items() if key in net.own_config.keys}
+        config["base_model"] = net.own_config.model_name()
+        config["base_config"] = {key: value for key, value in own.items() if key not in _of_the_run(config)}
+    return Trained(embeddings_of(net, dataset), lambda: net)
+
+
+def _with_tables(config: Any, tables: Embeddings, train_data: Any) -> Any:
+    """``base_model`` with the tables of a file as its layer-0 embeddings, untrained otherwise."""
+    width = tables.item.shape[1]
+    own = config["base_config"] or {}
+    if own.setdefault("embedding_size", width) != width:
+        raise ValueError(
+            f"base_config.embedding_size={own['embedding_size']} is not the width of base_checkpoint's tables, {width}"
+        )
+    config["base_config"] = own
+    net = untrained_base(config, train_data)
+    places: list[Any] = [getattr(net, f"{kind}_embedding", None) for kind in ("user", "item")]
+    if not all(isinstance(place, torch.nn.Embedding) for place in places):
+        raise ValueError(
+            f"base_model={config['base_model']!r} has no tables of layer-0 embeddings to put base_checkpoint's in; "
+            "allowed with tables: BPR (as they are), LightGCN, NGCF, SGL, NCL, DGCF, or null for base_checkpoint"
+        )
+    for place, table in zip(places, (tables.user, tables.item)):
+        place.weight.data.copy_(torch.from_numpy(table))
+    return net
+
+
+def untrained_base(config: Any, train_data: Any) -> Any:
+    """The recommender of ``base_model`` and ``base_config`` with weights that something else is about to fill."""
+    state = checkpoint.random_state()
+    try:
+        return _build(_base_of(config), train_data)
+    finally:
+        checkpoint.restore_random_state(state)
+
+
+def _base_of(config: Any) -> Config:
+    return base_config(config, config["base_model"], config["base_config"] or {}, "base_model", "base_config")
+
+
+def base_config(
+    config: Any,
+    model: str,
+    own: dict[str, Any],
+    model_key: str = "pretrain.model",
+    own_key: str = "pretrain.config",
+) -> Config:
     """Settings of the model to train first: data, evaluation, device of ``config``; training keys RecBole's or ``own``.
 
     Raises:
         ValueError: see :class:`Config`.
     """
     if not isinstance(own, dict):
-        raise ValueError(f"pretrain.config={own!r} is not allowed; allowed: {{key: value, …}}")
+        raise ValueError(f"{own_key}={own!r} is not allowed; allowed: {{key: value, …}}")
     if getattr(registry.get_model(model), "type", None) is not ModelType.GENERAL:
-        raise ValueError(f"pretrain.model={model!r} is not allowed; allowed: a general recommender, e.g. LightGCN, BPR")
+        raise ValueError(f"{model_key}={model!r} is not allowed; allowed: a general recommender, e.g. LightGCN, BPR")
     plain = config.plain() if isinstance(config, Config) else plain_settings(config)
     shared = {*schema.read_keys(schema.properties() / "overall.yaml")}
     for category in ("General", "Evaluation", "Dataset"):
@@ -86,19 +161,51 @@ def base_config(config: Any, model: str, own: dict[str, Any]) -> Config:
     inherited = {key: plain[key] for key in shared if key in plain and plain[key] is not None}
     for key in ("train_neg_sample_args", "model", "dataset", "save_dataset", "save_dataloaders"):
         inherited.pop(key, None)
-    of_the_run = {"dataset", "eval_args", "benchmark_filename", *config.parameters.get("Dataset", ())}
     for key in own:
-        if key in of_the_run:
-            raise ValueError(f"pretrain.config.{key} is not allowed: the data and its split are the run's own")
+        if key in _of_the_run(config):
+            raise ValueError(f"{own_key}.{key} is not allowed: the data and its split are the run's own")
     base = Config(model, config["dataset"], config_dict={**inherited, **own})
-    if "pretrain" in base.keys:
-        raise ValueError(f"pretrain.model={model!r} is not allowed: it needs pretrained embeddings itself")
+    if {"pretrain", "base_model"} & {*base.keys}:
+        raise ValueError(f"{model_key}={model!r} is not allowed: it needs pretrained embeddings itself")
     for note in base.notes:
-        getLogger().warning(f"pretrain.config: {note}")
+        getLogger().warning(f"{own_key}: {note}")
     return base
 
 
-def _cached(folder: Path, base: Config, train_data: Any, valid_data: Any, show_progress: bool) -> Embeddings:
+def _of_the_run(config: Any) -> set[str]:
+    """Keys of the data and its split."""
+    return {"dataset", "eval_args", "benchmark_filename", *config.parameters.get("Dataset", ())}
+
+
+def _trained(config: Any, base: Config, train_data: Any, valid_data: Any) -> Trained:
+    folder = Path(config["checkpoint_dir"] or "saved") / "pretrain"
+    kept = _cached(folder, base, train_data, valid_data, show_progress=bool(config["show_progress"]))
+
+    def rebuild() -> Any:
+        state = checkpoint.random_state()
+        try:
+            net = _build(base, train_data)
+        finally:
+            checkpoint.restore_random_state(state)
+        net.load_state_dict({key: torch.from_numpy(value) for key, value in kept.weights.items()})
+        return net
+
+    return Trained(kept.embeddings, rebuild)
+
+
+class _Kept(NamedTuple):
+    """``weights``: the model's state dict."""
+
+    embeddings: Embeddings
+    weights: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, net: Any, dataset: Any) -> _Kept:
+        weights = {key: value.detach().cpu().numpy() for key, value in net.state_dict().items()}
+        return cls(embeddings_of(net, dataset), weights)
+
+
+def _cached(folder: Path, base: Config, train_data: Any, valid_data: Any, show_progress: bool) -> _Kept:
     key = {
         "format": CACHE_FORMAT,
         "split": data.describe(train_data._dataset, (train_data, valid_data))["split_sha256"],
@@ -108,7 +215,7 @@ def _cached(folder: Path, base: Config, train_data: Any, valid_data: Any, show_p
     file = folder / f"{base['model']}-{base['dataset']}-{digest}.npz"
     found = _read_cache(file)
     if found is not None:  # also in a folder that one may only read
-        getLogger().info(f"embeddings of {base['model']} read from {file}")
+        getLogger().info(f"{base['model']} read from {file}")
         return found
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(file) + ".lock")
@@ -122,19 +229,21 @@ def _cached(folder: Path, base: Config, train_data: Any, valid_data: Any, show_p
         if found is None:
             found = _train(base, train_data, valid_data, show_progress)
             _write_cache(file, found)
-            getLogger().info(f"embeddings of {base['model']} kept in {file}")
+            getLogger().info(f"{base['model']} kept in {file}")
         else:
-            getLogger().info(f"embeddings of {base['model']} read from {file}")
+            getLogger().info(f"{base['model']} read from {file}")
     finally:
         lock.release()
     return found
 
 
-def _read_cache(file: Path) -> Optional[Embeddings]:
+def _read_cache(file: Path) -> Optional[_Kept]:
     """None where there is none, or a damaged one, which is made anew."""
     try:
         with np.load(file) as content:
-            return Embeddings(content["user"], content["item"])
+            found = Embeddings(content["user"], content["item"], float(content["curvature"]))
+            prefix = "weights/"
+            return _Kept(found, {key[len(prefix) :]: content[key] for key in content if key.startswith(prefix)})
     except FileNotFoundError:
         return None
     except Exception as error:  # whatever numpy and zipfile make of half a file
@@ -142,11 +251,12 @@ def _read_cache(file: Path) -> Optional[Embeddings]:
         return None
 
 
-def _write_cache(file: Path, found: Embeddings) -> None:
+def _write_cache(file: Path, kept: _Kept) -> None:
+    arrays = {**kept.embeddings._asdict(), **{f"weights/{key}": value for key, value in kept.weights.items()}}
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".npz")
     os.close(handle)
     try:
-        np.savez(temporary, user=found.user, item=found.item)
+        np.savez(temporary, **arrays)
         os.chmod(temporary, 0o644)  # mkstemp's files are for their owner only
         os.replace(temporary, file)
     except BaseException:
@@ -155,14 +265,14 @@ def _write_cache(file: Path, found: Embeddings) -> None:
         raise
 
 
-def _train(base: Config, train_data: Any, valid_data: Any, show_progress: bool) -> Embeddings:
-    """Train to the early stop on the validation split and take the embeddings of the best epoch."""
+def _train(base: Config, train_data: Any, valid_data: Any, show_progress: bool) -> _Kept:
+    """Train to the early stop on the validation split and take what the best epoch had."""
     state = checkpoint.random_state()
     try:
         init_seed(base["seed"], base["reproducibility"])
         loaders = _loaders(base, train_data, valid_data)
         net = _build(base, loaders[0])
-        embeddings_of(net, loaders[0]._dataset)  # refuse before, not after, the training
+        tables_of(net, loaders[0]._dataset)  # refuse before, not after, the training
         kind = registry.get_trainer(base["MODEL_TYPE"], base.requested_model, base["model"])
         trainer = trainer_class(kind)(base, net)
         name = f"pretrain {base['model']}"
@@ -175,7 +285,7 @@ def _train(base: Config, train_data: Any, valid_data: Any, show_progress: bool) 
 
             score, _ = trainer.fit(*loaders, verbose=False, saved=False, show_progress=False, callback_fn=tick)
         getLogger().info(f"{name}: {base['valid_metric']} {score:.4f} on the validation split")
-        return embeddings_of(net, loaders[0]._dataset)
+        return _Kept.of(net, loaders[0]._dataset)
     finally:
         checkpoint.restore_random_state(state)
 
@@ -193,84 +303,3 @@ def _loaders(base: Config, train_data: Any, valid_data: Any) -> tuple[Any, Any]:
     train = data.get_dataloader(base, "train")(base, parts[0], train_sampler, shuffle=True)
     valid = data.get_dataloader(base, "valid")(base, parts[1], valid_sampler, shuffle=False)
     return train, valid
-
-
-def _from_file(config: Any, file: Path, dataset: Any) -> Embeddings:
-    if not file.is_file():
-        raise ValueError(
-            f"pretrain={str(file)!r} does not exist; allowed: a .npy, .npz or .pth file, or {{model: NAME}}"
-        )
-    if file.suffix == ".npy":
-        return Embeddings(
-            np.zeros((dataset.user_num, 0), np.float32), _table(_arrays(file)["item"], "item", file, dataset)
-        )
-    if file.suffix == ".npz":
-        return _from_npz(file, dataset)
-    return _from_checkpoint(config, file, dataset)
-
-
-def _arrays(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .npz; a .npy is called ``item``."""
-    return convert.load_arrays(file) if file.suffix == ".npz" else {"item": convert.load_arrays(file)[""]}
-
-
-def _from_npz(file: Path, dataset: Any) -> Embeddings:
-    """Arrays ``item`` (and ``user``); with ``item_token`` (``user_token``) the rows are found by the names in there."""
-    tables = {"user": np.zeros((dataset.user_num, 0), np.float32)}
-    content = _arrays(file)
-    if "item" not in content:
-        raise ValueError(f"pretrain={str(file)!r} holds {', '.join(content)}; allowed: item, user, item_token")
-    for kind in [kind for kind in ("user", "item") if kind in content]:
-        tables[kind] = _table(content[kind], kind, file, dataset, content.get(f"{kind}_token"))
-    return Embeddings(tables["user"], tables["item"])
-
-
-def _table(table: np.ndarray, kind: str, file: Path, dataset: Any, tokens: Optional[np.ndarray] = None) -> np.ndarray:
-    """A table in RecBole's ids. Without names its rows are taken in that order, with the padding row or without it."""
-    count = dataset.item_num if kind == "item" else dataset.user_num
-    field = dataset.iid_field if kind == "item" else dataset.uid_field
-    if table.ndim != 2 or not table.shape[1] or not np.issubdtype(table.dtype, np.floating):
-        raise ValueError(f"pretrain={str(file)!r}: {kind} must be a table of numbers, got {table.dtype} {table.shape}")
-    if not np.isfinite(table).all():
-        raise ValueError(f"pretrain={str(file)!r}: {kind} holds numbers that are not finite")
-    if tokens is not None:
-        place = {str(token): row for row, token in enumerate(np.atleast_1d(tokens))}
-        names = [str(token) for token in dataset.field2id_token[field][1:]]
-        missing = [name for name in names if name not in place]
-        if missing or np.size(tokens) != len(table):
-            what = f"{len(missing)} {kind}s of the data set, e.g. {missing[0]}" if missing else f"{len(table)} names"
-            raise ValueError(f"pretrain={str(file)!r} lacks {what}; a row per name in {kind}_token is needed")
-        table = table[[place[name] for name in names]]
-    if len(table) == count - 1:
-        table = np.concatenate([np.zeros((1, table.shape[1]), table.dtype), table])
-    if len(table) != count:
-        raise ValueError(
-            f"pretrain={str(file)!r} has {len(table)} {kind}s, the data set {count - 1}; allowed: {count - 1} rows in "
-            f"RecBole's internal order, or a .npz with {kind}_token, their names"
-        )
-    return table.astype(np.float32)
-
-
-def _from_checkpoint(config: Any, file: Path, dataset: Any) -> Embeddings:
-    """Of a model that was saved by RecBole or by us, on the same users and items."""
-    state = checkpoint.read(file, trust=compat.trusts_all(), map_location=config["device"])
-    settings = settings_of(state, f"pretrain={str(file)!r}")
-    model = settings.pop("model")
-    if settings.pop("dataset") != config["dataset"]:
-        getLogger().warning(f"{file} was trained on another data set; its rows are taken by their ids")
-    for key in ("seed", "eval_args", "benchmark_filename"):
-        if settings.get(key) != config[key]:
-            getLogger().warning(
-                f"{file} was trained with {key}={settings.get(key)!r}: it may have seen rows of our test"
-            )
-    kept = {key: value for key, value in settings.items() if key not in {"data_path", "gpu_id", "use_gpu"}}
-    device = {"use_gpu": config["use_gpu"], "gpu_id": config["gpu_id"]}
-    base = Config(model, config["dataset"], config_dict={**kept, **device})
-    random = checkpoint.random_state()
-    try:
-        compat.repair_model(base.model_class)
-        net = base.model_class(base, dataset).to(base["device"])
-    finally:
-        checkpoint.restore_random_state(random)
-    checkpoint.load_weights(net, state, f"pretrain={str(file)!r} does not fit the data set")
-    return embeddings_of(net, dataset)

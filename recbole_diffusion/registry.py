@@ -81,6 +81,7 @@ class ModelSpec:
 _DIFFREC_PAPER = Paper("Diffusion Recommender Model", "SIGIR 2023", "https://doi.org/10.1145/3539618.3591663")
 _DIFFREC_CODE = "https://github.com/YiyanXu/DiffRec @ d35a6c6"
 _ROWS = ("new users", "full ranking", "fewer steps at inference")
+_EMBEDDINGS = ("on top of any recommender with embeddings", "full ranking", "fewer steps at inference")
 _SEQUENCES = ("new users", "full ranking", "order in time")
 _OURS = (
     ModelSpec(
@@ -116,6 +117,31 @@ _OURS = (
         paper=_DIFFREC_PAPER,
         code=_DIFFREC_CODE,
         abilities=(*_ROWS, "many items", "pretrains item embeddings for its clusters", "order in time"),
+    ),
+    ModelSpec(
+        name="DDRM",
+        path="recbole_diffusion.model.general_recommender.ddrm:DDRM",
+        paper=Paper("Denoising Diffusion Recommender Model", "SIGIR 2024", "https://doi.org/10.1145/3626772.3657825"),
+        code="https://github.com/Polaris-JZ/DDRM @ ad4034c",
+        abilities=_EMBEDDINGS,
+    ),
+    ModelSpec(
+        name="HGCF",
+        path="recbole_diffusion.model.general_recommender.hgcf:HGCF",
+        paper=Paper(
+            "HGCF: Hyperbolic Graph Convolution Networks for Collaborative Filtering",
+            "WWW 2021",
+            "https://doi.org/10.1145/3442381.3450101",
+        ),
+        code="https://github.com/yuanmeng-cpu/HDRM @ 782a194",
+        abilities=("full ranking", "no diffusion: the base of HDRM", "hyperbolic"),
+    ),
+    ModelSpec(
+        name="HDRM",
+        path="recbole_diffusion.model.general_recommender.hdrm:HDRM",
+        paper=Paper("Hyperbolic Diffusion Recommender Model", "WWW 2025", "https://arxiv.org/abs/2504.01541"),
+        code="https://github.com/yuanmeng-cpu/HDRM @ 9f90145",
+        abilities=(*_EMBEDDINGS, "hyperbolic"),
     ),
     ModelSpec(
         name="DiffuRec",

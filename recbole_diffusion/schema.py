@@ -147,6 +147,8 @@ def _check_one(rule: str, value: Any) -> Any:
         fits, result = _check_number(rule, value)
     else:
         choices = [choice.strip() for choice in rule.split("|")]
+        if value is None and "none" in choices:  # which yaml and the command line read as nothing
+            return "none"
         fits, result = isinstance(value, (str, bool)) and str(value) in choices, str(value)
     if not fits:
         raise Mismatch(rule)

@@ -53,9 +53,13 @@ class Training(Resumable):
     def _build_optimizer(self, **kwargs: Any) -> Any:
         """RecBole's choice; for models that are not RecBole's, Adam's fused kernel where the CPU has one.
 
-        A model with ``parameter_groups()`` says which parameters have a learning rate of their own.
-        A quarter of a training step goes into an Adam that is not fused. RecBole's models keep its very numbers.
+        A model with ``parameter_groups()`` says which parameters have a learning rate of their own, one with
+        ``make_optimizer(learning_rate, weight_decay)`` brings its own optimiser. A quarter of a training step goes into
+        an Adam that is not fused. RecBole's models keep its very numbers.
         """
+        make = getattr(self.model, "make_optimizer", None)
+        if make is not None:
+            return make(self.learning_rate, self.weight_decay)
         groups = getattr(self.model, "parameter_groups", None)
         if groups is not None:
             kwargs.setdefault("params", groups())

@@ -109,3 +109,20 @@ def built(settings: dict[str, Any]) -> Callable[..., Any]:
 def near(actual: torch.Tensor, expected: torch.Tensor) -> None:
     """Equal to 1e-5 of the largest value, at least of 1."""
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5 * max(1.0, float(expected.abs().max())))
+
+
+FROZEN_DATA = Path(__file__).parent / "data"
+
+
+def frozen_network(arrays: Any, prefix: str, width: int = 8) -> dict[str, torch.Tensor]:
+    """DDRM's and HDRM's official parameters of one network as ConditionalMLP's: the first layer split by its inputs."""
+    theirs = {key[len(prefix) :]: torch.from_numpy(arrays[key]) for key in arrays.files if key.startswith(prefix)}
+    first = theirs.pop("in_layers.0.weight")
+    state = {f"time.{part}": theirs.pop(f"emb_layer.{part}") for part in ("weight", "bias")}
+    state["input.weight"], state["time_input.weight"] = first[:, :width], first[:, width : width + 10]
+    state["condition.weight"], state["input.bias"] = first[:, width + 10 :], theirs.pop("in_layers.0.bias")
+    layers = sorted({key.rsplit(".", 1)[0] for key in theirs})  # in_layers before out_layers
+    for place, layer in enumerate(layers):
+        name = "output" if place == len(layers) - 1 else f"hidden.{place}"
+        state |= {f"{name}.{part}": theirs[f"{layer}.{part}"] for part in ("weight", "bias")}
+    return state

@@ -38,9 +38,42 @@ QUICK["CDDRec"] = {
     "train_batch_size": 16,
     "learning_rate": 0.01,
 }
+_PAIRS = {"dims": [16], "steps": 5, "time_emb_size": 4, "eval_step": 1, "learning_rate": 0.01}
+QUICK["DDRM"] = {
+    **_PAIRS,
+    "infer_steps": 6,
+    "base_model": "BPR",
+    "base_config": {"epochs": 15, "embedding_size": 8, "learning_rate": 0.05},
+    "epochs": 30,
+}
+QUICK["HGCF"] = {"embedding_size": 8, "n_layers": 2, "epochs": 30, "learning_rate": 0.01, "train_batch_size": 128}
+QUICK["HDRM"] = {
+    **_PAIRS,
+    "base_config": {**QUICK["HGCF"], "epochs": 15},
+    "epochs": 40,
+    "mix": 0.5,
+    "recon_weight": 0.5,
+    "train_batch_size": 128,
+}
 #: Settings under which the scores must not depend on the batch either: those with noise at inference.
 NOISY: dict[str, list[dict[str, Any]]] = {
     "DiffuRec": [{"lambda_uncertainty": 0.5}, {"mask_mode": "official"}, {"inference_steps": 3, "lambda_std": 0.4}],
+    "DDRM": [
+        {"sampling_noise": True},
+        {"sampling_steps": 0},
+        {"denoise_users": True},
+        {"start": "item_mean", "noise_scale": 1.0, "noise_max": 0.5},
+        {"freeze_base": False},
+        {"base_model": "HGCF", "base_config": {"embedding_size": 8, "epochs": 2}},
+    ],
+    "HGCF": [{"precision": "float64", "curvature": 0.5}],
+    "HDRM": [
+        {"sampling_noise": True},
+        {"restrict": "both", "noise_scale": 1.0, "noise_max": 0.5},
+        {"restrict": "directional", "noise_order": "signed", "mix": 1.0},
+        {"freeze_base": False},
+        {"base_model": "BPR", "base_config": {"embedding_size": 8, "epochs": 2}},
+    ],
     "CDDRec": [{"eval_noise": True}, {"decoder_attention": "skip"}],
 }
 SPLIT = {

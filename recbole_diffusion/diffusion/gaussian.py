@@ -128,18 +128,23 @@ class GaussianDiffusion(nn.Module):
             return 1 / self.signal, -self.spread / self.signal
         return self.signal, -self.spread
 
-    def ancestral_steps(self, last: int, noise: bool = False, large: bool = False) -> list[Step]:
+    def ancestral_steps(self, last: int, noise: bool = False, large: bool = False, beyond: bool = False) -> list[Step]:
         r"""The ``last`` final reverse steps t = last-1 .. 0 of the ancestral chain (Ho et al. 2020, alg. 2).
 
         With ``noise``, step t > 0 adds :math:`\sqrt{\tilde\beta_t} z`, or :math:`\sqrt{\beta_t} z` if ``large`` (the
-        two choices of Ho et al., section 3.2); without, it is the posterior mean.
+        two choices of Ho et al., section 3.2); without, it is the posterior mean. ``beyond`` allows more than T of
+        them: a step t >= T has the coefficients of T-1 while the network is told t, as in the official DDRM.
         """
-        if not 1 <= last <= self.steps:
+        if last < 1 or (last > self.steps and not beyond):
             raise ValueError(f"infer_steps must be in 1..steps={self.steps}, got {last}")
         a, b = self._x0_from_output()
         p, q = self.coef_x0 * a + self.coef_xt, self.coef_x0 * b
         r = (self.betas if large else self.posterior_variance).sqrt() * float(noise)
-        return [Step(t, float(p[t]), float(q[t]), float(r[t]) if t else 0.0) for t in reversed(range(last))]
+        steps = []
+        for t in reversed(range(last)):
+            at = min(t, self.steps - 1)
+            steps.append(Step(t, float(p[at]), float(q[at]), float(r[at]) if t else 0.0))
+        return steps
 
     def ddim_steps(self, count: int, eta: float = 0.0) -> list[Step]:
         r"""``count`` strided steps of DDIM (Song et al. 2021, eq. 12) from T-1 to 0, evenly spaced.

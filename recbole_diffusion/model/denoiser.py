@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
@@ -156,3 +156,67 @@ class RowMLP(nn.Module):
             folded = _Folded(self.input.weight @ self.output.weight, self.input.weight @ self.output.bias)
             self._folded = (key, folded)
         return self._folded[1]
+
+
+class ConditionalMLP(RowMLP):
+    r"""DDRM's network: :class:`RowMLP` with a condition beside the step, :math:`[x_t, \tau(t), c]`.
+
+    Only x_t has dropout. The condition's share of the input layer does not change along a chain and is computed once;
+    so is the step's, which is the same for all rows.
+
+    Args:
+        width: d, of what is denoised.
+        condition: width of the condition; 0 for none.
+        hidden: widths of the hidden layers.
+        others: see :class:`RowMLP`.
+    """
+
+    def __init__(self, width: int, condition: int, hidden: Sequence[int], **options: Any) -> None:
+        super().__init__([width, *hidden, width], **options)
+        self.condition = nn.Linear(condition, hidden[0], bias=False) if condition else None
+        if self.condition is not None:
+            parts = (self.input.weight, self.time_input.weight, self.condition.weight)
+            fan_in = sum(each.shape[1] for each in parts)  # of the concatenation
+            for each in parts:
+                nn.init.normal_(each, std=math.sqrt(2 / (fan_in + hidden[0])))
+
+    def forward(self, x: Tensor, t: Tensor, condition: Optional[Tensor] = None) -> Tensor:
+        """x: (B, width), t: (B,) int64, condition: (B, its width); returns (B, width)."""
+        if self.normalize:
+            x = F.normalize(x)
+        x = dropout(x, self.dropout, self.training)
+        return self.output(self.body(self.input(x) + self._share(condition), t))
+
+    def _share(self, condition: Optional[Tensor]) -> Any:
+        return 0.0 if self.condition is None else self.condition(condition)
+
+    @torch.no_grad()
+    def chain(self, x: Tensor, steps: Sequence[Step], condition: Optional[Tensor] = None) -> Tensor:
+        """A deterministic reverse chain in eval mode; the same values as the plain loop up to rounding.
+
+        x: (B, width), the state at the first step; condition: (B, its width). Rows go through in blocks whose hidden
+        states stay in the cache.
+
+        Raises:
+            ValueError: a noisy step.
+        """
+        if any(step.r for step in steps):
+            raise ValueError("the folded chain needs deterministic steps")
+        times = torch.tensor([step.t for step in steps], device=x.device)
+        shift = self.time_input(self.time(timestep_embedding(times, self.time_size).to(x.dtype)))
+        fixed = (self.input.bias + self._share(condition)).expand(len(x), -1)
+        blocks = zip(x.split(_BLOCK), fixed.split(_BLOCK))
+        return torch.cat([self._walk(part, steps, shift, still) for part, still in blocks])
+
+    def _walk(self, x: Tensor, steps: Sequence[Step], shift: Tensor, fixed: Tensor) -> Tensor:
+        for step, time in zip(steps, shift):
+            h = F.normalize(x) if self.normalize else x
+            h = self.activation(torch.addmm(fixed + time, h, self.input.weight.t()))
+            for layer in self.hidden:
+                h = self.activation(layer(h))
+            out = self.output(h)
+            x = torch.add(step.q * out, x, alpha=step.p) if step.p else out * step.q
+        return x
+
+
+_BLOCK = 512

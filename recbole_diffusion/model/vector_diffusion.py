@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_diffusion.diffusion import (
-    GaussianDiffusion,
     Step,
-    make_betas,
     make_sampler,
     randn,
     row_generators,
@@ -19,6 +17,7 @@ from recbole_diffusion.diffusion import (
 )
 from recbole_diffusion.diffusion.sampler import Generators, StepCallback
 from recbole_diffusion.model.denoiser import RowMLP
+from recbole_diffusion.model.process import process_of
 
 
 class Denoised(NamedTuple):
@@ -45,7 +44,7 @@ class VectorDiffusion(nn.Module):
     def __init__(self, config: Any, width: int, bias_std: float) -> None:
         super().__init__()
         self.steps = config["steps"]
-        self.process = _process(config)
+        self.process = process_of(config)
         self.reweight, self.first_step_weight = config["reweight"], config["first_step_weight"]
         self.timesteps = make_sampler(
             config["timestep_sampling"], self.steps, config["history_num_per_term"], config["uniform_prob"]
@@ -114,17 +113,3 @@ class VectorDiffusion(nn.Module):
 
 def _row_mse(out: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(out, target, reduction="none").mean(dim=1)
-
-
-def _process(config: Any) -> Optional[GaussianDiffusion]:
-    if config["noise_scale"] == 0:
-        return None
-    betas = make_betas(
-        config["noise_schedule"],
-        config["steps"],
-        noise_scale=config["noise_scale"],
-        noise_min=config["noise_min"],
-        noise_max=config["noise_max"],
-        beta_fixed=config["beta_fixed"],
-    )
-    return GaussianDiffusion(betas, config["mean_type"])

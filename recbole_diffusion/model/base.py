@@ -1,0 +1,142 @@
+"""The recommender under a diffusion on embeddings: fixed tables, or a net that goes on learning."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import torch
+from torch import Tensor, nn
+
+from recbole_diffusion import registry
+from recbole_diffusion.model.embeddings import Tables, tables_of
+from recbole_diffusion.model.space import Lorentz, Space, space_of
+
+
+class Base(nn.Module):
+    """The user and item embeddings that a recommender ranks with.
+
+    Args:
+        user, item: (n_users, d), (n_items, d). They are buffers, so that a checkpoint is complete without the base.
+        curvature: of their space; 0 for inner products.
+        net: the recommender itself, to train on; its tables then follow its weights. None: the tables stay fixed.
+        tables: how to get at them; with ``net``.
+    """
+
+    user: Tensor
+    item: Tensor
+    curvature: Tensor
+
+    def __init__(
+        self,
+        user: Tensor,
+        item: Tensor,
+        curvature: float = 0.0,
+        net: Optional[nn.Module] = None,
+        tables: Optional[Tables] = None,
+    ) -> None:
+        super().__init__()
+        self.width = user.shape[1]
+        self.register_buffer("user", user, persistent=net is None)
+        self.register_buffer("item", item, persistent=net is None)
+        self.register_buffer("curvature", torch.tensor(curvature, dtype=torch.float64))
+        self.net, self._tables = net, tables
+        self._kept: Optional[tuple[object, tuple[Tensor, Tensor]]] = None
+
+    @classmethod
+    def of(cls, config: Any, dataset: Any) -> Base:
+        """What the keys ``base_model``, ``base_config``, ``base_checkpoint``, ``freeze_base`` say.
+
+        Raises:
+            ValueError: no such recommender, or one without embeddings; a data set that was not prepared by us.
+        """
+        if not hasattr(dataset, "trained_base"):
+            raise ValueError(
+                "base_model needs recbole_diffusion.run (or enable() and RecBole's quick_start), which trains it on "
+                "the run's own train split"
+            )
+        found = dataset.trained_base()
+        if not config["freeze_base"]:
+            return cls._learning(found.rebuild(), dataset)
+        user, item, curvature = found.embeddings
+        return cls(torch.from_numpy(user), torch.from_numpy(item), curvature)
+
+    @classmethod
+    def from_state(cls, config: Any, dataset: Any, state: dict[str, Tensor]) -> Base:
+        """For a checkpoint's weights: of their shapes, and nothing is trained.
+
+        Raises:
+            ValueError: the weights hold no base, or one of other users or items.
+        """
+        if not config["freeze_base"]:
+            return cls._learning(dataset.untrained_base(), dataset)
+        if not {"base.user", "base.item", "base.curvature"} <= {*state}:
+            raise ValueError("the checkpoint's weights are of another model: they hold no embeddings of a base")
+        user, item = state["base.user"], state["base.item"]
+        if (len(user), len(item)) != (dataset.user_num, dataset.item_num):
+            raise ValueError(
+                f"the checkpoint does not fit the data: it is of {len(user) - 1} users and {len(item) - 1} items, the "
+                f"data set has {dataset.user_num - 1} and {dataset.item_num - 1}"
+            )
+        return cls(torch.empty_like(user), torch.empty_like(item), float(state["base.curvature"]))
+
+    @classmethod
+    def _learning(cls, net: Any, dataset: Any) -> Base:
+        tables = tables_of(net, dataset)
+        with torch.no_grad():
+            user, item = (each.detach().clone() for each in tables(net))
+        return cls(user, item, getattr(net, "space", space_of(0)).curvature, net, tables)
+
+    def space(self) -> Space:
+        """The space in which the base scores."""
+        return space_of(float(self.curvature))
+
+    def tangent_space(self) -> tuple[Lorentz, bool]:
+        """The hyperbolic space for HDRM, of curvature -1 over a flat base; whether its vectors lack the time."""
+        curvature = float(self.curvature)
+        return Lorentz(curvature or 1.0), curvature == 0
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """The tables: with gradients in the net's weights in training, else kept until the weights change."""
+        if self.net is None or self._tables is None:
+            return self.user, self.item
+        if torch.is_grad_enabled():
+            return self._of_the_net()
+        mark = (self.training, *((id(each), each._version) for each in self.net.parameters()))
+        if self._kept is None or self._kept[0] != mark:
+            self._kept = (mark, self._of_the_net())
+        return self._kept[1]
+
+    def _of_the_net(self) -> tuple[Tensor, Tensor]:
+        user, item = self._tables(self.net)  # type: ignore[misc]
+        return user.float(), item.float()  # HGCF may be in float64
+
+    def loss(self, interaction: Any) -> Tensor:
+        """The net's own loss on RecBole's batch, a scalar."""
+        losses = self.net.calculate_loss(interaction)  # type: ignore[union-attr,operator]
+        return sum(losses) if isinstance(losses, tuple) else losses  # type: ignore[return-value]
+
+    def train(self, mode: bool = True) -> Base:
+        self._kept = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None}
+
+
+def check_joint(config: Any) -> None:
+    """Whether the base can be trained on beside the diffusion.
+
+    Raises:
+        ValueError: it has a training loop of its own, which the joint training does not run.
+    """
+    from recbole.trainer import Trainer
+
+    name = config["base_model"]
+    kind: Any = registry.get_model(name)
+    loop = registry.get_trainer(kind.type, name, kind.__name__)
+    own = any(getattr(loop, part) is not getattr(Trainer, part) for part in ("fit", "_train_epoch"))
+    if own and config["base_loss_weight"] > 0:
+        raise ValueError(
+            f"base_loss_weight={config['base_loss_weight']} is not allowed with base_model={name}, whose loss needs "
+            "its own training loop; allowed: 0, or freeze_base: True"
+        )

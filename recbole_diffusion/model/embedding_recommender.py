@@ -1,0 +1,151 @@
+"""What DDRM and HDRM share: a base recommender, triples, a start per user, scores by one matrix product."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+from torch import Tensor
+from torch.nn import functional as F
+
+from recbole_diffusion.model.base import Base, check_joint
+from recbole_diffusion.model.embedding_diffusion import EmbeddingDiffusion, Noise, Pairs, mixed
+from recbole_diffusion.model.history import binary_history
+from recbole_diffusion.model.propagation import row_means
+from recbole_diffusion.model.space import Space
+from recbole_diffusion.model.triples import Triples
+
+Losses = tuple[Tensor, ...]
+
+
+class EmbeddingRecommender(GeneralRecommender):
+    """Base class; a subclass writes :meth:`ranking_loss` and may say how a user's vector comes from the generated one.
+
+    Args:
+        base: the recommender underneath; None: as the keys ``base_*`` say.
+
+    Attributes:
+        history: the users' rows of the train split.
+        space: in which the embeddings are scored.
+        mix: share of what is generated; the rest is the user's own embedding.
+    """
+
+    input_type = InputType.PAIRWISE
+
+    def __init__(self, config: Any, dataset: Any, base: Optional[Base] = None) -> None:
+        super().__init__(config, dataset)
+        if not config["freeze_base"]:
+            check_joint(config)
+        self.base = Base.of(config, dataset) if base is None else base
+        self.space, self.extended = self._space()
+        self.mix = 1.0
+        self.recon_weight, self.base_loss_weight = config["recon_weight"], config["base_loss_weight"]
+        self.base_learning_rate, self.freeze_base = config["base_learning_rate"], config["freeze_base"]
+        self.start, self.denoise_users = config["start"], config["denoise_users"]
+        self.history = binary_history(dataset)
+        self.triples = Triples(self.history) if config["triple_sampling"] == "user" else None
+        self.means = row_means(self.history.indptr, self.history.items, self.history.n_columns)
+        self.diffusion = EmbeddingDiffusion(config, self.base.width + self.extended, self._noise(config))
+        self._ranking: Optional[tuple[Any, ...]] = None
+
+    @classmethod
+    def from_state(cls, config: Any, dataset: Any, state: dict[str, Tensor]) -> EmbeddingRecommender:
+        """For a checkpoint's weights: its base, and no pretraining."""
+        return cls(config, dataset, Base.from_state(config, dataset, state))
+
+    def _space(self) -> tuple[Space, bool]:
+        """The space, and whether it needs a coordinate that the base's tables lack."""
+        return self.base.space(), False
+
+    def _noise(self, config: Any) -> Noise:
+        return Noise(config)
+
+    def ranking_loss(self, pairs: Pairs, negatives: Tensor) -> tuple[Tensor, Tensor]:
+        """(ranking loss, reconstruction error) of the batch, scalars before their weights. negatives: (B, d)."""
+        raise NotImplementedError
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Users' and items' embeddings as they are diffused, (n_users, d), (n_items, d)."""
+        user, item = self.base()
+        return (F.pad(user, (1, 0)), F.pad(item, (1, 0))) if self.extended else (user, item)
+
+    def calculate_loss(self, interaction: Any) -> Losses:
+        """Weighted ranking loss, reconstruction error, and with a base that learns its own loss; scalars."""
+        users, positives, negatives = self._triples(interaction)
+        user_table, item_table = self.tables()
+        user, item = user_table[users], item_table[positives]
+        t = self.diffusion.draw(len(users), user.device)
+        pairs = self.diffusion.denoise_pairs(user, item, t, torch.randn_like(user), torch.randn_like(item), self.mix)
+        ranking, error = self.ranking_loss(pairs, item_table[negatives])
+        losses: Losses = ((1 - self.recon_weight) * ranking, self.recon_weight * error)
+        if self.base.net is not None and self.base_loss_weight:
+            losses += (self.base_loss_weight * self.base.loss(interaction),)
+        return losses
+
+    def _triples(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Our own, as many as RecBole's batch holds, or RecBole's."""
+        if self.triples is not None:
+            return self.triples.draw(self.history, len(interaction))
+        return interaction[self.USER_ID], interaction[self.ITEM_ID], interaction[self.NEG_ITEM_ID]
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """For the trainer's optimiser: the networks, and the base at its own learning rate if it learns."""
+        groups: list[dict[str, Any]] = [{"params": list(self.diffusion.parameters())}]
+        if self.base.net is not None:
+            groups.append({"params": list(self.base.net.parameters()), "lr": self.base_learning_rate})
+        return groups
+
+    @property
+    def denoiser_calls(self) -> int:
+        """Calls of a network per user and ranking."""
+        return len(self.diffusion.reverse) * (2 if self.denoise_users else 1)
+
+    @torch.no_grad()
+    def represent(self, users: Tensor) -> Tensor:
+        """The vectors that rank the items for ``users`` (B,), (B, d), tangent at the origin."""
+        user_table, starts, _ = self._prepared()
+        user = user_table[users]
+        generator = self.diffusion.generators(users)
+        condition = self.diffusion.generate(user, starts[users], generator, users=True) if self.denoise_users else user
+        return mixed(user, self.diffusion.generate(starts[users], condition, generator), self.mix)
+
+    def _prepared(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The users' table and start, and the items' side of the scores; kept until training or other weights."""
+        of_base = self.base()
+        mark = [(id(each), each._version) for each in of_base]
+        if self._ranking is None or self._ranking[0] != mark:
+            user, item = self.tables()
+            # the base's tables are kept along, so that their ids stay theirs
+            self._ranking = (mark, of_base, (user, self._starts(user, item), self.space.items(item)))
+        found: tuple[Tensor, Tensor, Tensor] = self._ranking[2]
+        return found
+
+    def _starts(self, user: Tensor, item: Tensor) -> Tensor:
+        if self.start == "user":
+            return user
+        if self.start == "item_mean":
+            return item[1:].mean(dim=0).expand(len(user), -1)
+        return self.means(item[1:].contiguous())
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Scores of every item, shape (B, n_items); column 0, the padding item, is -inf."""
+        vectors = self.represent(interaction[self.USER_ID])
+        scores = self.space.users(vectors) @ self._prepared()[2].t()
+        scores[:, 0] = -torch.inf
+        return scores
+
+    def predict(self, interaction: Any) -> Tensor:
+        """Scores of (user, item) pairs, shape (B,): each user's chain runs once."""
+        users, row = torch.unique(interaction[self.USER_ID], return_inverse=True)
+        return self.full_sort_predict({self.USER_ID: users})[row, interaction[self.ITEM_ID]]
+
+    def train(self, mode: bool = True) -> EmbeddingRecommender:
+        self._ranking = None
+        super().train(mode)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_ranking": None}

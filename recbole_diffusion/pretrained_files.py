@@ -1,0 +1,137 @@
+"""Embeddings and recommenders in files, put in the ids of a data set: a .npy, a .npz, a checkpoint."""
+
+from __future__ import annotations
+
+from logging import getLogger
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from recbole_diffusion import checkpoint, compat, convert
+from recbole_diffusion.config import Config, settings_of
+from recbole_diffusion.model.embeddings import Embeddings, embeddings_of
+
+#: What LightGCN-PyTorch calls its tables, as DDRM's authors ship them; their rows count from 0.
+OFFICIAL = {"user": "embedding_user.weight", "item": "embedding_item.weight"}
+
+
+def embeddings(config: Any, file: Path, dataset: Any) -> Embeddings:
+    """What the key ``pretrain`` names; the user table may be missing, and is empty then.
+
+    Raises:
+        ValueError: no such file, or what it holds does not fit the data set.
+    """
+    if not file.is_file():
+        raise ValueError(
+            f"pretrain={str(file)!r} does not exist; allowed: a .npy, .npz or .pth file, or {{model: NAME}}"
+        )
+    if file.suffix not in {".npy", ".npz"}:
+        return embeddings_of(model(config, file, dataset, "pretrain"), dataset)
+    content = _arrays(file)
+    if "item" not in content:
+        raise ValueError(f"pretrain={str(file)!r} holds {', '.join(content)}; allowed: item, user, item_token")
+    user = np.zeros((dataset.user_num, 0), np.float32)
+    if "user" in content:
+        user = _table(content, "user", f"pretrain={str(file)!r}", dataset)
+    return Embeddings(user, _table(content, "item", f"pretrain={str(file)!r}", dataset))
+
+
+def tables(file: Path, dataset: Any) -> Optional[Embeddings]:
+    """What the key ``base_checkpoint`` names, if it is a file of two tables; None for a checkpoint of a run.
+
+    Raises:
+        ValueError: no such file, or what it holds does not fit the data set.
+    """
+    what = f"base_checkpoint={str(file)!r}"
+    if not file.is_file():
+        raise ValueError(f"{what} does not exist; allowed: a .npz with two tables, a checkpoint, or null to train")
+    if file.suffix == ".npz":
+        content = _arrays(file)
+    else:
+        state = checkpoint.read(file, trust=compat.trusts_all())
+        if not isinstance(state, dict) or not {*OFFICIAL.values()} <= {*state}:
+            return None
+        content = _named({key: value.numpy() for key, value in state.items() if key in OFFICIAL.values()})
+    if not {"user", "item"} <= {*content}:
+        raise ValueError(f"{what} holds {', '.join(content)}; needed: user, item (user_token, item_token)")
+    user, item = (_table(content, kind, what, dataset) for kind in ("user", "item"))
+    if user.shape[1] != item.shape[1]:
+        raise ValueError(f"{what}: user and item differ in width: {user.shape[1]} and {item.shape[1]}")
+    return Embeddings(user, item)
+
+
+def model(config: Any, file: Path, dataset: Any, key: str) -> Any:
+    """A recommender that was saved by RecBole or by us, on the same users and items; its settings as ``own_config``.
+
+    Raises:
+        ValueError: not a checkpoint, or of other users or items; the line names ``key``.
+    """
+    what = f"{key}={str(file)!r}"
+    state = checkpoint.read(file, trust=compat.trusts_all(), map_location=config["device"])
+    settings = settings_of(state, what)
+    name = settings.pop("model")
+    if settings.pop("dataset") != config["dataset"]:
+        getLogger().warning(f"{file} was trained on another data set; its rows are taken by their ids")
+    for each in ("seed", "eval_args", "benchmark_filename"):
+        if settings.get(each) != config[each]:
+            getLogger().warning(
+                f"{file} was trained with {each}={settings.get(each)!r}: it may have seen rows of our test"
+            )
+    kept = {each: value for each, value in settings.items() if each not in {"data_path", "gpu_id", "use_gpu"}}
+    device = {"use_gpu": config["use_gpu"], "gpu_id": config["gpu_id"]}
+    base = Config(name, config["dataset"], config_dict={**kept, **device})
+    random = checkpoint.random_state()
+    try:
+        compat.repair_model(base.model_class)
+        net = base.model_class(base, dataset).to(base["device"])
+    finally:
+        checkpoint.restore_random_state(random)
+    checkpoint.load_weights(net, state, f"{what} does not fit the data set")
+    net.own_config = base
+    return net
+
+
+def _arrays(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz; a .npy is called ``item``."""
+    return _named(convert.load_arrays(file)) if file.suffix == ".npz" else {"item": convert.load_arrays(file)[""]}
+
+
+def _named(content: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Tables under the official names get ours, with the names of their rows: 0, 1, ..."""
+    for kind, name in OFFICIAL.items():
+        if name in content:
+            table = content.pop(name)
+            content.update({kind: table, f"{kind}_token": np.arange(len(table)).astype(str)})
+    return content
+
+
+def _table(content: dict[str, np.ndarray], kind: str, what: str, dataset: Any) -> np.ndarray:
+    """A table in RecBole's ids.
+
+    With names (``item_token``) the rows are found by them; without, they are taken in RecBole's order, with the padding
+    row or without it.
+    """
+    table, tokens = content[kind], content.get(f"{kind}_token")
+    count = dataset.item_num if kind == "item" else dataset.user_num
+    field = dataset.iid_field if kind == "item" else dataset.uid_field
+    if table.ndim != 2 or not table.shape[1] or not np.issubdtype(table.dtype, np.floating):
+        raise ValueError(f"{what}: {kind} must be a table of numbers, got {table.dtype} {table.shape}")
+    if not np.isfinite(table).all():
+        raise ValueError(f"{what}: {kind} holds numbers that are not finite")
+    if tokens is not None:
+        place = {str(token): row for row, token in enumerate(np.atleast_1d(tokens))}
+        names = [str(token) for token in dataset.field2id_token[field][1:]]
+        missing = [name for name in names if name not in place]
+        if missing or np.size(tokens) != len(table):
+            lacks = f"{len(missing)} {kind}s of the data set, e.g. {missing[0]}" if missing else f"{len(table)} names"
+            raise ValueError(f"{what} lacks {lacks}; a row per name in {kind}_token is needed")
+        table = table[[place[name] for name in names]]
+    if len(table) == count - 1:
+        table = np.concatenate([np.zeros((1, table.shape[1]), table.dtype), table])
+    if len(table) != count:
+        raise ValueError(
+            f"{what} has {len(table)} {kind}s, the data set {count - 1}; allowed: {count - 1} rows in "
+            f"RecBole's internal order, or a .npz with {kind}_token, their names"
+        )
+    return table.astype(np.float32)
