@@ -15,6 +15,7 @@ import itertools
 import os
 import sys
 import types
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -221,7 +222,7 @@ class Official:
         self.parameters = sum(each.numel() for network in self.networks for each in network.parameters())
         known = np.array(list(self.dataset.test_dict))
         self.users = known[np.linspace(0, len(known) - 1, min(users, len(known))).astype(int)]
-        self.evaluated, self.n_items = len(self.users), self.dataset.m_items
+        self.evaluated, self.n_items = len(self.users), int(self.dataset.m_items)
 
     def train(self) -> None:
         for module in (self.net, *self.networks):
@@ -289,4 +290,6 @@ def _runnable(source: Path, arguments: Sequence[str]) -> Iterator[None]:
         stack.enter_context(mock.patch.object(torch.cuda, "is_available", return_value=False))
         stack.enter_context(mock.patch.object(torch.utils.data, "DataLoader", plain_loader))
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
         yield

@@ -1,7 +1,7 @@
 """How fast DDRM or HDRM trains and ranks, and the memory that its scoring takes: ours beside the official code.
 
     python benchmarks/embeddings.py --model DDRM --data PATH/ml-1m_noisy.npz [--tables PATH/ml-1m_noisy_lightgcn.npz]
-        [--official CHECKOUT] [--parts speed floor memory] [--repeats N] [--steps N] [--users N]
+        [--official CHECKOUT] [--parts speed memory] [--repeats N] [--steps N] [--users N]
     python benchmarks/embeddings.py --model HDRM --data PATH/ml-1m_clean.npz [--official CHECKOUT] ...
 
 Checkouts are clones of Polaris-JZ/DDRM at ad4034c and yuanmeng-cpu/HDRM at 9f90145. Everything runs on the CPU, with
@@ -16,9 +16,7 @@ processor (the default; one thread).
   hands out for them; the official code's also the drawing of the triples, which is in our steps.
 - An evaluation is the whole test of all users, with four metrics at four cut-offs: ours as it is, the official one
   scaled from ``--users``. Scoring is a part of it: the scores of all items for those users, without masks and metrics.
-
-Floor: our training step beside its bare matrix products, and our scoring beside those of the reverse chain and the
-scores.
+- ``our products`` are the bare matrix products of our step, and of our reverse chain and scores: a floor.
 
 Memory: each competitor in a process of its own, at growing width d of random embeddings. Reported is how far the peak
 of resident memory in the scoring of 512 users lies above what was resident after a first such scoring of one user. All
@@ -62,59 +60,50 @@ from recbole_diffusion.runs import environment, quiet
 
 MIB = 2**20
 WIDTHS = (16, 64, 256)
-PARTS = ("speed", "floor", "memory")
+PARTS = ("speed", "memory")
 #: What is timed of each competitor, in the order of the table.
 TASKS = ("draw", "load", "train", "score", "evaluate")
-AIMS = {"training epoch": "at least 2", "evaluation of all users": "at least 20"}
+#: The rows of the table.
+DRAW, LOAD, STEP, EPOCH = "an epoch's triples", "an epoch's loader", "training step", "training epoch"
+SCORING, EVALUATION = "scoring of all users", "evaluation of all users"
+AIMS = {EPOCH: "official : ours at least 2", EVALUATION: "official : ours at least 20"}
+FLOOR = "our products"
+RATIOS = ((CODE, MINE), (MINE, FLOOR), (CODE, FLOOR))
 
 
 # -- speed ---------------------------------------------------------------------------------------------------------
 
 
-def compare_speed(model: str, competitors: Sequence[Any], options: argparse.Namespace) -> None:
-    """The tables of seconds and ratios."""
-    seconds: dict[str, dict[str, list[float]]] = {}
-    for task in TASKS:
-        tasks: dict[str, Task] = {each.name: getattr(each, task) for each in competitors}
-        if task in {"train", "score"}:
-            rounds(tasks, 1)  # warm up: caches, and the optimisers' state
-        seconds[task] = rounds(tasks, options.repeats, clock=CLOCKS[options.clock])
-    columns: dict[str, dict[str, list[float]]] = {
-        "drawing an epoch's triples": seconds["draw"],
-        "an epoch's loader": seconds["load"],
-        f"training step of {competitors[0].batch} triples": {},
-        "training epoch": {},
-        "scoring of all users": {},
-        "evaluation of all users": {},
-    }
-    for each in competitors:
-        step, epoch, score, whole = (columns[name] for name in list(columns)[2:])
-        step[each.name] = [value / len(each.batches) for value in seconds["train"][each.name]]
-        steps, parts = each.interactions / each.batch, ("load",) if each.draws_in_step else ("load", "draw")
-        rest = zip(*(seconds[part][each.name] for part in parts))
-        epoch[each.name] = [one * steps + sum(others) for one, others in zip(step[each.name], rest)]
-        scale = competitors[0].evaluated
-        score[each.name] = [value * scale / len(each.users) for value in seconds["score"][each.name]]
-        whole[each.name] = [value * scale / each.evaluated for value in seconds["evaluate"][each.name]]
-    mine = competitors[0]
-    print(f"### {model}: speed\n")
-    print(f"Medians of {options.repeats} rounds of {len(mine.batches)} steps, {mine.interactions:,} interactions;")
-    print(f"scoring of {len(mine.users)} of {mine.evaluated} users, scaled, in batches of {USERS_PER_BATCH};")
-    print(f"evaluation: ours of all of them, the official one of {competitors[-1].evaluated}, scaled.\n")
-    print(f"| {model}, seconds | {' | '.join(each.name for each in competitors)} | official : ours | aim |")
-    print("|---" * (len(competitors) + 3) + "|")
-    print("| parameters of the networks | " + " | ".join(f"{each.parameters:,}" for each in competitors) + " | | |")
-    for name, column in columns.items():
-        values = " | ".join(f"{median(column[each.name]):.3f}" for each in competitors)
-        print(f"| {name} | {values} | {ratio(column, CODE, MINE)} | {AIMS.get(name, '')} |")
-    print(flush=True)
+class Floor:
+    """The matrix products of our training step and of our scoring, and nothing else."""
 
+    name, draws_in_step = FLOOR, True
 
-# -- floor ---------------------------------------------------------------------------------------------------------
+    def __init__(self, mine: Ours) -> None:
+        self.batches, self.batch, self.interactions, self.users = (
+            mine.batches,
+            mine.batch,
+            mine.interactions,
+            mine.users,
+        )
+        diffusion, items, calls = mine.net.diffusion, mine.net.n_items, mine.net.denoiser_calls
+        self.parameters = mine.parameters
+        self.steps = [products(net, mine.batch) for net in (diffusion.user_denoiser, diffusion.item_denoiser)]
+        parts = mine.users.split(USERS_PER_BATCH)
+        self.chains = [chain_products(diffusion.item_denoiser, len(part), calls, items) for part in parts]
+
+    def train(self) -> None:
+        for _ in self.batches:
+            for task in self.steps:
+                task()
+
+    def score(self) -> None:
+        for task in self.chains:
+            task()
 
 
 def chain_products(net: Any, rows: int, calls: int, items: int) -> Task:
-    """The matrix products of scoring ``rows`` users: the condition's once, the layers' at each call, the scores'."""
+    """The products of scoring ``rows`` users: the condition's once, the layers' at each call, the scores'."""
 
     def product(layer: nn.Linear) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         weight = layer.weight.detach().clone()
@@ -130,27 +119,49 @@ def chain_products(net: Any, rows: int, calls: int, items: int) -> Task:
     return all_of_them
 
 
-def look_at_floor(model: str, mine: Ours, options: argparse.Namespace) -> None:
-    """Our step and our scoring beside their matrix products."""
-    diffusion, users = mine.net.diffusion, mine.users
-    pair = [products(net, mine.batch) for net in (diffusion.user_denoiser, diffusion.item_denoiser)]
-    calls, items = mine.net.denoiser_calls, mine.net.n_items
-    parts = [chain_products(diffusion.item_denoiser, len(part), calls, items) for part in users.split(USERS_PER_BATCH)]
-    steps = len(mine.batches)
-    tasks: dict[str, Task] = {
-        "step": mine.train,
-        "its products": lambda: [task() for _ in range(steps) for task in pair],
-        "scoring": mine.score,
-        "its products ": lambda: [task() for task in parts],
-    }
-    rounds(tasks, 1)
-    seconds = rounds(tasks, options.repeats, clock=CLOCKS[options.clock])
-    print(f"### {model}: our floor\n")
-    print(f"| {model}, ms | ours | its bare matrix products | ours : products |\n|---|---|---|---|")
-    names = (f"training step of {mine.batch} triples", f"scoring of {len(users)} users, {calls} calls")
-    for name, (one, floor), count in zip(names, (list(tasks)[:2], list(tasks)[2:]), (steps, 1)):
-        values = [f"{1e3 * median(seconds[each]) / count:.1f}" for each in (one, floor)]
-        print(f"| {name} | {' | '.join(values)} | {ratio(seconds, one, floor)} |")
+def timed(competitors: Sequence[Any], options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """By row of the table and competitor, the seconds of each round."""
+    clock = CLOCKS[options.clock]
+    seconds: dict[str, dict[str, list[float]]] = {}
+    for task in TASKS:
+        tasks: dict[str, Task] = {each.name: getattr(each, task) for each in competitors if hasattr(each, task)}
+        if task in {"train", "score"}:
+            rounds(tasks, 1)  # warm up: caches, and the optimisers' state
+        seconds[task] = rounds(tasks, options.repeats, clock=clock)
+    rows: dict[str, dict[str, list[float]]] = {DRAW: seconds["draw"], LOAD: seconds["load"]}
+    rows.update({name: {} for name in (STEP, EPOCH, SCORING, EVALUATION)})
+    everyone = competitors[0].evaluated
+    for each in competitors:
+        name = each.name
+        around = [
+            seconds[part][name] for part in ("load",) + ("draw",) * (not each.draws_in_step) if name in seconds[part]
+        ]
+        rows[STEP][name] = [value / len(each.batches) for value in seconds["train"][name]]
+        rows[EPOCH][name] = [value * each.interactions / each.batch for value in rows[STEP][name]]
+        rows[EPOCH][name] = [sum(parts) for parts in zip(rows[EPOCH][name], *around)]
+        rows[SCORING][name] = [value * everyone / len(each.users) for value in seconds["score"][name]]
+        if name in seconds["evaluate"]:
+            rows[EVALUATION][name] = [value * everyone / each.evaluated for value in seconds["evaluate"][name]]
+    return rows
+
+
+def compare_speed(model: str, competitors: Sequence[Any], options: argparse.Namespace) -> None:
+    """The table of seconds and ratios."""
+    rows, names, mine = timed(competitors, options), [each.name for each in competitors], competitors[0]
+    pairs = [pair for pair in RATIOS if {*pair} <= {*names}]
+    print(f"### {model}: speed\n")
+    print(
+        f"Medians of {options.repeats} rounds. A step has {mine.batch} triples; a round has {len(mine.batches)} steps, of "
+        f"{mine.interactions / mine.batch:.1f} in an epoch. Scored: {len(mine.users)} of {mine.evaluated} users, in batches "
+        f"of {USERS_PER_BATCH}; evaluated: ours all, of the official code {competitors[-1].evaluated}; scaled per user.\n"
+    )
+    heads = [*names, *(f"{one} : {other}" for one, other in pairs), "aim"]
+    print(f"| {model}, seconds | {' | '.join(heads)} |\n{'|---' * (1 + len(heads))}|")
+    print(f"| parameters | {' | '.join(f'{each.parameters:,}' for each in competitors)} |{' |' * (1 + len(pairs))}")
+    for row, seconds in rows.items():
+        values = [f"{median(seconds[name]):.3f}" if name in seconds else "–" for name in names]
+        values += [ratio(seconds, *pair) for pair in pairs]
+        print(f"| {row} | {' | '.join(values)} | {AIMS.get(row, '')} |")
     print(flush=True)
 
 
@@ -247,15 +258,11 @@ def compare(options: argparse.Namespace) -> None:
         machine = f"{cpu_name()}, {env['cpu_count']} CPUs, {options.threads} threads, {options.clock} clock"
         print(f"{model} on {data.stem}. Machine: {machine}; {versions}; no GPU used.\n", flush=True)
         files = write_files(data, Path(name))
-        steps = options.steps or SPECS[model].steps
-        if {"speed", "floor"} & {*options.parts}:
+        if "speed" in options.parts:
             table = write_table(model, files, SPECS[model].width, tables)
-            names = [MINE, CODE] if checkout else [MINE]
+            names, steps = [MINE, CODE] if checkout else [MINE], options.steps or SPECS[model].steps
             competitors = [competitor(each, model, table, steps, options.users, checkout) for each in names]
-            if "speed" in options.parts:
-                compare_speed(model, competitors, options)
-            if "floor" in options.parts:
-                look_at_floor(model, competitors[0], options)
+            compare_speed(model, [competitors[0], Floor(competitors[0]), *competitors[1:]], options)
         if "memory" in options.parts:
             compare_memory(model, files, checkout, options)
         os.chdir(here)  # Windows cannot remove a folder that is in use

@@ -1,0 +1,318 @@
+"""DDRM's and HDRM's own: what may lie underneath, where a user's vector comes from, and the keys that say so."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_diffusion import checkpoint, load, pretrain, run
+from recbole_diffusion.model.space import Lorentz
+
+QUICK = {"dims": [8], "steps": 5, "time_emb_size": 4, "eval_step": 1, "epochs": 2, "infer_steps": 3}
+BPR = {"base_model": "BPR", "base_config": {"epochs": 2, "embedding_size": 4}}
+_MORE = {"DGCF": {"n_factors": 2, "train_batch_size": 256}, "NCL": {"num_clusters": 4}}
+SPLIT = {"eval_args": {"split": {"RS": [8, 1, 1]}, "order": "TO"}}
+
+
+def users(model, n=8):
+    return Interaction({model.USER_ID: torch.arange(1, n + 1)})
+
+
+@pytest.mark.parametrize("name", ["LightGCN", "BPR", "NGCF", "SGL", "NCL", "DGCF", "SpectralCF", "HGCF"])
+def test_any_base_with_embeddings_from_one_command(name, settings):
+    """NGCF's and SpectralCF's tables are wider than embedding_size; HGCF's score is not an inner product."""
+    if name == "NCL":
+        pytest.importorskip("faiss", reason="NCL needs it, and RecBole does not name it among its dependencies")
+    base = {"epochs": 1, "embedding_size": 8, **_MORE.get(name, {})}
+    result = run("DDRM", "board", config_dict={**settings, **QUICK, "base_model": name, "base_config": base})
+    assert result["test_result"]["recall@10"] >= 0
+    (file,) = Path("saved/pretrain").glob(f"{name}-board-*.npz")
+    model = load(result["checkpoint"]).model.eval()
+    with np.load(file) as kept:
+        np.testing.assert_array_equal(model.base.user.numpy(), kept["user"])
+    assert model.space.curvature == (1.0 if name == "HGCF" else 0.0)
+
+
+@pytest.mark.parametrize("name", ["SimpleX", "NeuMF", "MultiVAE", "DiffRec"])
+def test_a_base_without_embeddings_is_refused_by_name_before_its_training(name, built):
+    with pytest.raises(ValueError, match=f"model {name} does not score by the inner product"):
+        built("DDRM", **QUICK, base_model=name, base_config={"epochs": 100_000})
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"base_model": "LightGNC"}, "model 'LightGNC' is neither ours.*did you mean LightGCN"),
+        ({"base_model": "SASRec"}, "base_model='SASRec' is not allowed; allowed: a general recommender"),
+        ({"base_model": "EASE"}, "base_model='EASE' is not allowed; allowed: a general recommender"),
+        ({"base_model": "LDiffRec"}, "base_model='LDiffRec' is not allowed: it needs pretrained embeddings itself"),
+        ({"base_model": "HDRM"}, "base_model='HDRM' is not allowed: it needs pretrained embeddings itself"),
+        ({"base_config": {"eval_args": {}}}, "base_config.eval_args is not allowed: the data and its split"),
+        ({"base_config": {"epochs": "many"}}, "epochs='many' is not allowed"),
+        ({"base_config": [1]}, r"base_config=\[1\] is not allowed"),
+        ({"base_checkpoint": "none.npz"}, "base_checkpoint='none.npz' does not exist"),
+        ({"base_checkpoint": "one.npz"}, "base_checkpoint='one.npz' holds item; needed: user, item"),
+        ({"base_checkpoint": "few.npz"}, "base_checkpoint='few.npz' has 7 users, the data set 64"),
+        ({"base_checkpoint": "uneven.npz"}, "user and item differ in width: 4 and 3"),
+        ({"base_checkpoint": "good.npz", "base_config": {"embedding_size": 9}}, "embedding_size=9 is not the width"),
+        ({"base_checkpoint": "good.npz", "base_model": "HGCF"}, "base_model='HGCF' has no tables of layer-0"),
+        ({"base_checkpoint": "text.pth"}, "cannot be read: it is no checkpoint"),
+        ({"sampling_steps": 6}, "sampling_steps=6 is more than steps=5"),
+        ({"freeze_base": False, "base_model": "NCL"}, "base_loss_weight=1.0 is not allowed with base_model=NCL"),
+        ({"start": "mean"}, "start='mean' is not allowed; allowed: history_mean"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named(keys, message, built):
+    np.savez("one.npz", item=np.ones((40, 3)))
+    np.savez("few.npz", user=np.ones((7, 3)), item=np.ones((40, 3)))
+    np.savez("uneven.npz", user=np.ones((64, 4)), item=np.ones((40, 3)))
+    np.savez("good.npz", user=np.ones((64, 4)), item=np.ones((40, 4)))
+    Path("text.pth").write_text("not a file of torch")
+    with pytest.raises(ValueError, match=message):
+        built("DDRM", **{**QUICK, **BPR, **keys})
+
+
+def test_tables_of_a_file_are_layer_0_of_the_base(built):
+    """As DDRM's authors ship them: rows by the tokens 0, 1, ...; at depth 0 they are what is ranked with."""
+    draw = np.random.default_rng(0)
+    user, item = draw.normal(size=(64, 4)).astype(np.float32), draw.normal(size=(40, 4)).astype(np.float32)
+    np.savez("named.npz", user=user, item=item, user_token=[f"u{n}" for n in range(64)],
+             item_token=[f"i{n}" for n in range(40)])  # fmt: skip
+    flat, deep = (
+        built("DDRM", **QUICK, base_model=model, base_config=own, base_checkpoint="named.npz")
+        for model, own in (("BPR", {}), ("LightGCN", {"n_layers": 2}))
+    )
+    dataset = flat[2]
+    rows = [int(token[1:]) for token in dataset.field2id_token["item_id"][1:]]
+    np.testing.assert_array_equal(flat[1].base.item[1:].numpy(), item[rows])
+    rows = [int(token[1:]) for token in dataset.field2id_token["user_id"][1:]]
+    np.testing.assert_array_equal(flat[1].base.user[1:].numpy(), user[rows])
+    _, net, *_ = built("LightGCN", embedding_size=4, n_layers=2)
+    net.user_embedding.weight.data[1:] = flat[1].base.user[1:]
+    net.item_embedding.weight.data[1:] = flat[1].base.item[1:]
+    torch.testing.assert_close(deep[1].base.item[1:], net()[1][1:].detach())
+    assert not list(Path("saved").glob("pretrain/*"))
+
+
+def test_official_names_count_from_0(settings, tmp_path):
+    """A data set whose tokens are the official numbers, in another order than RecBole's."""
+    from conftest import HEADER, write_inter
+
+    order = np.random.default_rng(1).permutation(64)
+    rows = [(user, (user + k) % 40, 5.0, 1000 + k) for user in order for k in range(12)]
+    write_inter(tmp_path / "dataset", "numbers", rows, HEADER)
+    tables = {"embedding_user.weight": np.arange(64.0)[:, None] + [[0, 0.5]],
+              "embedding_item.weight": np.arange(40.0)[:, None] + [[0, 0.5]]}  # fmt: skip
+    np.savez("official.npz", **tables)
+    torch.save({key: torch.from_numpy(value) for key, value in tables.items()}, "official.tar")
+    for file in ("official.npz", "official.tar"):
+        own = {"base_model": "BPR", "base_checkpoint": file}
+        result = run("DDRM", "numbers", config_dict={**settings, **QUICK, **own})
+        loaded = load(result["checkpoint"])
+        tokens = loaded.dataset.field2id_token["user_id"][1:]
+        assert loaded.model.base.user[1:, 0].tolist() == [float(token) for token in tokens]
+
+
+def test_a_checkpoint_as_base_brings_its_own_settings(settings):
+    trained = run(
+        "LightGCN", "board", config_dict={**settings, **SPLIT, "epochs": 1, "embedding_size": 8, "n_layers": 1}
+    )
+    for frozen in (True, False):
+        keys = {**settings, **SPLIT, **QUICK, "base_checkpoint": trained["checkpoint"], "freeze_base": frozen}
+        result = run("DDRM", "board", config_dict=keys)
+        stored = checkpoint.read(result["checkpoint"])["config"]
+        assert stored["base_model"] == "LightGCN"
+        assert (stored["base_config"]["n_layers"], stored["base_config"]["embedding_size"]) == (1, 8)
+        copy_of_base = Path(trained["checkpoint"]).read_bytes()
+        Path(trained["checkpoint"]).unlink()  # not needed any more
+        model = load(result["checkpoint"]).model
+        assert model.base.user.shape[1] == 8
+        assert (model.base.net is None) == frozen
+        Path(trained["checkpoint"]).write_bytes(copy_of_base)
+
+
+def test_the_base_is_frozen_or_learns_at_its_own_rate(built):
+    _, model, _, loaders = built("DDRM", **QUICK, **BPR)
+    assert not any(parameter.shape[0] in (64, 65, 41) for parameter in model.parameters())
+    assert {"base.user", "base.item"} <= {*model.state_dict()}
+    _, model, _, loaders = built("DDRM", **QUICK, **BPR, freeze_base=False, base_learning_rate=0.1)
+    networks, base = model.parameter_groups()
+    assert "lr" not in networks
+    assert base["lr"] == 0.1
+    assert {id(each) for each in base["params"]} == {id(each) for each in model.base.net.parameters()}
+    losses = model.calculate_loss(next(iter(loaders[0])))
+    assert len(losses) == 3
+    sum(losses[:2]).backward()  # without its own loss the base still learns from the diffusion's
+    assert model.base.net.item_embedding.weight.grad.abs().sum() > 0
+    model.zero_grad()
+    losses = model.calculate_loss(next(iter(loaders[0])))
+    losses[2].backward()
+    assert model.base.net.user_embedding.weight.grad.abs().sum() > 0
+
+
+def test_a_learning_base_is_ranked_with_as_it_is_now(built):
+    """Kept tables must not outlive a change of the weights, nor a copy share them with its original."""
+    _, model, *_ = built("DDRM", **QUICK, **BPR, freeze_base=False, sampling_steps=0)
+    model.eval()
+    first = model.full_sort_predict(users(model))
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        twin.base.net.item_embedding.weight.mul_(2)
+    second = twin.full_sort_predict(users(model))
+    assert not torch.allclose(second[:, 1:], first[:, 1:])
+    torch.testing.assert_close(model.full_sort_predict(users(model)), first)
+
+
+def test_starts(built):
+    _, model, _, _ = built("DDRM", **QUICK, **BPR)
+    user, item = model.base()
+    rows = model.history.rows(torch.arange(1, 5))
+    means = rows @ item[1:] / rows.sum(1, keepdim=True)
+    torch.testing.assert_close(model._starts(user, item)[1:5], means)
+    model.start = "user"
+    assert model._starts(user, item) is user
+    model.start = "item_mean"
+    torch.testing.assert_close(model._starts(user, item)[3], item[1:].mean(0))
+    assert not model._starts(user, item).isnan().any()
+
+
+def test_chains_by_hand(built):
+    """One call without noise; the condition without guidance; users denoised first."""
+    one = {**QUICK, **BPR, "infer_steps": 1, "sampling_steps": 0}
+    _, model, *_ = built("DDRM", **one)
+    model.eval()
+    asked = torch.arange(1, 9)
+    user, item = model.base()
+    start = model._starts(user, item)[asked]
+    zero = torch.zeros(8, dtype=torch.int64)
+    with torch.no_grad():
+        expected = model.diffusion.item_denoiser(start, zero, user[asked])
+        torch.testing.assert_close(model.represent(asked), expected)
+        model.denoise_users = True
+        condition = model.diffusion.user_denoiser(user[asked], zero, start)
+        expected = model.diffusion.item_denoiser(start, zero, condition)
+        torch.testing.assert_close(model.represent(asked), expected)
+    assert model.denoiser_calls == 2
+    _, model, *_ = built("DDRM", **one, guidance=False)
+    model.eval()
+    with torch.no_grad():
+        expected = model.diffusion.item_denoiser(start, zero)
+        torch.testing.assert_close(model.represent(asked), expected)
+
+
+def test_triples_of_the_loader_or_of_our_own(built, monkeypatch):
+    _, model, _, loaders = built("DDRM", **QUICK, **BPR, triple_sampling="interaction")
+    batch = next(iter(loaders[0]))
+    users, positives, negatives = model._triples(batch)
+    assert users is batch["user_id"]
+    assert positives is batch["item_id"]
+    assert negatives is batch["neg_item_id"]
+    _, model, *_ = built("DDRM", **QUICK, **BPR)
+    assert all(len(each) == len(batch) for each in model._triples(batch))
+
+
+def test_a_restricted_noise_takes_its_statistics_from_the_tables(built):
+    hgcf = {"embedding_size": 8, "epochs": 1}
+    strong = {"noise_scale": 1.0, "noise_min": 0.1, "noise_max": 0.5, "beta_fixed": False}
+    for order in ("official", "signed"):
+        _, model, *_ = built("HDRM", **QUICK, **strong, base_config=hgcf, restrict="directional", noise_order=order)
+        user, _ = model.tables()
+        noise, t = torch.randn(65, 8), torch.full((65,), 4)
+        mean, deviation = user[1:].mean(0), user[1:].std(0)
+        expected = mean + deviation * user.sign() * noise.abs()
+        if order == "signed":
+            expected = user.sign() * (mean + deviation * noise).abs()
+        process = model.diffusion.noise.process
+        torch.testing.assert_close(model.diffusion.noise(user, t, noise, True), process.q_sample(user, t, expected))
+        assert not model.diffusion.noise(user, t, noise, True)[:, 0].any()  # of the time coordinate
+    both = {**QUICK, **strong, "base_config": hgcf, "radial_push": 0.5, "radial_steps": 10.0}
+    _, model, *_ = built("HDRM", **both, restrict="radial")
+    process = model.diffusion.noise.process
+    pushed = process.q_sample(user, t, noise) + 0.5 * np.tanh(0.4) * user
+    torch.testing.assert_close(model.diffusion.noise(user, t, noise, True), pushed)
+
+
+def test_hdrm_mixes_and_scores_on_the_hyperboloid(built):
+    hgcf = {"embedding_size": 8, "epochs": 1}
+    _, model, *_ = built("HDRM", **QUICK, base_config=hgcf)
+    model.eval()
+    asked = torch.arange(1, 9)
+    user, item = model.base()
+    model.mix = 1e-9
+    torch.testing.assert_close(model.represent(asked), user[asked])
+    scores = model.full_sort_predict(users(model))
+    space = Lorentz(1.0)
+    points = [space.exp0(each) for each in (user[asked], item)]
+    distances = space.sqdist(points[0][:, None].expand(-1, 41, -1), points[1][None].expand(8, -1, -1))
+    assert torch.equal(scores[:, 1:].argsort(1, descending=True), distances[:, 1:].argsort(1))
+
+
+def test_a_flat_base_under_hdrm_gets_a_time_coordinate(built):
+    _, model, *_ = built("HDRM", **QUICK, **BPR)
+    user, _ = model.tables()
+    assert user.shape[1] == 5
+    assert not user[:, 0].any()
+    assert model.space.curvature == 1.0
+
+
+def test_the_first_stage_is_trained_once_and_not_at_load(settings, monkeypatch):
+    first = run("DDRM", "board", config_dict={**settings, **QUICK, **BPR})
+    monkeypatch.setattr(pretrain, "_train", None)
+    again = run("DDRM", "board", config_dict={**settings, **QUICK, **BPR})
+    assert first["test_result"] == again["test_result"]
+    for file in Path("saved/pretrain").glob("*"):
+        file.unlink()
+    assert load(first["checkpoint"]).model.base.user.shape == (65, 4)
+
+
+def test_a_checkpoint_of_other_users_or_of_another_model_is_refused(settings):
+    result = run("DDRM", "board", config_dict={**settings, **QUICK, **BPR})
+    other = {"item_inter_num_interval": "[25,inf)"}
+    with pytest.raises(ValueError, match="the checkpoint does not fit the data: it is of 64 users and 40 items"):
+        load(result["checkpoint"], config_dict=other)
+    state = checkpoint.read(result["checkpoint"])
+    del state["state_dict"]["base.user"]
+    torch.save(state, "broken.pth")
+    with pytest.raises(ValueError, match="they hold no embeddings of a base"):
+        load("broken.pth")
+
+
+def test_enable_trains_the_base_in_recboles_quick_start_too(settings):
+    import recbole_diffusion
+
+    recbole_diffusion.enable()
+    from recbole.quick_start import run_recbole
+
+    result = run_recbole(model="DDRM", dataset="board", config_dict={**settings, **QUICK, **BPR})
+    assert result["test_result"]["recall@10"] >= 0
+
+
+def test_a_data_set_that_was_not_prepared_by_us_is_named(built):
+    config, _, _, loaders = built("DDRM", **QUICK, **BPR)
+    del loaders[0]._dataset.trained_base
+    with pytest.raises(ValueError, match="base_model needs recbole_diffusion"):
+        config.model_class(config, loaders[0]._dataset)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_hgcf_in_both_precisions(precision, built):
+    _, model, _, loaders = built("HGCF", embedding_size=8, precision=precision)
+    assert model.points.dtype == getattr(torch, precision)
+    model.calculate_loss(next(iter(loaders[0]))).backward()
+    assert torch.isfinite(model.points.grad).all()
+    assert model.full_sort_predict(users(model)).dtype == torch.float32
+
+
+def test_hgcf_triples_learner_and_depth(built):
+    _, model, _, loaders = built("HGCF", embedding_size=8, triple_sampling="interaction", n_layers=0)
+    user, item = model()
+    torch.testing.assert_close(torch.cat([user, item]), model.space.log0(model.points))
+    assert model.triples is None
+    model.calculate_loss(next(iter(loaders[0])))
+    with pytest.raises(ValueError, match="learner='adam' is not allowed; allowed: rsgd"):
+        built("HGCF", learner="adam")
