@@ -105,7 +105,7 @@ def by_both(model: Any, users: torch.Tensor) -> torch.Tensor:
 
 
 def table(model: str, title: str, keys: dict[str, Any], trained: Sequence[str], alone: bool) -> None:
-    """``alone``: without the diffusion, which is then not trained."""
+    """``alone``: the first line's model is left out, and trained as far only as its base needs."""
     print(
         f"\n{title}\n\n| | best epoch | valid R@10 | R@20 | N@10 | N@20 "
         "| test R@10 | R@20 | N@10 | N@20 | s per epoch |"
@@ -125,8 +125,8 @@ def table(model: str, title: str, keys: dict[str, Any], trained: Sequence[str], 
                 "the mean of the user's items, no network", "", *measured(file, {"start": "history_mean"}, by_the_mean)
             )
             line("the middle between the two", "", *measured(file, {"start": "history_mean"}, by_both))
-        if alone:
-            return
+        if number == 0 and alone:
+            continue
         seconds = f"{timing['train_s_per_epoch']:.0f}"
         line(what, str(timing["best_epoch"] + 1), *measured(file, {}), seconds)
         for more, inference in INFERRED[model].items() if number == 0 else ():
@@ -143,7 +143,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--depths", nargs="+", type=int, default=[], help="its n_layers, one table each")
     parser.add_argument("--size", type=int, default=64, help="its embedding_size")
     parser.add_argument("--trained", nargs="*", default=[], help="names of further lines (all: all of them)")
-    parser.add_argument("--alone", action="store_true", help="the lines without a network only")
+    parser.add_argument("--alone", action="store_true", help="leave the model as its defaults have it out")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)

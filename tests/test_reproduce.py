@@ -111,8 +111,8 @@ def test_arrays_that_are_none_are_refused_and_nothing_is_written(change, message
 def test_every_published_setting_is_one_that_runs():
     """Its keys are the model's, its values allowed, its numbers there with their source."""
     family = {"DiffRec", "LDiffRec", "TDiffRec", "LTDiffRec"}
-    assert {*family, "DiffuRec", "CDDRec"} == {model for model, _ in reproduce.available()}
-    assert len(reproduce.available()) == 23
+    assert {*family, "DiffuRec", "CDDRec", "DDRM", "HDRM"} == {model for model, _ in reproduce.available()}
+    assert len(reproduce.available()) == 29
     for model, name in reproduce.available():
         found = reproduce.load_setting(model, name)
         config = quick_start.configure(model, "ml-100k", config_dict=found.settings)
@@ -122,6 +122,17 @@ def test_every_published_setting_is_one_that_runs():
         if model in family:
             assert {"dims", "steps", "noise_scale", "noise_min", "noise_max"} <= {*rules} & {*found.settings}
             assert set(found.results["paper"]["metrics"]) == {"recall@10", "recall@20", "ndcg@10", "ndcg@20"}
+        elif model in {"DDRM", "HDRM"}:
+            assert {"dims", "steps", "noise_scale", "base_model", "base_config"} <= {*found.settings}
+            assert "paper" not in found.results  # its table could not be read
+            for base, keys in [
+                (found.settings["base_model"], found.settings["base_config"]),
+                *(pair for each in found.baselines.values() for pair in each.items()),
+            ]:
+                assert quick_start.configure(base, "ml-100k", config_dict=keys).notes == []
+            # the base alone, as it stands under the diffusion
+            alone = found.baselines["official"][found.settings["base_model"]]
+            assert alone == found.settings["base_config"]
         else:
             assert {"diffusion_steps", "mask_history", "MAX_ITEM_LIST_LENGTH"} <= {*found.settings}
             assert set(found.results) == ({"paper", *found.results} if model == "DiffuRec" else set())
@@ -134,8 +145,11 @@ def test_every_published_setting_is_one_that_runs():
 
 
 def test_our_defaults_are_the_published_settings_of_ml_1m():
-    for model in ("DiffRec", "LDiffRec"):
-        found = reproduce.load_setting(model, "ml-1m_clean").settings
+    published = (("DiffRec", "clean"), ("LDiffRec", "clean"), ("DDRM", "noisy"), ("HDRM", "clean"))
+    for model, part in published:
+        found = reproduce.load_setting(model, f"ml-1m_{part}").settings
+        if "base_config" in found:  # HGCF's 512 coordinates are too many for a default
+            del found["base_config"], found["infer_steps"]
         keys = schema.read_keys(schema.properties() / "model" / f"{model}.yaml")
         assert {key: keys[key].default for key in found if key in keys} == {k: v for k, v in found.items() if k in keys}
 
@@ -159,7 +173,7 @@ def test_embeddings_of_an_earlier_source_do_not_stay(arrays):
 def test_a_setting_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="no published setting of 'TDiffRec' on 'ml-1m_clean'; TDiffRec has amazon"):
         reproduce.load_setting("TDiffRec", "ml-1m_clean")
-    with pytest.raises(ValueError, match="models: CDDRec, DiffRec, DiffuRec, LDiffRec"):
+    with pytest.raises(ValueError, match="models: CDDRec, DDRM, DiffRec, DiffuRec, HDRM, LDiffRec"):
         reproduce.load_setting("SASRec", "ml-1m_clean")
 
 
