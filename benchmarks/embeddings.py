@@ -20,7 +20,8 @@ processor (the default; one thread).
 
 Memory: each competitor in a process of its own, at growing width d of random embeddings. Reported is how far the peak
 of resident memory in the scoring of 512 users lies above what was resident after a first such scoring of one user. All
-arrays of 64 KiB and more are given back to the system at once, so that none hides in what was free already.
+arrays of 64 KiB and more are given back to the system at once, so that none hides in what was free already. The
+official DDRM holds users x items x d numbers; the official HDRM goes user by user and holds items x d.
 """
 
 from __future__ import annotations

@@ -316,3 +316,25 @@ def test_hgcf_triples_learner_and_depth(built):
     model.calculate_loss(next(iter(loaders[0])))
     with pytest.raises(ValueError, match="learner='adam' is not allowed; allowed: rsgd"):
         built("HGCF", learner="adam")
+
+
+@pytest.mark.parametrize(("name", "more"), [("DDRM", {"reweight_gamma": 1.0}), ("HDRM", {"reduction": "mean"}),
+                                            ("HDRM", {"restrict": "both"})])  # fmt: skip
+def test_blocks_of_rows_change_nothing(name, more, built, monkeypatch):
+    """Loss and gradients of a batch in blocks of 5 and at once; without dropout, whose draws follow the blocks."""
+    base = {} if name == "HDRM" else {"base_model": "BPR"}
+    base |= {"base_config": {"epochs": 1, "embedding_size": 8}}
+    _, model, _, loaders = built(name, **QUICK, **base, **more, dropout_prob=0.0)
+    batch = next(iter(loaders[0]))
+    found = []
+    for block in (5, 10_000):
+        monkeypatch.setattr("recbole_diffusion.model.embedding_recommender.BLOCK", block)
+        torch.manual_seed(1)
+        model.zero_grad()
+        losses = model.calculate_loss(batch)
+        sum(losses).backward()
+        found.append(([float(each) for each in losses], [each.grad.clone() for each in model.diffusion.parameters()]))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-4, abs=1e-6)
+    for one, two in zip(found[0][1], found[1][1]):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+    assert found[0][0][1] > 0

@@ -31,8 +31,12 @@ class Space(Protocol):
         """The right factor."""
         ...
 
+    def points(self, x: Tensor) -> Tensor:
+        """What :meth:`closeness` takes."""
+        ...
+
     def closeness(self, x: Tensor, y: Tensor) -> Tensor:
-        """Of pairs, for losses: the inner product, or minus the squared distance; (...)."""
+        """Of pairs of points, for losses: the inner product, or minus the squared distance; (...)."""
         ...
 
 
@@ -46,6 +50,9 @@ class Flat:
 
     def items(self, y: Tensor) -> Tensor:
         return y
+
+    def points(self, x: Tensor) -> Tensor:
+        return x
 
     def closeness(self, x: Tensor, y: Tensor) -> Tensor:
         return (x * y).sum(-1)
@@ -132,8 +139,11 @@ class Lorentz:
         _, radius, space = self._polar(y)
         return torch.cat([2 * self.scale * (radius / 2).sinh().square(), space], dim=-1)
 
+    def points(self, x: Tensor) -> Tensor:
+        return self.exp0(x)
+
     def closeness(self, x: Tensor, y: Tensor) -> Tensor:
-        return -self.sqdist(self.exp0(x), self.exp0(y))
+        return -self.sqdist(x, y)
 
     def _mirrored(self, x: Tensor) -> Tensor:
         return torch.cat([-x[..., :1], x[..., 1:]], dim=-1)

@@ -30,11 +30,12 @@ class DDRM(EmbeddingRecommender):
         super().__init__(config, dataset, base)
         self.reweight_gamma = config["reweight_gamma"]
 
-    def ranking_loss(self, pairs: Pairs, negatives: Tensor) -> tuple[Tensor, Tensor]:
+    def triple_losses(self, pairs: Pairs, negatives: Tensor) -> tuple[Tensor, Tensor]:
         r"""BPR and reconstruction, each weighted by :math:`\sigma(\hat u^\top \hat\imath)^\gamma` (section 3.1.3)."""
-        positive = self.space.closeness(pairs.user, pairs.item)
-        bpr = F.softplus(self.space.closeness(pairs.user, negatives) - positive)
+        user, item, negative = (self.space.points(each) for each in (pairs.user, pairs.item, negatives))
+        positive = self.space.closeness(user, item)
+        bpr = F.softplus(self.space.closeness(user, negative) - positive)
         if not self.reweight_gamma:
-            return bpr.mean(), pairs.error.mean()
+            return bpr, pairs.error
         weight = torch.sigmoid(positive.detach()) ** self.reweight_gamma
-        return (weight * bpr).mean(), (weight * pairs.error).mean()
+        return weight * bpr, weight * pairs.error

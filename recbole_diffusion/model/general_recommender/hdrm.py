@@ -67,7 +67,7 @@ class HDRM(EmbeddingRecommender):
 
     def __init__(self, config: Any, dataset: Any, base: Optional[Base] = None) -> None:
         super().__init__(config, dataset, base)
-        self.mix, self.margin, self.reduction = config["mix"], config["margin"], config["reduction"]
+        self.mix, self.margin, self.averaged = config["mix"], config["margin"], config["reduction"] == "mean"
 
     def _space(self) -> tuple[Space, bool]:
         return self.base.tangent_space()
@@ -82,8 +82,8 @@ class HDRM(EmbeddingRecommender):
             noise.measure(user.detach(), item.detach())
         return user, item
 
-    def ranking_loss(self, pairs: Pairs, negatives: Tensor) -> tuple[Tensor, Tensor]:
-        """The margin loss of HGCF on the denoised pair, and the reconstruction error; summed or averaged."""
-        near, far = (self.space.closeness(pairs.user, each) for each in (pairs.item, negatives))
-        loss = margin_loss(near, far, self.margin)
-        return (loss.sum(), pairs.error.sum()) if self.reduction == "sum" else (loss.mean(), pairs.error.mean())
+    def triple_losses(self, pairs: Pairs, negatives: Tensor) -> tuple[Tensor, Tensor]:
+        """The margin loss of HGCF on the denoised pair, and the reconstruction error."""
+        user = self.space.points(pairs.user)
+        near, far = (self.space.closeness(user, self.space.points(each)) for each in (pairs.item, negatives))
+        return margin_loss(near, far, self.margin), pairs.error

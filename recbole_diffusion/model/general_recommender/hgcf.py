@@ -76,7 +76,7 @@ class HGCF(GeneralRecommender):
             users, positives, negatives = self.triples.draw(self.history, len(interaction))
         else:
             users, positives, negatives = (interaction[f] for f in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        user, item = self()
+        user, item = (self.space.points(each) for each in self())
         near, far = (self.space.closeness(user[users], item[items]) for items in (positives, negatives))
         return margin_loss(near, far, self.margin).sum()
 

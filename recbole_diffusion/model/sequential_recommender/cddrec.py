@@ -21,9 +21,9 @@ from recbole_diffusion.diffusion import GaussianDiffusion, make_betas
 from recbole_diffusion.model.contrast import exact_infonce, rff_infonce
 from recbole_diffusion.model.dropout import dropout
 from recbole_diffusion.model.history import sequence_pairs
+from recbole_diffusion.model.partwise import sum_over_parts
 from recbole_diffusion.model.sequence_recommender import SequenceRecommender
 from recbole_diffusion.model.step_decoder import StepDecoder
-from recbole_diffusion.model.stepwise import sum_over_steps
 from recbole_diffusion.model.views import Negatives, view
 
 RFF_FACTOR = 8  # random frequencies per dimension
@@ -157,7 +157,7 @@ class CDDRec(SequenceRecommender):
         shared = [*states, *items, self.decoder.told()]
         with torch.autocast(shared[0].device.type, enabled=False):  # sums over all rows leave half precision's range
             full = [each.float() for each in shared]
-            return sum_over_steps(of_step, range(self.process.steps), full, self.decoder.read_per_step())
+            return sum_over_parts(of_step, range(self.process.steps), full, self.decoder.read_per_step())
 
     def rows(self, batch: Batch) -> Rows:
         """Which places count: those with an item, or all of them with ``cross_view: all``."""
