@@ -40,6 +40,7 @@ TRAINED: dict[str, dict[str, dict[str, Any]]] = {
         "no condition (guidance False)": {"guidance": False},
         "ranking loss only (recon_weight 0)": {"recon_weight": 0.0},
         "reconstruction only (recon_weight 1)": {"recon_weight": 1.0},
+        "mix 0.5, reconstruction only": {"recon_weight": 1.0, "mix": 0.5},
         "RecBole's triples (triple_sampling interaction)": {"triple_sampling": "interaction"},
         "the base trained on (freeze_base False)": {"freeze_base": False},
     },
@@ -51,7 +52,8 @@ TRAINED: dict[str, dict[str, dict[str, Any]]] = {
         "restrict both, strong noise (variance .01 to .5)": {
             "restrict": "both", **STRONG,
         },
-        "mix 0.2, reconstruction .9": {"mix": 0.2, "recon_weight": 0.9},
+        "mix 0.2": {"mix": 0.2},
+        "mix 0.5, reconstruction only (recon_weight 1)": {"mix": 0.5, "recon_weight": 1.0},
     },
 }  # fmt: skip
 #: What is changed at inference, with the weights of the model as its defaults have it.
@@ -59,7 +61,7 @@ INFERRED: dict[str, dict[str, dict[str, Any]]] = {
     "DDRM": {
         "... one call": {"infer_steps": 1, "sampling_steps": 0},
         "... all calls, no noise": {"sampling_steps": 0},
-        "... as many calls as steps": {"infer_steps": None},
+        "... as many calls as steps": {"infer_factor": 1.0},
         "... another draw of the noise": {"eval_seed": 7},
         "... from the user's embedding": {"start": "user"},
         "... from the mean of all items": {"start": "item_mean"},
@@ -142,7 +144,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--tables", type=Path, help="layer-0 tables in place of its training")
     parser.add_argument("--depths", nargs="+", type=int, default=[], help="its n_layers, one table each")
     parser.add_argument("--size", type=int, default=64, help="its embedding_size")
-    parser.add_argument("--trained", nargs="*", default=[], help="names of further lines (all: all of them)")
+    names = sorted({name for each in TRAINED.values() for name in each})
+    parser.add_argument("--trained", nargs="*", default=[], choices=["all", *names], help="further lines")
     parser.add_argument("--alone", action="store_true", help="leave the model as its defaults have it out")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)

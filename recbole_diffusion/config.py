@@ -264,6 +264,8 @@ def settings_of(state: Any, what: str) -> dict[str, Any]:
     if not isinstance(state, dict) or "config" not in state:
         raise ValueError(f"{what} holds no settings; it is not a checkpoint of a run")
     stored = state["config"]
+    if not isinstance(stored, (dict, RecBoleConfig)):
+        raise ValueError(f"{what} holds no settings; it is not a checkpoint of a run")
     return dict(stored) if isinstance(stored, dict) else plain_settings(stored)
 
 

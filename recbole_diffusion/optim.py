@@ -18,7 +18,7 @@ class RiemannianSGD(torch.optim.Optimizer):
 
     with the Riemannian gradient of the loss plus ``weight_decay`` times the point. The buffer b begins as the first
     Euclidean gradient of the loss, as in the code that HDRM's authors took from HGCF (geoopt's begins so too, and then
-    projects it).
+    projects it). That code is right for curvature 1 only, this for any.
 
     Args:
         params: points, (n, d) each, all on the same manifold.

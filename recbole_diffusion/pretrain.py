@@ -98,10 +98,27 @@ def trained_base(config: Any, train_data: Any, valid_data: Any) -> Trained:
         net = _with_tables(config, tables, train_data)
     else:
         net = pretrained_files.model(config, Path(file), dataset, "base_checkpoint")
-        own = {key: value for key, value in net.own_config.plain().items() if key in net.own_config.keys}
-        config["base_model"] = net.own_config.model_name()
-        config["base_config"] = {key: value for key, value in own.items() if key not in _of_the_run(config)}
+        _take_settings(config, net.own_config)
     return Trained(embeddings_of(net, dataset), lambda: net)
+
+
+def _take_settings(config: Any, base: Config) -> None:
+    """Put what a checkpoint's model is into ``base_model`` and ``base_config``, where the run's own settings are kept.
+
+    Raises:
+        ValueError: they were given, and say something else.
+    """
+    given = getattr(config, "external_config_dict", {})
+    own = {key: value for key, value in base.plain().items() if key in base.keys and key not in _shared(config)}
+    for key, value in (config["base_config"] or {}).items():
+        if key in own and own[key] != value:
+            raise ValueError(f"base_config.{key}={value!r} is not what base_checkpoint was made with, {own[key]!r}")
+    if given.get("base_model", base.model_name()) != base.model_name():
+        raise ValueError(
+            f"base_model={given['base_model']!r} is not what base_checkpoint holds, {base.model_name()}; "
+            "allowed: leave it out"
+        )
+    config["base_model"], config["base_config"] = base.model_name(), own
 
 
 def _with_tables(config: Any, tables: Embeddings, train_data: Any) -> Any:
@@ -155,21 +172,31 @@ def base_config(
     if getattr(registry.get_model(model), "type", None) is not ModelType.GENERAL:
         raise ValueError(f"{model_key}={model!r} is not allowed; allowed: a general recommender, e.g. LightGCN, BPR")
     plain = config.plain() if isinstance(config, Config) else plain_settings(config)
-    shared = {*schema.read_keys(schema.properties() / "overall.yaml")}
-    for category in ("General", "Evaluation", "Dataset"):
-        shared.update(config.parameters.get(category, ()))
-    inherited = {key: plain[key] for key in shared if key in plain and plain[key] is not None}
+    inherited = {key: plain[key] for key in _shared(config) if key in plain and plain[key] is not None}
     for key in ("train_neg_sample_args", "model", "dataset", "save_dataset", "save_dataloaders"):
         inherited.pop(key, None)
     for key in own:
         if key in _of_the_run(config):
             raise ValueError(f"{own_key}.{key} is not allowed: the data and its split are the run's own")
-    base = Config(model, config["dataset"], config_dict={**inherited, **own})
+    try:
+        base = Config(model, config["dataset"], config_dict={**inherited, **own})
+    except ValueError as error:
+        raise ValueError(f"{own_key}: {error}") from error
+    if base["epochs"] < 1:
+        raise ValueError(f"{own_key}.epochs={base['epochs']} would leave {model} untrained; allowed: int >= 1")
     if {"pretrain", "base_model"} & {*base.keys}:
         raise ValueError(f"{model_key}={model!r} is not allowed: it needs pretrained embeddings itself")
     for note in base.notes:
         getLogger().warning(f"{own_key}: {note}")
     return base
+
+
+def _shared(config: Any) -> set[str]:
+    """Keys that both models of a run have in common: what is evaluated and how, where things run and are kept."""
+    shared = {*schema.read_keys(schema.properties() / "overall.yaml")}
+    for category in ("General", "Evaluation", "Dataset"):
+        shared.update(config.parameters.get(category, ()))
+    return shared
 
 
 def _of_the_run(config: Any) -> set[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
+from torch import Tensor
 
 from recbole_diffusion import checkpoint, compat, convert
 from recbole_diffusion.config import Config, settings_of
@@ -50,9 +51,9 @@ def tables(file: Path, dataset: Any) -> Optional[Embeddings]:
         content = _arrays(file)
     else:
         state = checkpoint.read(file, trust=compat.trusts_all())
-        if not isinstance(state, dict) or not {*OFFICIAL.values()} <= {*state}:
+        if not isinstance(state, dict) or not all(isinstance(state.get(key), Tensor) for key in OFFICIAL.values()):
             return None
-        content = _named({key: value.numpy() for key, value in state.items() if key in OFFICIAL.values()})
+        content = _named({key: state[key].numpy() for key in OFFICIAL.values()})
     if not {"user", "item"} <= {*content}:
         raise ValueError(f"{what} holds {', '.join(content)}; needed: user, item (user_token, item_token)")
     user, item = (_table(content, kind, what, dataset) for kind in ("user", "item"))
@@ -115,8 +116,10 @@ def _table(content: dict[str, np.ndarray], kind: str, what: str, dataset: Any) -
     table, tokens = content[kind], content.get(f"{kind}_token")
     count = dataset.item_num if kind == "item" else dataset.user_num
     field = dataset.iid_field if kind == "item" else dataset.uid_field
-    if table.ndim != 2 or not table.shape[1] or not np.issubdtype(table.dtype, np.floating):
+    if table.ndim != 2 or not table.shape[1] or not np.issubdtype(table.dtype, np.number):
         raise ValueError(f"{what}: {kind} must be a table of numbers, got {table.dtype} {table.shape}")
+    with np.errstate(over="ignore"):
+        table = table.astype(np.float32)
     if not np.isfinite(table).all():
         raise ValueError(f"{what}: {kind} holds numbers that are not finite")
     if tokens is not None:
@@ -134,4 +137,4 @@ def _table(content: dict[str, np.ndarray], kind: str, what: str, dataset: Any) -
             f"{what} has {len(table)} {kind}s, the data set {count - 1}; allowed: {count - 1} rows in "
             f"RecBole's internal order, or a .npz with {kind}_token, their names"
         )
-    return table.astype(np.float32)
+    return table

@@ -24,9 +24,9 @@ from recbole_diffusion.model.space import Lorentz
 from recbole_diffusion.optim import RiemannianSGD
 
 FROZEN = np.load(FROZEN_DATA / "hdrm_official.npz")
-_STRONG = {"steps": 4, "infer_steps": None, "noise_scale": 1.0, "noise_min": 0.1, "noise_max": 0.5, "recon_weight": 0.3}
+_STRONG = {"steps": 4, "infer_factor": 1.0, "noise_scale": 1.0, "noise_min": 0.1, "noise_max": 0.5, "recon_weight": 0.3}
 SETTINGS = {
-    "a": {**_STRONG, "steps": 5, "infer_steps": 6, "noise_scale": 1e-2, "noise_min": 1e-4, "noise_max": 1e-3},
+    "a": {"steps": 5, "infer_factor": 1.25, "noise_scale": 1e-2, "noise_min": 1e-4, "noise_max": 1e-3},
     "b": _STRONG,
     "c": {**_STRONG, "restrict": "directional"},
 }
@@ -34,7 +34,7 @@ SETTINGS["a"]["recon_weight"] = 0.05
 CASES = pytest.mark.parametrize("case", SETTINGS)
 COMMON = {"dims": [6, 10], "mlp_act_func": "relu", "noise_schedule": "linear-var", "beta_fixed": True}
 COMMON |= {"mean_type": "x0", "time_emb_size": 10, "norm": False, "guidance": True, "dropout_prob": 0.5}
-COMMON |= {"sampling_steps": None, "sampling_noise": False, "eval_seed": 1}
+COMMON |= {"sampling_steps": None, "infer_steps": None, "sampling_noise": False, "eval_seed": 1}
 COMMON |= {"restrict": "none", "noise_order": "official", "radial_push": 0.01, "radial_steps": 2000.0}
 SPACE = Lorentz(1.0)
 NETWORKS = (("user_denoiser", "user_net"), ("item_denoiser", "item_net"))
@@ -54,6 +54,7 @@ def diffusion_of(case):
             users: (frozen(f"c_{kind}_mean"), frozen(f"c_{kind}_std"))
             for users, kind in ((True, "user"), (False, "item"))
         }
+        net.noise.prepare = lambda user, item: None
     return net.eval()
 
 

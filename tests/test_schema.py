@@ -109,6 +109,12 @@ def test_files_that_are_no_settings(tmp_path, content):
         schema.load_yaml(tmp_path / "y.yaml")
 
 
+def test_a_choice_called_none_survives_yaml_and_the_command_line():
+    assert schema.check_key("restrict", None, "none | radial", "none") == "none"
+    with pytest.raises(ValueError, match="restrict=None is not allowed"):
+        schema.check_key("restrict", None, "directional | radial", "radial")
+
+
 def test_error_names_key_value_and_what_is_allowed():
     with pytest.raises(ValueError, match=r"^steps=0 is not allowed; allowed: int >= 1$"):
         schema.check_key("steps", 0, "int >= 1", 5)

@@ -9,38 +9,29 @@ from torch import Tensor, nn
 
 from recbole_diffusion import registry
 from recbole_diffusion.model.embeddings import Tables, tables_of
-from recbole_diffusion.model.space import Lorentz, Space, space_of
+from recbole_diffusion.model.space import FLAT, Lorentz, Space, space_of
+from recbole_diffusion.model.weights import weights_mark
 
 
 class Base(nn.Module):
     """The user and item embeddings that a recommender ranks with.
 
     Args:
-        user, item: (n_users, d), (n_items, d). They are buffers, so that a checkpoint is complete without the base.
+        user, item: (n_users, d), (n_items, d), fixed. They are buffers, so that a checkpoint is complete without the
+            recommender.
         curvature: of their space; 0 for inner products.
-        net: the recommender itself, to train on; its tables then follow its weights. None: the tables stay fixed.
-        tables: how to get at them; with ``net``.
     """
 
     user: Tensor
     item: Tensor
     curvature: Tensor
 
-    def __init__(
-        self,
-        user: Tensor,
-        item: Tensor,
-        curvature: float = 0.0,
-        net: Optional[nn.Module] = None,
-        tables: Optional[Tables] = None,
-    ) -> None:
+    def __init__(self, user: Tensor, item: Tensor, curvature: float = 0.0) -> None:
         super().__init__()
         self.width = user.shape[1]
-        self.register_buffer("user", user, persistent=net is None)
-        self.register_buffer("item", item, persistent=net is None)
+        self.register_buffer("user", user)
+        self.register_buffer("item", item)
         self.register_buffer("curvature", torch.tensor(curvature, dtype=torch.float64))
-        self.net, self._tables = net, tables
-        self._kept: Optional[tuple[object, tuple[Tensor, Tensor]]] = None
 
     @classmethod
     def of(cls, config: Any, dataset: Any) -> Base:
@@ -54,9 +45,11 @@ class Base(nn.Module):
                 "base_model needs recbole_diffusion.run (or enable() and RecBole's quick_start), which trains it on "
                 "the run's own train split"
             )
+        if not config["freeze_base"]:
+            _check_joint(config, registry.get_model(config["base_model"]))  # before the training, where it is known
         found = dataset.trained_base()
         if not config["freeze_base"]:
-            return cls._learning(found.rebuild(), dataset)
+            return LearningBase(config, found.rebuild(), dataset)
         user, item, curvature = found.embeddings
         return cls(torch.from_numpy(user), torch.from_numpy(item), curvature)
 
@@ -68,7 +61,7 @@ class Base(nn.Module):
             ValueError: the weights hold no base, or one of other users or items.
         """
         if not config["freeze_base"]:
-            return cls._learning(dataset.untrained_base(), dataset)
+            return LearningBase(config, dataset.untrained_base(), dataset)
         if not {"base.user", "base.item", "base.curvature"} <= {*state}:
             raise ValueError("the checkpoint's weights are of another model: they hold no embeddings of a base")
         user, item = state["base.user"], state["base.item"]
@@ -78,13 +71,6 @@ class Base(nn.Module):
                 f"data set has {dataset.user_num - 1} and {dataset.item_num - 1}"
             )
         return cls(torch.empty_like(user), torch.empty_like(item), float(state["base.curvature"]))
-
-    @classmethod
-    def _learning(cls, net: Any, dataset: Any) -> Base:
-        tables = tables_of(net, dataset)
-        with torch.no_grad():
-            user, item = (each.detach().clone() for each in tables(net))
-        return cls(user, item, getattr(net, "space", space_of(0)).curvature, net, tables)
 
     def space(self) -> Space:
         """The space in which the base scores."""
@@ -96,47 +82,68 @@ class Base(nn.Module):
         return Lorentz(curvature or 1.0), curvature == 0
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """The tables: with gradients in the net's weights in training, else kept until the weights change."""
-        if self.net is None or self._tables is None:
-            return self.user, self.item
+        """The tables of users and items."""
+        return self.user, self.item
+
+
+class LearningBase(Base):
+    """A recommender that is trained on: its tables follow its weights.
+
+    Raises:
+        ValueError: its loss needs a training loop of its own, which the joint training does not run.
+    """
+
+    def __init__(self, config: Any, net: Any, dataset: Any) -> None:
+        _check_joint(config, type(net))
+        tables = tables_of(net, dataset)
+        with torch.no_grad():
+            width = tables(net)[0].shape[1]
+        super().__init__(torch.empty(0, width), torch.empty(0, width), getattr(net, "space", FLAT).curvature)
+        del self.user, self.item
+        self.net = net
+        self._tables: Tables = tables
+        self._kept: Optional[tuple[object, tuple[Tensor, Tensor]]] = None
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """With gradients in the net's weights; without gradients kept until the weights change."""
         if torch.is_grad_enabled():
             return self._of_the_net()
-        mark = (self.training, *((id(each), each._version) for each in self.net.parameters()))
+        mark = (self.training, weights_mark(self.net.parameters()))
         if self._kept is None or self._kept[0] != mark:
             self._kept = (mark, self._of_the_net())
         return self._kept[1]
 
     def _of_the_net(self) -> tuple[Tensor, Tensor]:
-        user, item = self._tables(self.net)  # type: ignore[misc]
+        user, item = self._tables(self.net)
         return user.float(), item.float()  # HGCF may be in float64
 
     def loss(self, interaction: Any) -> Tensor:
         """The net's own loss on RecBole's batch, a scalar."""
-        losses = self.net.calculate_loss(interaction)  # type: ignore[union-attr,operator]
+        losses = self.net.calculate_loss(interaction)
         return sum(losses) if isinstance(losses, tuple) else losses  # type: ignore[return-value]
 
-    def train(self, mode: bool = True) -> Base:
+    def end_epoch(self) -> None:
+        """Points of HGCF go back to the manifold: Adam moves their space coordinates alone."""
+        project = getattr(self.net, "project", None)
+        if project is not None:
+            project()
+
+    def train(self, mode: bool = True) -> LearningBase:
         self._kept = None
-        return super().train(mode)
+        super().train(mode)
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}
 
 
-def check_joint(config: Any) -> None:
-    """Whether the base can be trained on beside the diffusion.
-
-    Raises:
-        ValueError: it has a training loop of its own, which the joint training does not run.
-    """
+def _check_joint(config: Any, kind: Any) -> None:
     from recbole.trainer import Trainer
 
-    name = config["base_model"]
-    kind: Any = registry.get_model(name)
-    loop = registry.get_trainer(kind.type, name, kind.__name__)
+    loop = registry.get_trainer(kind.type, kind, kind.__name__)
     own = any(getattr(loop, part) is not getattr(Trainer, part) for part in ("fit", "_train_epoch"))
     if own and config["base_loss_weight"] > 0:
         raise ValueError(
-            f"base_loss_weight={config['base_loss_weight']} is not allowed with base_model={name}, whose loss needs "
-            "its own training loop; allowed: 0, or freeze_base: True"
+            f"base_loss_weight={config['base_loss_weight']} is not allowed with {kind.__name__} as base, whose loss "
+            "needs its own training loop; allowed: 0, or freeze_base: True"
         )

@@ -23,11 +23,14 @@ class Pairs(NamedTuple):
 
 
 class Noise(nn.Module):
-    """The forward process on embeddings: isotropic. Subclasses restrict its direction (HDRM)."""
+    """The forward process on embeddings: isotropic. A subclass may restrict its direction (HDRM)."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.process = process_of(config)
+
+    def prepare(self, user: Tensor, item: Tensor) -> None:
+        """Told the tables before they are noised; (n_users, d), (n_items, d)."""
 
     def forward(self, x0: Tensor, t: Tensor, noise: Tensor, users: bool) -> Tensor:
         """x_t. x0, noise: (B, d); t: (B,); ``users``: whether they are embeddings of users or of items."""
@@ -52,13 +55,15 @@ class EmbeddingDiffusion(nn.Module):
         super().__init__()
         self.steps, self.noise, self.guidance = config["steps"], noise, config["guidance"]
         self.user_denoiser, self.item_denoiser = (self._denoiser(config, width) for _ in range(2))
-        self.eval_seed, last = config["eval_seed"], config["infer_steps"] or self.steps
+        self.eval_seed = config["eval_seed"]
+        last, factor = config["infer_steps"], config["infer_factor"]
+        last = max(int(factor * self.steps), 1) if last is None else last
         self.sampling_steps = self.steps if config["sampling_steps"] is None else config["sampling_steps"]
         if self.sampling_steps > self.steps:
             raise ValueError(
                 f"sampling_steps={self.sampling_steps} is more than steps={self.steps}; allowed: at most steps"
             )
-        if noise.process is None:
+        if noise.process is None or not last:
             self.reverse = [Step(t, 0.0, 1.0, 0.0) for t in reversed(range(last))]
         else:
             self.reverse = noise.process.ancestral_steps(last, config["sampling_noise"], beyond=True)

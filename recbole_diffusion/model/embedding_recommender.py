@@ -10,13 +10,14 @@ from recbole.utils import InputType
 from torch import Tensor
 from torch.nn import functional as F
 
-from recbole_diffusion.model.base import Base, check_joint
+from recbole_diffusion.model.base import Base, LearningBase
 from recbole_diffusion.model.embedding_diffusion import EmbeddingDiffusion, Noise, Pairs, mixed
 from recbole_diffusion.model.history import binary_history
 from recbole_diffusion.model.partwise import sum_over_parts
 from recbole_diffusion.model.propagation import row_means
 from recbole_diffusion.model.space import Space
-from recbole_diffusion.model.triples import Triples
+from recbole_diffusion.model.triples import Triples, check_negatives
+from recbole_diffusion.model.weights import weights_mark
 
 Losses = tuple[Tensor, ...]
 #: Triples whose graphs are alive at once on a CPU.
@@ -40,18 +41,20 @@ class EmbeddingRecommender(GeneralRecommender):
 
     def __init__(self, config: Any, dataset: Any, base: Optional[Base] = None) -> None:
         super().__init__(config, dataset)
-        if not config["freeze_base"]:
-            check_joint(config)
         self.base = Base.of(config, dataset) if base is None else base
-        self.space, self.extended = self._space()
-        self.mix, self.averaged = 1.0, True
+        self.space, self.lacks_time = self._space()
+        self.mix, self.averaged = config["mix"], True
         self.recon_weight, self.base_loss_weight = config["recon_weight"], config["base_loss_weight"]
-        self.base_learning_rate, self.freeze_base = config["base_learning_rate"], config["freeze_base"]
+        self.base_learning_rate = config["base_learning_rate"]
         self.start, self.denoise_users = config["start"], config["denoise_users"]
         self.history = binary_history(dataset)
         self.triples = Triples(self.history) if config["triple_sampling"] == "user" else None
+        if self.triples is None:
+            check_negatives(config, "triple_sampling='interaction'")
+        if isinstance(self.base, LearningBase) and self.base_loss_weight:
+            check_negatives(config, "base_loss_weight with freeze_base: False")
         self.means = row_means(self.history.indptr, self.history.items, self.history.n_columns)
-        self.diffusion = EmbeddingDiffusion(config, self.base.width + self.extended, self._noise(config))
+        self.diffusion = EmbeddingDiffusion(config, self.base.width + self.lacks_time, self._noise(config))
         self._ranking: Optional[tuple[Any, ...]] = None
 
     @classmethod
@@ -60,7 +63,7 @@ class EmbeddingRecommender(GeneralRecommender):
         return cls(config, dataset, Base.from_state(config, dataset, state))
 
     def _space(self) -> tuple[Space, bool]:
-        """The space, and whether it needs a coordinate that the base's tables lack."""
+        """The space, and whether the base's vectors lack its time coordinate."""
         return self.base.space(), False
 
     def _noise(self, config: Any) -> Noise:
@@ -73,12 +76,13 @@ class EmbeddingRecommender(GeneralRecommender):
     def tables(self) -> tuple[Tensor, Tensor]:
         """Users' and items' embeddings as they are diffused, (n_users, d), (n_items, d)."""
         user, item = self.base()
-        return (F.pad(user, (1, 0)), F.pad(item, (1, 0))) if self.extended else (user, item)
+        return (F.pad(user, (1, 0)), F.pad(item, (1, 0))) if self.lacks_time else (user, item)
 
     def calculate_loss(self, interaction: Any) -> Losses:
         """Weighted ranking loss, reconstruction error, and with a base that learns its own loss; scalars."""
         triples = self._triples(interaction)
         user, item = self.tables()
+        self.diffusion.noise.prepare(user, item)
         size, width = len(triples[0]), user.shape[1]
         t = self.diffusion.draw(size, user.device)
         noises = [torch.randn(size, width, device=user.device) for _ in range(2)]
@@ -95,7 +99,7 @@ class EmbeddingRecommender(GeneralRecommender):
 
         total = self._sum(weighted, size, user, item)
         losses: Losses = (total - error, error)  # two numbers to look at; all gradients are in the first
-        if self.base.net is not None and self.base_loss_weight:
+        if isinstance(self.base, LearningBase) and self.base_loss_weight:
             losses += (self.base_loss_weight * self.base.loss(interaction),)
         return losses
 
@@ -115,9 +119,14 @@ class EmbeddingRecommender(GeneralRecommender):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """For the trainer's optimiser: the networks, and the base at its own learning rate if it learns."""
         groups: list[dict[str, Any]] = [{"params": list(self.diffusion.parameters())}]
-        if self.base.net is not None:
+        if isinstance(self.base, LearningBase):
             groups.append({"params": list(self.base.net.parameters()), "lr": self.base_learning_rate})
         return groups
+
+    def end_epoch(self) -> None:
+        """Told by the trainer after each epoch of training."""
+        if isinstance(self.base, LearningBase):
+            self.base.end_epoch()
 
     @property
     def denoiser_calls(self) -> int:
@@ -136,9 +145,10 @@ class EmbeddingRecommender(GeneralRecommender):
     def _prepared(self) -> tuple[Tensor, Tensor, Tensor]:
         """The users' table and start, and the items' side of the scores; kept until training or other weights."""
         of_base = self.base()
-        mark = [(id(each), each._version) for each in of_base]
+        mark = weights_mark(of_base)
         if self._ranking is None or self._ranking[0] != mark:
             user, item = self.tables()
+            self.diffusion.noise.prepare(user, item)
             # the base's tables are kept along, so that their ids stay theirs
             self._ranking = (mark, of_base, (user, self._starts(user, item), self.space.items(item)))
         found: tuple[Tensor, Tensor, Tensor] = self._ranking[2]

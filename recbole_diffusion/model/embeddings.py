@@ -51,7 +51,9 @@ def tables_of(model: Any, dataset: Any, rows: int = 32) -> Tables:
             continue
         scores = _scores(model, users, dataset.item_num) if scores is None else scores
         found = space.users(user[users]) @ space.items(item).t()
-        if scores is not None and torch.allclose(found[:, 1:], scores[:, 1:], rtol=1e-4, atol=1e-4 * _scale(scores)):
+        if scores is None:
+            continue
+        if torch.allclose(found[:, 1:].to(scores), scores[:, 1:], rtol=1e-4, atol=1e-4 * _scale(scores)):
             return tables
     raise ValueError(
         f"model {type(model).__name__} does not score by the inner product of user and item embeddings; models that "

@@ -74,7 +74,7 @@ class Lorentz:
 
     def exp0(self, u: Tensor) -> Tensor:
         r""":math:`(\sqrt K \cosh r,\ u \sinh(r) / r)` with :math:`r = |u| / \sqrt K`; a point, (..., d)."""
-        _, radius, space = self._polar(u)
+        radius, space = self._polar(u)
         return torch.cat([self.scale * radius.cosh(), space], dim=-1)
 
     def log0(self, x: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class Lorentz:
         r""":math:`d^2 = K\,\mathrm{arcosh}^2(-\langle x,y\rangle_L / K)` of points, (...).
 
         With :math:`-\langle x,y\rangle_L/K = 1 + \delta`, :math:`\delta = \langle x-y, x-y\rangle_L / 2K`, small
-        distances keep their digits. The official code also cuts :math:`d^2` off at 50, which no loss here meets.
+        distances keep their digits. The official code also cuts :math:`d^2` off at 50; that is not done here.
         """
         gap = x - y
         delta = (self.inner(gap, gap) / (2 * self.k)).squeeze(-1).clamp_min(_tiny(x))
@@ -106,7 +106,7 @@ class Lorentz:
 
     def gradient(self, x: Tensor, g: Tensor) -> Tensor:
         r"""The Riemannian gradient of a Euclidean one at the points x: :math:`Jg + \langle x, Jg\rangle_L\, x / K`."""
-        g = torch.cat([-g[..., :1], g[..., 1:]], dim=-1)
+        g = _mirrored(g)
         return torch.addcmul(g, x, self.inner(x, g) / self.k)
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class Lorentz:
 
     def users(self, x: Tensor) -> Tensor:
         r""":math:`(-x_0, x_1, \dots)` of the points. The scores are :math:`\langle x,y\rangle_L + \sqrt K x_0`."""
-        return self._mirrored(self.exp0(x))
+        return _mirrored(self.exp0(x))
 
     def items(self, y: Tensor) -> Tensor:
         r""":math:`(y_0 - \sqrt K, y_1, \dots)`: what is left out is the same for all items of a user.
@@ -136,7 +136,7 @@ class Lorentz:
         Distances of one point order as Minkowski products do. Near the origin those are all close to -K, and float32
         would round the differences away; :math:`\cosh r - 1 = 2 \sinh^2(r/2)` keeps them.
         """
-        _, radius, space = self._polar(y)
+        radius, space = self._polar(y)
         return torch.cat([2 * self.scale * (radius / 2).sinh().square(), space], dim=-1)
 
     def points(self, x: Tensor) -> Tensor:
@@ -145,15 +145,12 @@ class Lorentz:
     def closeness(self, x: Tensor, y: Tensor) -> Tensor:
         return -self.sqdist(x, y)
 
-    def _mirrored(self, x: Tensor) -> Tensor:
-        return torch.cat([-x[..., :1], x[..., 1:]], dim=-1)
-
-    def _polar(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Length, radius over sqrt K and the point's space coordinates of tangent vectors at the origin."""
+    def _polar(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Radius over sqrt K and the point's space coordinates, of tangent vectors at the origin."""
         space = u[..., 1:]
         length = space.norm(dim=-1, keepdim=True)
         radius = (length / self.scale).clamp(_tiny(u), MAX_RADIUS)
-        return length, radius, radius.sinh() / length.clamp_min(_tiny(u) * self.scale) * self.scale * space
+        return radius, radius.sinh() / length.clamp_min(_tiny(u) * self.scale) * self.scale * space
 
 
 FLAT = Flat()
@@ -162,6 +159,11 @@ FLAT = Flat()
 def space_of(curvature: float) -> Space:
     """The flat space for 0, otherwise the Lorentz model of curvature -``curvature``."""
     return Lorentz(curvature) if curvature else FLAT
+
+
+def _mirrored(x: Tensor) -> Tensor:
+    """The metric's matrix times x: the sign of the time coordinate turned."""
+    return torch.cat([-x[..., :1], x[..., 1:]], dim=-1)
 
 
 def _tiny(x: Tensor) -> float:

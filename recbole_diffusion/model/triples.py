@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -51,3 +53,14 @@ class Triples(nn.Module):
             if not len(again):
                 return users, positives + 1, negatives + 1
             negatives[again] = torch.randint(history.n_columns, (len(again),), device=device)
+
+
+def check_negatives(config: Any, what: str) -> None:
+    """Whether RecBole's batches hold negatives, for what needs them.
+
+    Raises:
+        ValueError: they do not.
+    """
+    asked = config["train_neg_sample_args"]
+    if not asked or asked.get("distribution") == "none":
+        raise ValueError(f"{what} needs negatives in RecBole's batches; allowed: train_neg_sample_args as by default")

@@ -39,10 +39,11 @@ class HyperbolicNoise(Noise):
         self.push, self.rate = config["radial_push"], curvature**0.5 / config["radial_steps"]
         self.statistics: dict[bool, tuple[Tensor, Tensor]] = {}
 
-    def measure(self, user: Tensor, item: Tensor) -> None:
+    def prepare(self, user: Tensor, item: Tensor) -> None:
         """Take the statistics from the tables, not from a batch: scores must not depend on who else is in it."""
-        tables = ((True, user), (False, item))
-        self.statistics = {users: (table[1:].mean(0), table[1:].std(0)) for users, table in tables}
+        if self.directional:
+            tables = ((True, user.detach()), (False, item.detach()))
+            self.statistics = {users: (table[1:].mean(0), table[1:].std(0)) for users, table in tables}
 
     def forward(self, x0: Tensor, t: Tensor, noise: Tensor, users: bool) -> Tensor:
         if self.directional:
@@ -63,24 +64,15 @@ class HDRM(EmbeddingRecommender):
     Keys and what they mean: properties/model/HDRM.yaml.
     """
 
-    noise: HyperbolicNoise
-
     def __init__(self, config: Any, dataset: Any, base: Optional[Base] = None) -> None:
         super().__init__(config, dataset, base)
-        self.mix, self.margin, self.averaged = config["mix"], config["margin"], config["reduction"] == "mean"
+        self.margin, self.averaged = config["margin"], config["reduction"] == "mean"
 
     def _space(self) -> tuple[Space, bool]:
         return self.base.tangent_space()
 
     def _noise(self, config: Any) -> HyperbolicNoise:
         return HyperbolicNoise(config, self.space.curvature)
-
-    def tables(self) -> tuple[Tensor, Tensor]:
-        user, item = super().tables()
-        noise: Any = self.diffusion.noise
-        if noise.directional:
-            noise.measure(user.detach(), item.detach())
-        return user, item
 
     def triple_losses(self, pairs: Pairs, negatives: Tensor) -> tuple[Tensor, Tensor]:
         """The margin loss of HGCF on the denoised pair, and the reconstruction error."""

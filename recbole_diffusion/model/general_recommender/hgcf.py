@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from recbole_diffusion.model.history import binary_history
 from recbole_diffusion.model.propagation import SparseProduct, row_normalised
 from recbole_diffusion.model.space import Lorentz
-from recbole_diffusion.model.triples import Triples
+from recbole_diffusion.model.triples import Triples, check_negatives
+from recbole_diffusion.model.weights import weights_mark
 from recbole_diffusion.optim import RiemannianSGD
 
 
@@ -51,6 +52,8 @@ class HGCF(GeneralRecommender):
         self.points = nn.Parameter(self.space.exp0(start))
         self.history = binary_history(dataset)
         self.triples = Triples(self.history) if config["triple_sampling"] == "user" else None
+        if self.triples is None:
+            check_negatives(config, "triple_sampling='interaction'")
         users, items = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
         self.graph = SparseProduct(row_normalised(users, items, (self.n_users, self.n_items)), dtype)
         self._ranking: Optional[tuple[object, tuple[Tensor, Tensor]]] = None
@@ -80,6 +83,11 @@ class HGCF(GeneralRecommender):
         near, far = (self.space.closeness(user[users], item[items]) for items in (positives, negatives))
         return margin_loss(near, far, self.margin).sum()
 
+    @torch.no_grad()
+    def project(self) -> None:
+        """Put the points back on the manifold, after an optimiser that knows nothing of it."""
+        self.points.copy_(self.space.project(self.points))
+
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of every item, (B, n_items), each row ordered as the distances are; column 0, the padding, is -inf."""
         users, items = self._sides()
@@ -95,7 +103,7 @@ class HGCF(GeneralRecommender):
     @torch.no_grad()
     def _sides(self) -> tuple[Tensor, Tensor]:
         """Both factors of the scores; kept until training or other weights."""
-        mark = (self.points.data_ptr(), self.points._version)
+        mark = weights_mark([self.points])
         if self._ranking is None or self._ranking[0] != mark:
             user, item = self()
             self._ranking = (mark, (self.space.users(user).float(), self.space.items(item).float()))
