@@ -48,8 +48,9 @@ class HGCF(GeneralRecommender):
         self.space = Lorentz(config["curvature"])
         self.n_layers, self.margin, self.momentum = config["n_layers"], config["margin"], config["momentum"]
         size = (self.n_users + self.n_items, config["embedding_size"])
-        start = torch.empty(size, dtype=dtype).uniform_(-config["init_range"], config["init_range"])
-        self.points = nn.Parameter(self.space.exp0(start))
+        # drawn in float64, so that both precisions start from the same points
+        start = torch.empty(size, dtype=torch.float64).uniform_(-config["init_range"], config["init_range"])
+        self.points = nn.Parameter(self.space.exp0(start).to(dtype))
         self.history = binary_history(dataset)
         self.triples = Triples(self.history) if config["triple_sampling"] == "user" else None
         if self.triples is None:
