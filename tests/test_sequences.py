@@ -165,7 +165,7 @@ def test_preset(settings):
     own = quick_start.configure("DiffuRec", "board", config_dict={"preset": "quick", "n_layers": 3})
     assert (own["hidden_size"], own["n_layers"]) == (64, 3)
     assert quick_start.configure(config_dict=own.plain()).plain() == own.plain()
-    with pytest.raises(ValueError, match="SASRec is not there; allowed: quick, for CDDRec, DiffuRec"):
+    with pytest.raises(ValueError, match="SASRec is not there; allowed: quick, for CDDRec, DDRM, DiffuRec, HDRM"):
         quick_start.configure("SASRec", "board", config_dict={"preset": "quick", "train_neg_sample_args": None})
     with pytest.raises(ValueError, match="preset='big'"):
         quick_start.configure("DiffuRec", "board", config_dict={"preset": "big"})

@@ -293,6 +293,13 @@ def test_fearec_with_one_layer_divides_by_zero(built):
         built("FEARec", n_layers=1, train_neg_sample_args=None)
 
 
+def test_dgcf_cannot_draw_its_correlation_samples_from_few_batches(built):
+    """Only documented: it draws as many users as items; with few batches an epoch that is more than there are."""
+    _, model, _, loaders = built("DGCF", n_factors=2, train_batch_size=4096)
+    with pytest.raises(ValueError, match="Sample larger than population"):
+        model.calculate_loss(next(iter(loaders[0])))
+
+
 def test_every_row_of_the_page_names_a_test_that_exists():
     root = Path(__file__).parent
     page = (root.parent / "docs" / "recbole.md").read_text(encoding="utf-8")
