@@ -533,3 +533,23 @@ def test_the_shared_keys_of_ddrm_and_hdrm_say_the_same():
     one, two = (schema.read_keys(schema.properties() / "model" / f"{name}.yaml") for name in ("DDRM", "HDRM"))
     differ = {key for key in {*one} & {*two} if (one[key].rule, one[key].meaning) != (two[key].rule, two[key].meaning)}
     assert differ == {"mix"}  # the official value is in the text
+
+
+def test_recboles_own_checkpoint_as_base_when_it_is_trusted(settings):
+    import recbole_diffusion
+
+    recbole_diffusion.enable()
+    from recbole.quick_start import run_recbole
+
+    plain = {**settings, "epochs": 1, "embedding_size": 4}
+    run_recbole(model="BPR", dataset="board", config_dict=plain)
+    (file,) = Path("saved").glob("BPR-*.pth")
+    content = torch.load(file, weights_only=False)
+    assert not isinstance(content["config"], dict)  # RecBole's pickled Config
+    file.rename("theirs.pth")
+    recbole_diffusion.disable()
+    keys = {**settings, **QUICK, "base_checkpoint": "theirs.pth"}
+    with pytest.raises(ValueError, match="could run code when loaded.*trust-checkpoint"):
+        run("DDRM", "board", config_dict=keys)
+    result = run("DDRM", "board", config_dict=keys, trust=True)
+    assert load(result["checkpoint"]).model.base.user.shape == (65, 4)
