@@ -549,7 +549,7 @@ def test_recboles_own_checkpoint_as_base_when_it_is_trusted(settings):
     file.rename("theirs.pth")
     recbole_diffusion.disable()
     keys = {**settings, **QUICK, "base_checkpoint": "theirs.pth"}
-    with pytest.raises(ValueError, match="could run code when loaded.*trust-checkpoint"):
+    with pytest.raises(ValueError, match=r"could run code when loaded.*trust-checkpoint"):
         run("DDRM", "board", config_dict=keys)
     result = run("DDRM", "board", config_dict=keys, trust=True)
     assert load(result["checkpoint"]).model.base.user.shape == (65, 4)
