@@ -193,7 +193,7 @@ def base_config(
 
 def _shared(config: Any) -> set[str]:
     """Keys that both models of a run have in common: what is evaluated and how, where things run and are kept."""
-    shared = {*schema.read_keys(schema.properties() / "overall.yaml")}
+    shared = {*schema.read_keys(schema.properties() / "overall.yaml")} - {"preset", "lr_decay_step", "lr_decay_gamma"}
     for category in ("General", "Evaluation", "Dataset"):
         shared.update(config.parameters.get(category, ()))
     return shared

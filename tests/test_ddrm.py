@@ -553,3 +553,15 @@ def test_recboles_own_checkpoint_as_base_when_it_is_trusted(settings):
         run("DDRM", "board", config_dict=keys)
     result = run("DDRM", "board", config_dict=keys, trust=True)
     assert load(result["checkpoint"]).model.base.user.shape == (65, 4)
+
+
+@pytest.mark.parametrize("name", ["DDRM", "HDRM"])
+def test_preset_and_decay_are_of_the_model_and_not_of_its_base(name, settings):
+    """The presets of DDRM and HDRM, whose bases have none."""
+    own = {"epochs": 1, "base_config": {"epochs": 1, "embedding_size": 8}, "preset": "quick", "lr_decay_step": 1}
+    result = run(name, "board", config_dict={**settings, **own})
+    config = load(result["checkpoint"]).config
+    assert (config["dims"], config["epochs"]) == ([100, 300], 1)
+    base = pretrain.base_config(config, config["base_model"], {"embedding_size": 8})
+    assert base["preset"] is None
+    assert base["lr_decay_step"] is None
