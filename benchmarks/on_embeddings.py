@@ -25,6 +25,7 @@ from typing import Any, Optional
 import torch
 
 from recbole_diffusion import convert, load, registry, run
+from recbole_diffusion.schema import parse_value
 from recbole_diffusion.trainer import trainer_class
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
@@ -153,8 +154,6 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--keep", type=Path, help="where the trained bases are kept for another run")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    from recbole_diffusion.schema import parse_value
-
     data, name, here = options.data.resolve(), options.data.stem, Path.cwd()
     tables = options.tables.resolve() if options.tables else None
     base, own = (

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from recbole.data.utils import create_samplers
+from recbole.trainer import Trainer
 from recbole.utils import ModelType, init_seed
 from tqdm import tqdm
 
@@ -91,6 +92,7 @@ def trained_base(config: Any, train_data: Any, valid_data: Any) -> Trained:
         ValueError: as :func:`embeddings`, and where the file's tables do not fit the model.
     """
     dataset, file = train_data._dataset, config["base_checkpoint"]
+    _check_joint(config, registry.get_model(config["base_model"]))
     if file is None:
         return _trained(config, _base_of(config), train_data, valid_data)
     tables = pretrained_files.tables(Path(file), dataset)
@@ -98,8 +100,25 @@ def trained_base(config: Any, train_data: Any, valid_data: Any) -> Trained:
         net = _with_tables(config, tables, train_data)
     else:
         net = pretrained_files.model(config, Path(file), dataset, "base_checkpoint")
+        _check_joint(config, type(net))
         _take_settings(config, net.own_config)
     return Trained(embeddings_of(net, dataset), lambda: net)
+
+
+def _check_joint(config: Any, kind: Any) -> None:
+    """Whether a base that is trained on (``freeze_base: False``) can be, beside the networks on top of it.
+
+    Raises:
+        ValueError: its loss needs a training loop of its own, which the joint training does not run.
+    """
+    if config["freeze_base"] or not config["base_loss_weight"]:
+        return
+    loop = registry.get_trainer(kind.type, kind, kind.__name__)
+    if any(getattr(loop, part) is not getattr(Trainer, part) for part in ("fit", "_train_epoch")):
+        raise ValueError(
+            f"base_loss_weight={config['base_loss_weight']} is not allowed with {kind.__name__} as base, whose loss "
+            "needs its own training loop; allowed: 0, or freeze_base: True"
+        )
 
 
 def _take_settings(config: Any, base: Config) -> None:
@@ -144,11 +163,7 @@ def _with_tables(config: Any, tables: Embeddings, train_data: Any) -> Any:
 
 def untrained_base(config: Any, train_data: Any) -> Any:
     """The recommender of ``base_model`` and ``base_config`` with weights that something else is about to fill."""
-    state = checkpoint.random_state()
-    try:
-        return _build(_base_of(config), train_data)
-    finally:
-        checkpoint.restore_random_state(state)
+    return _untrained(_base_of(config), train_data)
 
 
 def _base_of(config: Any) -> Config:
@@ -209,11 +224,7 @@ def _trained(config: Any, base: Config, train_data: Any, valid_data: Any) -> Tra
     kept = _cached(folder, base, train_data, valid_data, show_progress=bool(config["show_progress"]))
 
     def rebuild() -> Any:
-        state = checkpoint.random_state()
-        try:
-            net = _build(base, train_data)
-        finally:
-            checkpoint.restore_random_state(state)
+        net = _untrained(base, train_data)
         net.load_state_dict({key: torch.from_numpy(value) for key, value in kept.weights.items()})
         return net
 
@@ -313,6 +324,15 @@ def _train(base: Config, train_data: Any, valid_data: Any, show_progress: bool) 
             score, _ = trainer.fit(*loaders, verbose=False, saved=False, show_progress=False, callback_fn=tick)
         getLogger().info(f"{name}: {base['valid_metric']} {score:.4f} on the validation split")
         return _Kept.of(net, loaders[0]._dataset)
+    finally:
+        checkpoint.restore_random_state(state)
+
+
+def _untrained(base: Config, loader: Any) -> Any:
+    """:func:`_build`, with the random state left as it was."""
+    state = checkpoint.random_state()
+    try:
+        return _build(base, loader)
     finally:
         checkpoint.restore_random_state(state)
 

@@ -510,12 +510,10 @@ def test_the_loop_of_a_checkpoints_own_model_is_asked_for(built, monkeypatch):
     """NCL in a file under the default base_model, LightGCN."""
     pytest.importorskip("faiss", reason="NCL needs it, and RecBole does not name it among its dependencies")
     _, ncl, *_ = built("NCL", embedding_size=8, num_clusters=4)
-    monkeypatch.setattr(
-        "recbole_diffusion.pretrain.trained_base",
-        lambda *_: pretrain.Trained(None, lambda: ncl),
-    )
+    monkeypatch.setattr("recbole_diffusion.pretrained_files.tables", lambda *_: None)
+    monkeypatch.setattr("recbole_diffusion.pretrained_files.model", lambda *_: ncl)
     with pytest.raises(ValueError, match="is not allowed with NCL as base"):
-        built("DDRM", **QUICK, freeze_base=False)
+        built("DDRM", **QUICK, freeze_base=False, base_checkpoint="ncl.pth")
 
 
 def test_weight_decay_and_init_range_reach_hgcfs_points(built):

@@ -20,8 +20,8 @@ from recbole_diffusion.model.general_recommender.hdrm import HDRM, HyperbolicNoi
 from recbole_diffusion.model.general_recommender.hgcf import HGCF
 from recbole_diffusion.model.history import History
 from recbole_diffusion.model.propagation import SparseProduct, row_means, row_normalised
+from recbole_diffusion.model.riemannian_sgd import RiemannianSGD
 from recbole_diffusion.model.space import Lorentz
-from recbole_diffusion.optim import RiemannianSGD
 
 FROZEN = np.load(FROZEN_DATA / "hdrm_official.npz")
 _STRONG = {"steps": 4, "infer_factor": 1.0, "noise_scale": 1.0, "noise_min": 0.1, "noise_max": 0.5, "recon_weight": 0.3}

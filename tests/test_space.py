@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recbole_diffusion.model.riemannian_sgd import RiemannianSGD
 from recbole_diffusion.model.space import FLAT, Lorentz, space_of
-from recbole_diffusion.optim import RiemannianSGD
 
 CURVATURES = pytest.mark.parametrize("curvature", [0.5, 1.0, 2.0])
 

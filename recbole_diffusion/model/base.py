@@ -7,30 +7,24 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
-from recbole_diffusion import registry
 from recbole_diffusion.model.embeddings import Tables, tables_of
 from recbole_diffusion.model.space import FLAT, Lorentz, Space, space_of
 from recbole_diffusion.model.weights import weights_mark
 
 
 class Base(nn.Module):
-    """The user and item embeddings that a recommender ranks with.
+    """The user and item embeddings that a recommender ranks with: :class:`FixedBase` or :class:`LearningBase`.
 
     Args:
-        user, item: (n_users, d), (n_items, d), fixed. They are buffers, so that a checkpoint is complete without the
-            recommender.
+        width: d, of the embeddings.
         curvature: of their space; 0 for inner products.
     """
 
-    user: Tensor
-    item: Tensor
     curvature: Tensor
 
-    def __init__(self, user: Tensor, item: Tensor, curvature: float = 0.0) -> None:
+    def __init__(self, width: int, curvature: float) -> None:
         super().__init__()
-        self.width = user.shape[1]
-        self.register_buffer("user", user)
-        self.register_buffer("item", item)
+        self.width = width
         self.register_buffer("curvature", torch.tensor(curvature, dtype=torch.float64))
 
     @classmethod
@@ -45,13 +39,11 @@ class Base(nn.Module):
                 "base_model needs recbole_diffusion.run (or enable() and RecBole's quick_start), which trains it on "
                 "the run's own train split"
             )
-        if not config["freeze_base"]:
-            _check_joint(config, registry.get_model(config["base_model"]))  # before the training, where it is known
         found = dataset.trained_base()
         if not config["freeze_base"]:
-            return LearningBase(config, found.rebuild(), dataset)
+            return LearningBase(found.rebuild(), dataset)
         user, item, curvature = found.embeddings
-        return cls(torch.from_numpy(user), torch.from_numpy(item), curvature)
+        return FixedBase(torch.from_numpy(user), torch.from_numpy(item), curvature)
 
     @classmethod
     def from_state(cls, config: Any, dataset: Any, state: dict[str, Tensor]) -> Base:
@@ -61,7 +53,7 @@ class Base(nn.Module):
             ValueError: the weights hold no base, or one of other users or items.
         """
         if not config["freeze_base"]:
-            return LearningBase(config, dataset.untrained_base(), dataset)
+            return LearningBase(dataset.untrained_base(), dataset)
         if not {"base.user", "base.item", "base.curvature"} <= {*state}:
             raise ValueError("the checkpoint's weights are of another model: they hold no embeddings of a base")
         user, item = state["base.user"], state["base.item"]
@@ -70,7 +62,7 @@ class Base(nn.Module):
                 f"the checkpoint does not fit the data: it is of {len(user) - 1} users and {len(item) - 1} items, the "
                 f"data set has {dataset.user_num - 1} and {dataset.item_num - 1}"
             )
-        return cls(torch.empty_like(user), torch.empty_like(item), float(state["base.curvature"]))
+        return FixedBase(torch.empty_like(user), torch.empty_like(item), float(state["base.curvature"]))
 
     def space(self) -> Space:
         """The space in which the base scores."""
@@ -82,7 +74,27 @@ class Base(nn.Module):
         return Lorentz(curvature or 1.0), curvature == 0
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """The tables of users and items."""
+        """The tables of users and items, (n_users, d), (n_items, d)."""
+        raise NotImplementedError
+
+
+class FixedBase(Base):
+    """Tables that stay as they are. They are buffers, so that a checkpoint is complete without the recommender.
+
+    Args:
+        user, item: (n_users, d), (n_items, d).
+        curvature: see :class:`Base`.
+    """
+
+    user: Tensor
+    item: Tensor
+
+    def __init__(self, user: Tensor, item: Tensor, curvature: float = 0.0) -> None:
+        super().__init__(user.shape[1], curvature)
+        self.register_buffer("user", user)
+        self.register_buffer("item", item)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
         return self.user, self.item
 
 
@@ -90,16 +102,14 @@ class LearningBase(Base):
     """A recommender that is trained on: its tables follow its weights.
 
     Raises:
-        ValueError: its loss needs a training loop of its own, which the joint training does not run.
+        ValueError: it does not score by a product of embeddings.
     """
 
-    def __init__(self, config: Any, net: Any, dataset: Any) -> None:
-        _check_joint(config, type(net))
+    def __init__(self, net: Any, dataset: Any) -> None:
         tables = tables_of(net, dataset)
         with torch.no_grad():
             width = tables(net)[0].shape[1]
-        super().__init__(torch.empty(0, width), torch.empty(0, width), getattr(net, "space", FLAT).curvature)
-        del self.user, self.item
+        super().__init__(width, getattr(net, "space", FLAT).curvature)
         self.net = net
         self._tables: Tables = tables
         self._kept: Optional[tuple[object, tuple[Tensor, Tensor]]] = None
@@ -135,15 +145,3 @@ class LearningBase(Base):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}
-
-
-def _check_joint(config: Any, kind: Any) -> None:
-    from recbole.trainer import Trainer
-
-    loop = registry.get_trainer(kind.type, kind, kind.__name__)
-    own = any(getattr(loop, part) is not getattr(Trainer, part) for part in ("fit", "_train_epoch"))
-    if own and config["base_loss_weight"] > 0:
-        raise ValueError(
-            f"base_loss_weight={config['base_loss_weight']} is not allowed with {kind.__name__} as base, whose loss "
-            "needs its own training loop; allowed: 0, or freeze_base: True"
-        )

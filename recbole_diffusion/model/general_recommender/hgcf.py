@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from recbole_diffusion.model.history import binary_history
 from recbole_diffusion.model.propagation import SparseProduct, row_normalised
+from recbole_diffusion.model.riemannian_sgd import RiemannianSGD
 from recbole_diffusion.model.space import Lorentz
 from recbole_diffusion.model.triples import Triples, check_negatives
 from recbole_diffusion.model.weights import weights_mark
-from recbole_diffusion.optim import RiemannianSGD
 
 
 def margin_loss(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
