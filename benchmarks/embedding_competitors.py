@@ -28,7 +28,7 @@ from recbole.utils import init_seed
 
 from recbole_diffusion import data, pretrain, pretrained_files, registry
 from recbole_diffusion.convert import PARTS, read_arrays, settings, write_split
-from recbole_diffusion.model.base import Base
+from recbole_diffusion.model.base import Base, FixedBase
 from recbole_diffusion.model.general_recommender.hgcf import HGCF
 from recbole_diffusion.quick_start import configure
 from recbole_diffusion.trainer import trainer_class
@@ -183,7 +183,7 @@ def _hyperbolic(files: Files, keys: Keys, dataset: Any) -> Base:
     with torch.no_grad():
         net.points.copy_(net.space.exp0(torch.from_numpy(np.concatenate([tables.user, tables.item]))))
         user, item = (each.clone() for each in net())
-    return Base(user, item, net.space.curvature)
+    return FixedBase(user, item, net.space.curvature)
 
 
 # -- the official code ---------------------------------------------------------------------------------------------
