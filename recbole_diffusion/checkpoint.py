@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import pickle
 import random
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 
 from recbole_diffusion import compat
+from recbole_diffusion.runs import write_whole
 
 FORMAT = "recbole-diffusion/1"
 
@@ -30,15 +30,7 @@ class UntrustedFile(ValueError):
 def write(checkpoint: dict[str, Any], path: Path) -> None:
     """Save beside ``path`` and move into place, so that a crash leaves the old file or the new one, not half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        torch.save({"format": FORMAT, **checkpoint}, temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
+    write_whole(path, lambda file: torch.save({"format": FORMAT, **checkpoint}, file))
     compat.trust_own(str(path))
 
 

@@ -287,6 +287,27 @@ def download_barrier() -> Optional[Undo]:
     return _replace((Dataset, "_download", _download))
 
 
+@repair(drop_when="RecBole has a metric of novelty")
+def novelty_metric() -> Optional[Undo]:
+    """RecBole measures coverage, popularity, Gini, entropy and tail, but not novelty."""
+    from recbole.evaluator import register
+
+    from recbole_diffusion.per_user import Novelty
+
+    tables = (register.metrics_dict, Novelty), (register.metric_information, Novelty.metric_need)
+    added = (*tables, (register.metric_types, Novelty.metric_type))
+    if "novelty" in register.metrics_dict:
+        return None
+    for table, value in added:
+        table["novelty"] = value
+
+    def revert() -> None:
+        for table, _ in added:
+            del table["novelty"]
+
+    return revert
+
+
 def repair_model(model_class: type) -> None:
     """Repairs of single models, made when the model is looked up: importing RecBole's models takes seconds."""
     if model_class.__module__ == "recbole.model.general_recommender.pop" and "pop_counts" not in _applied:

@@ -25,8 +25,8 @@ from recbole_diffusion import registry, schema
 
 #: What RecBole derives from other keys; left out of a saved configuration so that it can be read again.
 DERIVED = frozenset(
-    {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "valid_metric_bigger"}
-    | {"valid_neg_sample_args", "test_neg_sample_args", "model", "dataset", "config_files"}
+    {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "world_size"}
+    | {"valid_metric_bigger", "valid_neg_sample_args", "test_neg_sample_args", "model", "dataset", "config_files"}
 )
 
 
@@ -76,7 +76,7 @@ class Config(RecBoleConfig):
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
         plain = {key: value.item() if hasattr(value, "item") else value for key, value in config_dict.items()}
-        parsed = {key: _parse(key, value) for key, value in plain.items()}
+        parsed = {key: parse_setting(key, value) for key, value in plain.items()}
         return copy.deepcopy(parsed)  # RecBole fills in the dicts it is given
 
     def _get_model_and_dataset(self, model: Any, dataset: Any) -> tuple[str, type, str]:
@@ -184,12 +184,12 @@ class Config(RecBoleConfig):
             )
 
     def _init_device(self) -> None:
-        if "local_rank" in self.final_config_dict:  # several processes: RecBole's own set-up
-            super()._init_device()
-            return
+        several = "local_rank" in self.final_config_dict  # one of the processes of recbole_diffusion.distributed
+        if several and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            raise ValueError("local_rank is set by --nproc; leave it out")
         gpu = self.final_config_dict["gpu_id"]
-        several = gpu if isinstance(gpu, (tuple, list)) else [gpu]
-        gpu = "" if gpu is None else ",".join(str(each) for each in several)
+        numbers = gpu if isinstance(gpu, (tuple, list)) else [gpu]
+        gpu = "" if gpu is None else ",".join(str(each) for each in numbers)
         first = gpu.split(",")[0].strip()
         if first and not first.isdigit():
             raise ValueError(f"gpu_id={gpu!r} is not allowed; allowed: the number of a visible GPU, or '' for the CPU")
@@ -197,8 +197,8 @@ class Config(RecBoleConfig):
         if wanted and int(first) >= torch.cuda.device_count():
             raise ValueError(f"gpu_id={gpu!r} is not allowed; allowed: 0..{torch.cuda.device_count() - 1}")
         self.final_config_dict["gpu_id"] = gpu  # a string, as RecBole keeps it
-        self.final_config_dict["single_spec"] = True
-        self.final_config_dict["local_rank"] = 0
+        self.final_config_dict["single_spec"] = not several
+        self.final_config_dict.setdefault("local_rank", 0)
         self.final_config_dict["device"] = torch.device("cuda", int(first)) if wanted else torch.device("cpu")
         self.final_config_dict["use_gpu"] = wanted  # RecBole's trainer reads it beside the device
 
@@ -282,7 +282,7 @@ def _preset(preset: Any, model: str) -> dict[str, Any]:
     return schema.load_yaml(file)
 
 
-def _parse(key: str, value: Any) -> Any:
+def parse_setting(key: str, value: Any) -> Any:
     """A string's value; RecBole's intervals, such as [5,10], stay strings."""
     return schema.parse_value(value) if isinstance(value, str) and not key.endswith("_num_interval") else value
 

@@ -21,9 +21,9 @@ from recbole.data.utils import get_dataloader as recbole_get_dataloader  # the o
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import EvaluatorType, FeatureSource, FeatureType, ModelType
 
-from recbole_diffusion import registry, sequences
+from recbole_diffusion import collective, registry, sequences
 from recbole_diffusion.config import Config
-from recbole_diffusion.model.history import RANK_FIELD
+from recbole_diffusion.model.history import RANK_FIELD, sequence_pairs
 from recbole_diffusion.schema import load_yaml
 
 #: float32 values per item that scoring one user takes: scores, RecBole's int32 matrix of positives, the model's
@@ -217,20 +217,25 @@ def _load_time(config: Config, needs_time: bool) -> None:
     config["load_col"] = {**load, "inter": [*columns, time]}
 
 
-def prepare(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
-    """Split ``dataset`` and make the train, valid and test loaders, as RecBole's ``data_preparation`` with ours."""
+def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None) -> tuple[Any, Any, Any]:
+    """Split ``dataset`` and make the train, valid and test loaders, as RecBole's ``data_preparation`` with ours.
+
+    ``parts``: the three splits, where they have been made before.
+    """
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:  # its own samplers and loaders
         loaders = recbole_data.data_preparation(config, dataset)
     else:
         saved = recbole_data.load_split_dataloaders(config)
         if saved is not None:
             dataset._change_feat_format()
-        loaders = saved or _split(config, dataset)
+        loaders = saved or _loaders(config, dataset, parts or dataset.build())
     most = max([config["topk"]] if isinstance(config["topk"], int) else config["topk"])
     if config["eval_type"] == EvaluatorType.RANKING and most > dataset.item_num:
         raise ValueError(
             f"topk={config['topk']!r} is more than the {dataset.item_num - 1} items of {config['dataset']!r}"
         )
+    if not config["single_spec"]:
+        collective.share(loaders)
     sequences.check_lengths(config, loaders)
     sequences.mask_past(config, loaders)
     for phase, loader in zip(("valid", "test"), loaders[1:]):
@@ -240,8 +245,7 @@ def prepare(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
     return loaders
 
 
-def _split(config: Config, dataset: Any) -> tuple[Any, Any, Any]:
-    parts = dataset.build()
+def _loaders(config: Config, dataset: Any, parts: Sequence[Any]) -> tuple[Any, Any, Any]:
     empty = [phase for phase, part in zip(("train", "valid", "test"), parts) if len(part) == 0 and phase == "train"]
     if empty:
         raise ValueError(f"the train split of {config['dataset']!r} is empty with eval_args={config['eval_args']}")
@@ -270,6 +274,16 @@ def _pairs(part: Any) -> np.ndarray:
     return np.stack([users[order], items[order]], axis=1)
 
 
+def interactions(train_loader: Any) -> np.ndarray:
+    """The (user, item) pairs of the training split, int64, (N, 2): of sequences each user's first item too."""
+    part = train_loader._dataset
+    return sequence_pairs(part) if _is_sequential(part) else _pairs(part)
+
+
+def _is_sequential(part: Any) -> bool:
+    return hasattr(part, "item_list_length_field") and part.item_list_length_field in part.inter_feat
+
+
 def valid_pairs(loader: Any) -> Optional[np.ndarray]:
     """The pairs of the validation split, from any evaluation loader; None where its sampler does not hold the splits.
 
@@ -294,13 +308,22 @@ def _warn_of_repeats(config: Config, loaders: tuple[Any, Any, Any]) -> None:
 
 
 def describe(dataset: Any, loaders: Sequence[Any]) -> dict[str, Any]:
-    """Counts (without the padding ids) and a hash of the split: the same hash, the same users, items and rows."""
+    """Counts (without the padding ids) and a hash of the split: the same hash, the same users, items and pairs.
+
+    The hash is that of the names and not of RecBole's ids, and sequences count as the interactions that they were made
+    from, so that it is the same for general and for sequential models.
+    """
     digest = hashlib.sha256()
+    places = []
     for field in (dataset.uid_field, dataset.iid_field):
-        digest.update("\n".join(map(str, dataset.field2id_token[field])).encode())
+        names = np.asarray(dataset.field2id_token[field], dtype=str)
+        order = np.argsort(names, kind="stable")
+        digest.update("\n".join(names[order]).encode())
+        places.append(np.argsort(order, kind="stable"))
     counts = {"users": dataset.user_num - 1, "items": dataset.item_num - 1}
     for phase, loader in zip(("train", "valid", "test"), loaders):
-        rows = pairs(loader)
+        rows = interactions(loader) if phase == "train" else pairs(loader)
         counts[phase] = len(rows)
-        digest.update(np.ascontiguousarray(rows, dtype="<i8").tobytes())
+        ranks = places[0][rows[:, 0]] * len(places[1]) + places[1][rows[:, 1]]
+        digest.update(np.sort(ranks).astype("<i8").tobytes() + b"|")
     return {**counts, "split_sha256": digest.hexdigest()}

@@ -11,10 +11,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
-import tempfile
 from logging import getLogger
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
@@ -28,13 +27,15 @@ from tqdm import tqdm
 from recbole_diffusion import checkpoint, compat, data, pretrained_files, registry, schema
 from recbole_diffusion.config import Config, plain_settings
 from recbole_diffusion.model.embeddings import Embeddings, embeddings_of, tables_of
+from recbole_diffusion.runs import write_whole
 from recbole_diffusion.trainer import trainer_class
 
 #: Raised when what is stored for the same settings would no longer be the same.
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 #: Settings that change neither the weights nor which epoch is the best.
 _NO_MATTER = frozenset(
     {"data_path", "checkpoint_dir", "output_dir", "show_progress", "state", "gpu_id", "use_gpu", "log_wandb"}
+    | {"prepared_data", "save_per_user"}
     | {"wandb_project", "eval_users_per_batch", "eval_memory", "eval_batch_size", "save_dataset", "save_dataloaders"}
     | {"dataset_save_path", "dataloaders_save_path", "save_last_every", "worker", "load_col"}
 )
@@ -220,8 +221,9 @@ def _of_the_run(config: Any) -> set[str]:
 
 
 def _trained(config: Any, base: Config, train_data: Any, valid_data: Any) -> Trained:
-    folder = Path(config["checkpoint_dir"] or "saved") / "pretrain"
+    folder, start = Path(config["checkpoint_dir"] or "saved") / "pretrain", perf_counter()
     kept = _cached(folder, base, train_data, valid_data, show_progress=bool(config["show_progress"]))
+    config.pretraining = Spent(kept.seconds, perf_counter() - start)
 
     def rebuild() -> Any:
         net = _untrained(base, train_data)
@@ -231,16 +233,24 @@ def _trained(config: Any, base: Config, train_data: Any, valid_data: Any) -> Tra
     return Trained(kept.embeddings, rebuild)
 
 
+class Spent(NamedTuple):
+    """Seconds of a pretraining: what it took when it was done, and what this run spent on it (reading, or waiting)."""
+
+    trained: float
+    here: float
+
+
 class _Kept(NamedTuple):
-    """``weights``: the model's state dict."""
+    """``weights``: the model's state dict; ``seconds``: of its training."""
 
     embeddings: Embeddings
     weights: dict[str, np.ndarray]
+    seconds: float
 
     @classmethod
-    def of(cls, net: Any, dataset: Any) -> _Kept:
+    def of(cls, net: Any, dataset: Any, seconds: float) -> _Kept:
         weights = {key: value.detach().cpu().numpy() for key, value in net.state_dict().items()}
-        return cls(embeddings_of(net, dataset), weights)
+        return cls(embeddings_of(net, dataset), weights, seconds)
 
 
 def _cached(folder: Path, base: Config, train_data: Any, valid_data: Any, show_progress: bool) -> _Kept:
@@ -281,7 +291,8 @@ def _read_cache(file: Path) -> Optional[_Kept]:
         with np.load(file) as content:
             found = Embeddings(content["user"], content["item"], float(content["curvature"]))
             prefix = "weights/"
-            return _Kept(found, {key[len(prefix) :]: content[key] for key in content if key.startswith(prefix)})
+            weights = {key[len(prefix) :]: content[key] for key in content if key.startswith(prefix)}
+            return _Kept(found, weights, float(content["seconds"]))
     except FileNotFoundError:
         return None
     except Exception as error:  # whatever numpy and zipfile make of half a file
@@ -291,21 +302,12 @@ def _read_cache(file: Path) -> Optional[_Kept]:
 
 def _write_cache(file: Path, kept: _Kept) -> None:
     arrays = {**kept.embeddings._asdict(), **{f"weights/{key}": value for key, value in kept.weights.items()}}
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".npz")
-    os.close(handle)
-    try:
-        np.savez(temporary, **arrays)
-        os.chmod(temporary, 0o644)  # mkstemp's files are for their owner only
-        os.replace(temporary, file)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
+    write_whole(file, lambda stream: np.savez(stream, seconds=kept.seconds, **arrays))
 
 
 def _train(base: Config, train_data: Any, valid_data: Any, show_progress: bool) -> _Kept:
     """Train to the early stop on the validation split and take what the best epoch had."""
-    state = checkpoint.random_state()
+    state, start = checkpoint.random_state(), perf_counter()
     try:
         init_seed(base["seed"], base["reproducibility"])
         loaders = _loaders(base, train_data, valid_data)
@@ -323,7 +325,7 @@ def _train(base: Config, train_data: Any, valid_data: Any, show_progress: bool) 
 
             score, _ = trainer.fit(*loaders, verbose=False, saved=False, show_progress=False, callback_fn=tick)
         getLogger().info(f"{name}: {base['valid_metric']} {score:.4f} on the validation split")
-        return _Kept.of(net, loaders[0]._dataset)
+        return _Kept.of(net, loaders[0]._dataset, perf_counter() - start)
     finally:
         checkpoint.restore_random_state(state)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from logging import getLogger
@@ -10,10 +11,11 @@ from time import perf_counter
 from typing import Any, Callable, NamedTuple, Optional, Union
 
 import numpy as np
-from recbole.utils import init_seed
+from recbole.utils import ModelType, init_seed
 
-from recbole_diffusion import checkpoint, compat, data, pretrain, registry, runs, schema
+from recbole_diffusion import checkpoint, compat, data, prepared, pretrain, registry, runs, schema
 from recbole_diffusion.config import Config, settings_of
+from recbole_diffusion.per_user import UserMetrics
 from recbole_diffusion.trainer import Training, trainer_class
 
 Files = Optional[Sequence[Union[str, Path]]]
@@ -64,6 +66,7 @@ def run(
     resume: Union[str, Path, None] = None,
     trust: bool = False,
     callback: Optional[Callable[[int, float], Any]] = None,
+    test: bool = True,
 ) -> dict[str, Any]:
     """Train a model, choose its best epoch on the validation split, test it once.
 
@@ -76,23 +79,26 @@ def run(
         resume: continue from this checkpoint, bit for bit on the CPU as if it had not been interrupted.
         trust: load a checkpoint that holds pickled objects (RecBole's own); they can run code.
         callback: called as ``callback(epoch, valid_score)`` after each validation.
+        test: score the test split; False leaves it alone, for tuning, and ``test_result`` is None.
 
     Returns:
         RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``, and
-        ``model``, ``dataset``, ``seed``, ``data`` (counts and hash), ``timing``, ``folder``, ``checkpoint``.
+        ``model``, ``dataset``, ``seed``, ``data`` (counts and hash), ``timing``, ``epochs`` (one dict each),
+        ``per_user`` (:class:`recbole_diffusion.per_user.UserMetrics` of the test split), ``warnings``, ``folder``,
+        ``checkpoint``.
 
     Raises:
         ValueError: a setting, a file or a data set that is not right; one line that names the way out.
     """
     config = configure(model, dataset, config_file_list, config_dict, resume, trust)
     start = perf_counter()
+    runs.reset_peak_memory()
     with runs.quiet(), compat.trusting(trust):
-        init_seed(config["seed"], config["reproducibility"])
-        prepared = _prepare(config)
+        ready = prepare(config)
         folder = runs.RunFolder(config)
         try:
             runs.start_logging(config, folder.path)
-            result = _train_and_test(config, *prepared, folder, saved, resume, trust, callback, start)
+            result = _train_and_test(config, *ready, folder, saved, resume, trust, callback, start, test)
         except BaseException as error:
             folder.update(status="failed", error=f"{type(error).__name__}: {error}")
             raise
@@ -101,7 +107,13 @@ def run(
     return result
 
 
-def _prepare(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
+def prepare(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
+    """The data set and its loaders; RecBole draws a random split from the global generators."""
+    seed = config["seed"] if config["split_seed"] is None else config["split_seed"]
+    init_seed(seed, config["reproducibility"])
+    if config["prepared_data"] is not None and prepared.possible(config):
+        dataset, parts = prepared.load(config, Path(config["prepared_data"]))
+        return dataset, data.prepare(config, dataset, parts)
     dataset = data.create_dataset(config)
     return dataset, data.prepare(config, dataset)
 
@@ -113,7 +125,7 @@ def _build_model(config: Config, loaders: tuple[Any, Any, Any], state: Optional[
     """
     compat.repair_model(config.model_class)
     pretrain.attach(config, loaders)
-    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    init_seed(config["seed"], config["reproducibility"])
     of_state = getattr(config.model_class, "from_state", None) if state else None
     dataset = loaders[0]._dataset
     net = of_state(config, dataset, state) if of_state else config.model_class(config, dataset)
@@ -130,6 +142,7 @@ def _train_and_test(
     trust: bool,
     callback: Any,
     start: float,
+    test: bool,
 ) -> dict[str, Any]:
     logger = getLogger()
     logger.info(config)
@@ -147,29 +160,36 @@ def _train_and_test(
     )
     if resume is not None:
         trainer.resume_checkpoint(resume, trust)
-    show = config["show_progress"]
-    options = {"saved": saved, "show_progress": show}
-    best_score, best_result = trainer.fit(
-        train_data, valid_data, **options, **({"callback_fn": callback} if callback else {})
-    )
-    file = trainer.saved_model_file if saved and os.path.exists(trainer.saved_model_file) else None
-    test = trainer.evaluate(test_data, load_best_model=file is not None, show_progress=show)
+    options = {"saved": saved, "show_progress": config["show_progress"]}
+    writer = getattr(trainer, "tensorboard", None)  # its thread writes to where we stand now
+    with contextlib.closing(writer) if writer else contextlib.nullcontext():
+        best_score, best_result = trainer.fit(
+            train_data, valid_data, **options, **({"callback_fn": callback} if callback else {})
+        )
+        file = trainer.saved_model_file if saved and os.path.exists(trainer.saved_model_file) else None
+        show = {"load_best_model": file is not None, "show_progress": config["show_progress"]}
+        tested = trainer.evaluate(test_data, **show) if test else None
     result = {
         "best_valid_score": best_score,
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best_result,
-        "test_result": test,
+        "test_result": tested,
         "model": config.model_name(),
         "dataset": config["dataset"],
         "seed": config["seed"],
         "data": counts,
         "timing": _timing(config, trainer, net, perf_counter() - start),
+        "epochs": getattr(trainer, "epochs_done", []),
+        "per_user": _named(trainer.per_user, dataset) if test and isinstance(trainer, Training) else None,
+        "warnings": list(config.notes),
         "folder": str(folder.path),
         "checkpoint": file,
     }
     scores = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
     folder.write("metrics.json", {key: result[key] for key in scores})
-    folder.write("epochs.json", getattr(trainer, "epochs_done", []))
+    folder.write("epochs.json", result["epochs"])
+    if config["save_per_user"] and result["per_user"] is not None:
+        folder.write_table("per_user.csv", {"user": result["per_user"].users, **result["per_user"].metrics})
     folder.update(status="finished", timing=result["timing"], checkpoint=file)
     return result
 
@@ -177,6 +197,8 @@ def _train_and_test(
 def _timing(config: Config, trainer: Any, net: Any, total: float) -> dict[str, Any]:
     """The cost of a run: seconds, users per second at test, memory, parameters, network calls per user."""
     epochs = trainer.epochs_done if isinstance(trainer, Training) else []
+    pretraining = getattr(config, "pretraining", None) or pretrain.Spent(0.0, 0.0)
+    fitted = config["MODEL_TYPE"] == ModelType.TRADITIONAL  # EASE: RecBole gives it one parameter for form's sake
     count = len(epochs) or len(getattr(trainer, "train_loss_dict", ()))  # trainers with a loop of their own
     evaluation = getattr(trainer, "evaluation", None) or {"users": 0, "seconds": 1.0}
     return {
@@ -186,10 +208,20 @@ def _timing(config: Config, trainer: Any, net: Any, total: float) -> dict[str, A
         "valid_s_per_epoch": float(np.mean([row["valid_s"] for row in epochs if "valid_s" in row] or [0.0])),
         "test_users_per_s": evaluation["users"] / max(evaluation["seconds"], 1e-9),
         "denoiser_calls_per_user": getattr(net, "denoiser_calls", 1),
-        "parameters": sum(each.numel() for each in net.parameters() if each.requires_grad),
-        "peak_memory_mib": runs.peak_memory_mib(config["device"]),
+        "parameters": 0 if fitted else sum(each.numel() for each in net.parameters() if each.requires_grad),
+        "peak_memory_mib": runs.peak_memory_mib(),
+        "peak_gpu_memory_mib": runs.peak_gpu_memory_mib(config["device"]),
+        "pretrain_s": pretraining.trained,
         "total_s": total,
+        "from_scratch_s": total - pretraining.here + pretraining.trained,  # as if no other run had pretrained
     }
+
+
+def _named(found: Optional[UserMetrics], dataset: Any) -> Optional[UserMetrics]:
+    """The metrics by the users' names in the data's files."""
+    if found is None:
+        return None
+    return found._replace(users=np.asarray(dataset.field2id_token[dataset.uid_field][found.users], dtype=str))
 
 
 def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict[str, Any]] = None) -> Loaded:
@@ -205,8 +237,7 @@ def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict
     """
     config = configure(config_dict=config_dict, resume=path, trust=trust)
     with runs.quiet(), compat.trusting(trust):
-        init_seed(config["seed"], config["reproducibility"])
-        dataset, loaders = _prepare(config)
+        dataset, loaders = prepare(config)
         state = checkpoint.read(path, trust, map_location=config["device"])
         net = _build_model(config, loaders, state["state_dict"])
     checkpoint.load_weights(net, state, f"checkpoint {str(path)!r} does not fit the data")

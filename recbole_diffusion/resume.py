@@ -16,6 +16,7 @@ from recbole.trainer import Trainer
 from recbole.utils import set_color
 
 from recbole_diffusion import __version__, checkpoint, compat
+from recbole_diffusion.collective import Collective
 from recbole_diffusion.config import Config, plain_settings
 
 Result = Optional[dict[str, Any]]
@@ -26,7 +27,7 @@ _SCHEDULERS: Any = (
 )
 
 
-class Resumable(Trainer):
+class Resumable(Trainer, Collective):
     """RecBole's trainer with our checkpoints.
 
     Attributes:
@@ -42,6 +43,7 @@ class Resumable(Trainer):
         super().__init__(config, model)
         self._train_data: Any = None
         self._resumed: Optional[dict[str, Any]] = None
+        self._own: dict[str, Any] = {}  # this process's part of it
         self._unchanged = _attribute_marks(model)
 
     def _build_scheduler(self) -> Optional[torch.optim.lr_scheduler.StepLR]:
@@ -74,13 +76,19 @@ class Resumable(Trainer):
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Everything that the rest of the training depends on; see :mod:`recbole_diffusion.checkpoint`."""
-        if self.config["single_spec"] or self.config["local_rank"] == 0:
-            file = kwargs.pop("saved_model_file", self.saved_model_file)
-            checkpoint.write(self._state(epoch), Path(file))
+        file = kwargs.pop("saved_model_file", self.saved_model_file)
+        processes = self.states(self._changed_attributes())
+        if self.writes:
+            checkpoint.write({**self._state(epoch), "processes": processes}, Path(file))
             if verbose:
                 self.logger.info(set_color("Saving current", "blue") + f": {file}")
-        if not self.config["single_spec"]:
-            torch.distributed.barrier()  # or the others read a file that is not there yet
+        self._written(file)
+
+    def _written(self, file: str) -> None:
+        """Until the file is there for all processes, which may read it as the one that wrote it may."""
+        self.wait()
+        if not self.writes and os.path.exists(file):
+            compat.trust_own(file)
 
     def _state(self, epoch: int) -> dict[str, Any]:
         generator = getattr(self._train_data, "generator", None)
@@ -126,7 +134,9 @@ class Resumable(Trainer):
             self.optimizer = self._build_optimizer()  # the weights came with layers of other shapes
             self.lr_scheduler = self._build_scheduler()
         if best is not None:
-            shutil.copyfile(best, self.saved_model_file)
+            if self.writes:
+                shutil.copyfile(best, self.saved_model_file)
+            self.wait()
             if trust or compat.is_own(best):
                 compat.trust_own(self.saved_model_file)
         self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
@@ -136,7 +146,8 @@ class Resumable(Trainer):
             self.optimizer.load_state_dict(state["optimizer"])
             self.logger.warning("a RecBole checkpoint has no random state: the resumed run will not be the same")
             return
-        for name, value in state["attributes"].items():
+        self._own = self.own_state(state)
+        for name, value in self._own["attributes"].items():
             setattr(self.model, name, value)
         self.best_valid_result = state["best_valid_result"]
         self.train_loss_dict = dict(state["train_loss_dict"])
@@ -156,7 +167,7 @@ class Resumable(Trainer):
     def _restore_run(self) -> None:
         """The generators of the interrupted run, put back when everything else has been set up."""
         if self._resumed is not None and self._resumed.get("format") == checkpoint.FORMAT:
-            checkpoint.restore_random_state(self._resumed["random"])
+            checkpoint.restore_random_state(self._own["random"])
             if self._resumed["loader"] is not None:
                 self._train_data.generator.set_state(self._resumed["loader"].cpu())
         self._resumed = None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import importlib
+import io
 import json
 import logging
 import math
@@ -11,13 +13,14 @@ import os
 import platform
 import resource
 import sys
+import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import torch
 from recbole.utils import set_color
@@ -71,12 +74,27 @@ def environment() -> dict[str, Any]:
     }
 
 
-def peak_memory_mib(device: torch.device) -> float:
-    """The highest memory so far: of the device on CUDA, of the process on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+def reset_peak_memory() -> None:
+    """Let :func:`peak_memory_mib` begin anew, so that it is of one run and not of the process; Linux and CUDA only."""
+    with contextlib.suppress(OSError):  # no /proc, or not allowed
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    if torch.cuda.is_initialized():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_mib() -> float:
+    """The highest memory of the process since :func:`reset_peak_memory`; since its start where that has no effect."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(status.split("VmHWM:")[1].split()[0]) / 2**10
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def peak_gpu_memory_mib(device: torch.device) -> Optional[float]:
+    """The highest memory that torch held on the GPU; None on the CPU."""
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
 
 
 class RunFolder:
@@ -109,17 +127,42 @@ class RunFolder:
 
     def write(self, name: str, content: Any) -> None:
         """Write a json file, whole or not at all."""
-        temporary = self.path / f".{name}"
-        temporary.write_text(json.dumps(_finite(content), indent=2, default=str) + "\n", encoding="utf-8")
-        temporary.replace(self.path / name)
+        text = json.dumps(finite(content), indent=2, default=str) + "\n"
+        write_whole(self.path / name, lambda file: file.write(text.encode()))
+
+    def write_table(self, name: str, columns: dict[str, Any]) -> None:
+        """Write columns of the same length as csv."""
+        write_whole(self.path / name, lambda file: file.write(_lines(columns).encode()))
 
 
-def _finite(content: Any) -> Any:
+def _lines(columns: dict[str, Any]) -> str:
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(columns)
+    rows.writerows(zip(*columns.values()))
+    return out.getvalue()
+
+
+def write_whole(path: Path, write: Callable[[Any], Any]) -> None:
+    """Write a file by ``write(binary file)``: after a crash or on a full disk the old file is there, or none."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+        os.chmod(temporary, 0o644)  # mkstemp's files are for their owner only
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
+def finite(content: Any) -> Any:
     """json has no infinity and no nan: null instead."""
     if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: finite(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
+        return [finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
@@ -181,6 +224,7 @@ def result_table(result: dict[str, Any]) -> str:
         table.add_row([metric, *(f"{each[metric]:.4f}" if metric in each else "-" for each in (valid, test))])
     cost, data = result["timing"], result["data"]
     title = f"{result['model']} on {result['dataset']}"
+    gpu = "" if cost["peak_gpu_memory_mib"] is None else f" ({cost['peak_gpu_memory_mib']:.0f} on the GPU)"
     lines = [
         "",
         (set_color(title, "pink") if sys.stdout.isatty() else title)
@@ -189,7 +233,8 @@ def result_table(result: dict[str, Any]) -> str:
         table.draw(),
         f"{cost['epochs']} epochs (best: {cost['best_epoch']}), {cost['train_s_per_epoch']:.2f} s each; "
         f"test: {cost['test_users_per_s']:.0f} users/s, {cost['denoiser_calls_per_user']} network calls per user; "
-        f"{cost['parameters']:,} parameters; peak {cost['peak_memory_mib']:.0f} MiB; {cost['total_s']:.1f} s in all",
+        f"{cost['parameters']:,} parameters; peak {cost['peak_memory_mib']:.0f} MiB{gpu}; "
+        f"{cost['total_s']:.1f} s in all",
         f"folder: {result['folder']}" + (f"   checkpoint: {result['checkpoint']}" if result["checkpoint"] else ""),
     ]
     return "\n".join(lines)

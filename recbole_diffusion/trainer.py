@@ -12,6 +12,7 @@ import copy
 import functools
 import os
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from time import perf_counter
 from typing import Any, Callable, Optional
@@ -23,7 +24,7 @@ from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, calculate_valid_score, dict2str, get_local_time, set_color
 from tqdm import tqdm
 
-from recbole_diffusion import checkpoint, data
+from recbole_diffusion import checkpoint, data, per_user
 from recbole_diffusion.resume import Result, Resumable
 
 
@@ -33,6 +34,7 @@ class Training(Resumable):
     Attributes:
         epochs_done: one dict per epoch: epoch, train_loss, train_s, and where validated score, valid_s, metrics.
         evaluation: of the last evaluation: users, seconds.
+        per_user: of the last evaluation: each user's metrics; None where a metric is not a mean over users.
     """
 
     item_tensor: Any
@@ -43,12 +45,10 @@ class Training(Resumable):
         self.saved_model_file = os.path.join(self.checkpoint_dir, name)
         self.epochs_done: list[dict[str, Any]] = []
         self.evaluation: dict[str, float] = {}
+        self.per_user: Optional[per_user.UserMetrics] = None
         self._best: Optional[tuple[dict[str, Any], Any]] = None  # weights in memory, for saved=False
         self.lr_scheduler = self._build_scheduler()
-        if not config["single_spec"]:
-            box = [self.saved_model_file]
-            torch.distributed.broadcast_object_list(box, src=0)
-            self.saved_model_file = box[0]
+        self.saved_model_file = self.of_first(self.saved_model_file)
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
         """RecBole's choice; for models that are not RecBole's, Adam's fused kernel where the CPU has one.
@@ -90,21 +90,23 @@ class Training(Resumable):
         if not saved and os.path.exists(self.saved_model_file):  # the best weights so far, of a resumed run
             state = checkpoint.read(self.saved_model_file)
             self._best = (state["state_dict"], state.get("other_parameter"))
-            os.unlink(self.saved_model_file)
+            self.wait()
+            if self.writes:
+                os.unlink(self.saved_model_file)
         if super().fit.__func__ is not Trainer.fit:
             if self.lr_scheduler is not None:
                 self.logger.warning(
                     f"lr_decay_step has no effect: {self.config['model']} has a training loop of its own"
                 )
             return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
-        self.eval_collector.data_collect(train_data)
+        self._collect_of(train_data)
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
         for epoch in range(self.start_epoch, self.epochs):
             if self.cur_step > self.stopping_step:
                 break
             row = self._timed_epoch(train_data, epoch, show_progress, verbose)
-            due = bool(valid_data) and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0
+            due = bool(valid_data) and self._validates_after(epoch)
             if due:
                 self._validate(valid_data, row, show_progress, verbose)
             self.epochs_done.append(row)
@@ -122,6 +124,22 @@ class Training(Resumable):
         self._add_hparam_to_tensorboard(self.best_valid_score)
         return self.best_valid_score, self.best_valid_result
 
+    def _validates_after(self, epoch: int) -> bool:
+        """Each ``eval_step`` epochs; and after the last where that is never (EASE has one epoch only)."""
+        if self.eval_step <= 0:
+            return False
+        never = not any("score" in row for row in self.epochs_done)
+        return (epoch + 1) % self.eval_step == 0 or (never and epoch + 1 == self.epochs)
+
+    def _collect_of(self, train_data: Any) -> None:
+        """What the metrics want of the training data. RecBole counts how often an item is a target, which a user's
+        first item never is in sequences; here all interactions count, so that models of both kinds compare.
+        """
+        self.eval_collector.data_collect(train_data)
+        if self.eval_collector.register.need("data.count_items"):
+            items = data.interactions(train_data)[:, 1].tolist()
+            self.eval_collector.data_struct.set("data.count_items", Counter(items))
+
     @property
     def best_epoch(self) -> Optional[int]:
         """The epoch whose weights are tested; None without validation."""
@@ -135,7 +153,7 @@ class Training(Resumable):
 
     def _timed_epoch(self, train_data: Any, epoch: int, show_progress: bool, verbose: bool) -> dict[str, Any]:
         start = perf_counter()
-        losses = self._train_epoch(train_data, epoch, show_progress=show_progress)
+        losses = self.mean(self._train_epoch(train_data, epoch, show_progress=show_progress))
         seconds = perf_counter() - start
         rate = self.optimizer.param_groups[0]["lr"]
         end = getattr(self.model, "end_epoch", None)
@@ -202,16 +220,19 @@ class Training(Resumable):
             file = model_file or self.saved_model_file
             self._load_weights(checkpoint.read(file, map_location=self.device), file)
             self.logger.info(f"Loading model structure and parameters from {file}")
+        if self.several:
+            self.agree()
         self.model.eval()
         begin = getattr(self.model, "begin_evaluation", None)
         if begin is not None:
             phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
             begin(phase, functools.partial(data.valid_pairs, eval_data))
         start, users = perf_counter(), 0
+        who: list[torch.Tensor] = []
         with (
             _kept_random_state(self.config),
             tqdm(
-                total=eval_data.sample_size,
+                total=len(eval_data.sampler),
                 disable=not show_progress,
                 ncols=100,
                 unit=" users",
@@ -223,12 +244,15 @@ class Training(Resumable):
                 self.eval_collector.eval_batch_collect(scores, rows, positive_u, positive_i)
                 count = len(scores) if scores.dim() > 1 else len(rows)
                 users += count
+                who.append(per_user.users_of(rows, self.config["USER_ID_FIELD"], count))
                 bar.update(count)
-        self.evaluation = {"users": users, "seconds": perf_counter() - start}
         self.eval_collector.model_collect(self.model)
-        result = self.evaluator.evaluate(self.eval_collector.get_data_struct())
-        if not self.config["single_spec"]:
-            result = self._map_reduce(result, users)
+        struct = self.eval_collector.get_data_struct()
+        who = [self.gather(struct, torch.cat(who), eval_data)]
+        self.evaluation = {"users": max(users, len(who[0])), "seconds": perf_counter() - start}
+        with per_user.recorded(self.evaluator) as metrics:
+            result = self.of_first(self.evaluator.evaluate(struct))
+        self.per_user = per_user.collect(who, metrics)
         self.wandblogger.log_eval_metrics(result, head="eval")
         return {metric: float(value) for metric, value in result.items()}  # numpy scalars on numpy 2
 

@@ -100,7 +100,7 @@ def built(settings: dict[str, Any]) -> Callable[..., Any]:
 
         config = quick_start.configure(model, "board", config_dict={**settings, **more})
         init_seed(config["seed"], True)
-        dataset, loaders = quick_start._prepare(config)
+        dataset, loaders = quick_start.prepare(config)
         return config, quick_start._build_model(config, loaders), dataset, loaders
 
     return build

@@ -174,7 +174,7 @@ def features(tmp_path, checkerboard):
 def test_item_features_with_holes_load_the_same_on_every_pandas(features):
     """pandas 3 leaves nan and -9223372036854775808 here unrepaired; the expected values are pandas 2's."""
     config = quick_start.configure("BPR", "board", config_dict=features)
-    dataset, _ = quick_start._prepare(config)
+    dataset, _ = quick_start.prepare(config)
     feat = dataset.item_feat
     ids = {token: place for place, token in enumerate(dataset.field2id_token["item_id"])}
     assert int(feat["kind"][ids["i6"]]) == int(feat["kind"][0]) == 0
@@ -192,7 +192,7 @@ def test_item_features_with_holes_load_the_same_on_every_pandas(features):
 def test_normalised_and_discretised_features(features):
     more = {**features, "normalize_all": True}
     config = quick_start.configure("BPR", "board", config_dict=more)
-    dataset, _ = quick_start._prepare(config)
+    dataset, _ = quick_start.prepare(config)
     assert float(dataset.item_feat["size"].max()) == 1.0
     assert float(dataset.item_feat["sizes"].max()) == 1.0
 

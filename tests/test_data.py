@@ -33,7 +33,7 @@ def held_out(model, **more):
     if model == "SASRec":
         settings.update(train_neg_sample_args=None, MAX_ITEM_LIST_LENGTH=5)
     config = quick_start.configure(model, "raw", config_dict=settings)
-    dataset, (_, _, test) = quick_start._prepare(config)
+    dataset, (_, _, test) = quick_start.prepare(config)
     users, items = data.pairs(test).T
     return dict(zip(dataset.field2id_token["user_id"][users], dataset.field2id_token["item_id"][items]))
 
@@ -65,7 +65,7 @@ def test_random_order_is_recboles_own(settings, checkerboard):
     compat.apply()
     config = quick_start.configure("BPR", "board", config_dict=settings)
     init_seed(config["seed"], True)
-    _, ours = quick_start._prepare(config)
+    _, ours = quick_start.prepare(config)
     their_config = Config("BPR", "board", config_dict=dict(settings))
     init_seed(their_config["seed"], True)
     theirs = data_preparation(their_config, create_dataset(their_config))
@@ -76,7 +76,7 @@ def test_random_order_is_recboles_own(settings, checkerboard):
 def test_time_is_loaded_where_the_order_needs_it(checkerboard):
     quick = {key: value for key, value in SMALL.items() if key != "load_col"}
     config = quick_start.configure("DiffRec", "board", config_dict={**quick, "eval_args": LEAVE_ONE_OUT})
-    dataset, _ = quick_start._prepare(config)
+    dataset, _ = quick_start.prepare(config)
     assert "timestamp" in dataset.inter_feat
 
 
@@ -85,7 +85,7 @@ def test_a_missing_time_column_is_named(tmp_path):
     quick = {key: value for key, value in SMALL.items() if key != "load_col"}
     config = quick_start.configure("DiffRec", "plain", config_dict={**quick, "eval_args": LEAVE_ONE_OUT})
     with pytest.raises(ValueError, match=r"'timestamp'.*has user_id, item_id.*TIME_FIELD"):
-        quick_start._prepare(config)
+        quick_start.prepare(config)
 
 
 @pytest.mark.parametrize("model", ["DiffRec", "MultiVAE"])
@@ -147,10 +147,10 @@ def test_repeated_pairs_in_test_are_reported(tmp_path):
     rows = [(f"u{u}", f"i{(u + i % 6) % 20}", 1.0, 100 * u + i) for u in range(20) for i in range(12)]
     write_inter(tmp_path / "dataset", "again", rows, HEADER)
     config = quick_start.configure("BPR", "again", config_dict=SMALL)
-    quick_start._prepare(config)
+    quick_start.prepare(config)
     assert any("test pairs are also in train and not masked; set rm_dup_inter: first" in note for note in config.notes)
     config = quick_start.configure("BPR", "again", config_dict={**SMALL, "rm_dup_inter": "first"})
-    quick_start._prepare(config)
+    quick_start.prepare(config)
     assert config.notes == []
 
 
@@ -171,7 +171,7 @@ def test_a_data_set_that_is_not_there(tmp_path):
     (tmp_path / "dataset" / "board2").mkdir(parents=True)
     config = quick_start.configure("DiffRec", "boards", config_dict=SMALL)
     with pytest.raises(ValueError, match=r"dataset='boards' is not in .*there: board2.*put the file boards\.inter"):
-        quick_start._prepare(config)
+        quick_start.prepare(config)
 
 
 def test_a_download_without_a_network_says_where_to_put_the_file(tmp_path, monkeypatch):
@@ -183,7 +183,7 @@ def test_a_download_without_a_network_says_where_to_put_the_file(tmp_path, monke
 
     monkeypatch.setattr("recbole.data.dataset.dataset.download_url", no_network)
     with pytest.raises(ValueError, match=r"could not be downloaded.*put the file ml-1m\.inter"):
-        quick_start._prepare(config)
+        quick_start.prepare(config)
     assert not Path("dataset/ml-1m").exists()
 
 
@@ -214,7 +214,7 @@ def test_equal_times_keep_the_order_of_the_file_where_a_model_weights_by_time(or
     config = quick_start.configure(
         "TDiffRec", "ties", config_dict={**settings, "eval_args": args, "w_min": 0.0, "w_max": 1.1}
     )
-    dataset, loaders = quick_start._prepare(config)
+    dataset, loaders = quick_start.prepare(config)
     model = quick_start._build_model(config, loaders)
     weights = model.history.rows(torch.tensor([1]))[0]
     names = [str(token) for token in dataset.field2id_token["item_id"][1:]]
@@ -230,7 +230,7 @@ def test_models_with_and_without_times_get_the_same_split(split):
     for model in ("DiffRec", "TDiffRec"):
         more = {**SMALL, "eval_args": {"split": split, "order": "TO"}}
         config = quick_start.configure(model, "raw", config_dict=more)
-        dataset, loaders = quick_start._prepare(config)
+        dataset, loaders = quick_start.prepare(config)
         hashes.add(data.describe(dataset, loaders)["split_sha256"])
     assert len(hashes) == 1
 
@@ -240,4 +240,4 @@ def test_times_that_are_tokens_are_refused_where_they_order(tmp_path, settings):
     write_inter(tmp_path / "dataset", "tokens", [("a", "x", 3), ("b", "y", 1)], header)
     more = {**settings, "load_col": None}
     with pytest.raises(ValueError, match="'timestamp' must be of type float"):
-        quick_start._prepare(quick_start.configure("TDiffRec", "tokens", config_dict=more))
+        quick_start.prepare(quick_start.configure("TDiffRec", "tokens", config_dict=more))

@@ -27,7 +27,7 @@ def loaded(settings, tmp_path):
 
     def load(model, **more):
         config = quick_start.configure(model, "ladder", config_dict={**settings, **QUICK, **more})
-        dataset, loaders = quick_start._prepare(config)
+        dataset, loaders = quick_start.prepare(config)
         return config, dataset, loaders, sequences
 
     return load
@@ -88,7 +88,7 @@ def test_an_answer_that_comes_again_is_masked_and_said(settings, tmp_path, caplo
     write_inter(tmp_path / "dataset", "again", rows, HEADER)
     keys = {"mask_history": True, "topk": [2], "valid_metric": "NDCG@2"}
     config = quick_start.configure("DiffuRec", "again", config_dict={**settings, **QUICK, **keys})
-    _, loaders = quick_start._prepare(config)
+    _, loaders = quick_start.prepare(config)
     part = loaders[2]._dataset
     interaction, (rows, items), _, _ = next(iter(loaders[2]))
     row = tokens(part, "user_id", interaction["user_id"]).index("u1")
@@ -133,7 +133,7 @@ def test_pre_split_sequences(model, settings, tmp_path):
         quick_start.run(model, "split", config_dict={**settings, **keys})
     keys |= {"topk": [1, 2], "valid_metric": "NDCG@2"}
     config = quick_start.configure(model, "split", config_dict={**settings, **QUICK, **keys})
-    _, loaders = quick_start._prepare(config)
+    _, loaders = quick_start.prepare(config)
     assert len(loaders[0]._dataset) == (4 if model == "DiffuRec" else 3)
     part = loaders[2]._dataset
     interaction, (rows, items), _, _ = next(iter(loaders[2]))
@@ -271,7 +271,7 @@ def test_the_longest_row_is_kept_wherever_it_stands(settings, tmp_path):
         (folder / f"split.{name}.inter").write_text(header + "".join(row + "\n" for row in rows))
     keys = {"load_col": {"inter": ["user_id", "item_id_list", "item_id"]}, "alias_of_item_id": ["item_id_list"]}
     keys |= {"benchmark_filename": ["train", "valid", "test"], "topk": [1], "valid_metric": "NDCG@1"}
-    _, loaders = quick_start._prepare(
+    _, loaders = quick_start.prepare(
         quick_start.configure("CDDRec", "split", config_dict={**settings, **QUICK, **keys})
     )
     assert loaders[0]._dataset.inter_feat["item_length"].tolist() == [3]

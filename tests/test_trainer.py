@@ -274,7 +274,7 @@ def interrupted(quick):
     from recbole.utils import init_seed
 
     init_seed(config["seed"], True)
-    _, loaders = quick_start._prepare(config)
+    _, loaders = quick_start.prepare(config)
     trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], "DiffRec", "DiffRec"))(
         config, quick_start._build_model(config, loaders)
     )
@@ -326,3 +326,14 @@ def test_a_resumed_run_takes_the_schedule_that_it_is_given(settings):
         rest = run("BPR", "board", config_dict=more, resume=last)
         rows = checkpoint.read(rest["checkpoint"].replace(".pth", "-last.pth"))["epochs_done"]
         assert [row["learning_rate"] for row in rows][2:] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("model", "epochs"), [("EASE", 1), ("DiffRec", 3)])
+def test_a_training_shorter_than_eval_step_is_validated_at_its_end(settings, model, epochs):
+    """RecBole's loop would never validate it, and then find no best model to test."""
+    more = {"epochs": epochs, "eval_step": 5, **({"steps": 3, "dims": [8]} if model == "DiffRec" else {})}
+    for saved in (True, False):
+        result = run(model, "board", config_dict={**settings, **more}, saved=saved)
+        assert result["best_valid_score"] > 0
+        assert result["timing"]["best_epoch"] == epochs - 1
+        assert sum("score" in row for row in result["epochs"]) == 1
