@@ -8,11 +8,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 USAGE = """usage: recbole-diffusion COMMAND [options]
 
   run         train and test a model: run --model=DiffRec --dataset=ml-100k [--key=value ...]
+  compare     any models, ours and RecBole's, on one split: statistics, cost, tables and plots
+  tune        search a model's settings on the validation split, with Ray or without
+  report      the tables and plots of a comparison again
   reproduce   a paper's setting on its own split, beside what the paper reports and a baseline
   convert     the official DiffRec arrays, or a .txt of sequences, as RecBole's files
   models      the models, with paper, task and abilities   [--all: RecBole's own too]
@@ -27,6 +30,7 @@ RUN_USAGE = """usage: recbole-diffusion run --model=NAME --dataset=NAME [options
   --config_files="A B"    yaml files, the later ones win; the command line wins over them
   --resume=FILE           continue an interrupted run from its checkpoint
   --trust-checkpoint      load a checkpoint that holds pickled objects; they can run code
+  --nproc=N               train with N processes: on N GPUs (--gpu_id=0,1), or on parts of the CPU
   --no-save               write no checkpoint; the best weights are kept in memory
   --dry-run               print the effective configuration and stop
   --debug                 a traceback instead of one line
@@ -98,14 +102,11 @@ def _run(words: Sequence[str]) -> int:
     if "help" in flags:
         print(_help(options.get("model")))
         return 0
-    if settings.get("nproc", "1") != "1" or settings.get("world_size", "-1") not in {"-1", "1"}:
-        raise UsageError("nproc > 1 is not supported yet; several models at once can run as several processes")
-    for key in ("nproc", "world_size", "ip", "port", "group_offset"):
-        settings.pop(key, None)
+    group = _group(settings)
     files = options.pop("config_files", "").split()
     resume, model, dataset = (options.get(key) for key in ("resume", "model", "dataset"))
     trust = "trust-checkpoint" in flags
-    from recbole_diffusion import quick_start
+    from recbole_diffusion import distributed, quick_start
 
     if "dry-run" in flags:
         config = quick_start.configure(model, dataset, files, dict(settings), resume, trust)
@@ -116,8 +117,25 @@ def _run(words: Sequence[str]) -> int:
     saved = "no-save" not in flags
     from recbole_diffusion.runs import result_table
 
-    print(result_table(quick_start.run(model, dataset, files, dict(settings), saved, resume=resume, trust=trust)))
+    options_of_run = {"resume": resume, "trust": trust, **group}
+    print(result_table(distributed.run(model, dataset, files, dict(settings), saved, **options_of_run)))
     return 0
+
+
+def _group(settings: dict[str, str]) -> dict[str, Any]:
+    """RecBole's words for several processes, taken out of the settings.
+
+    Raises:
+        UsageError: one that is no number.
+    """
+    found: dict[str, Any] = {"nproc": 1}
+    for key in ("nproc", "world_size", "ip", "port", "group_offset"):
+        value = settings.pop(key, None)
+        if value is not None and key != "ip" and not value.lstrip("-").isdigit():
+            raise UsageError(f"--{key}={value} is not allowed; allowed: a number")
+        if value is not None:
+            found[key] = value if key == "ip" else int(value)
+    return found
 
 
 def _help(model: Optional[str]) -> str:
@@ -144,7 +162,7 @@ def _help(model: Optional[str]) -> str:
 
 
 def _reproduce(words: Sequence[str]) -> int:
-    places, words = _places(words, 2)
+    places, words = places_of(words, 2)
     options, settings, flags = parse(words)
     from recbole_diffusion.experiment import reproduce
 
@@ -153,7 +171,7 @@ def _reproduce(words: Sequence[str]) -> int:
         print(f"{REPRODUCE_USAGE}\n{there}", file=sys.stdout if "help" in flags else sys.stderr)
         return 0 if "help" in flags else 2
     source, out = settings.pop("data", None), settings.pop("out", None)
-    _only("reproduce", options, flags)
+    only("reproduce", options, flags)
     if "seed" in settings:
         raise UsageError("--seed is not an option of reproduce; write --seeds=1,2,3")
     if out is not None and not Path(out).absolute().parent.is_dir():
@@ -174,7 +192,7 @@ def _reproduce(words: Sequence[str]) -> int:
     return 0
 
 
-def _only(command: str, options: dict[str, str], flags: set[str]) -> None:
+def only(command: str, options: dict[str, str], flags: set[str]) -> None:
     """No option or flag of another command: it would have no effect."""
     for word in [*options, *sorted(flags - {"help", "debug"})]:
         raise UsageError(f"--{word} is not an option of {command}")
@@ -187,7 +205,7 @@ def _seeds(text: str) -> list[int]:
         raise UsageError(f"--seeds={text} is not allowed; allowed: numbers with commas between them") from None
 
 
-def _places(words: Sequence[str], count: int) -> tuple[list[str], list[str]]:
+def places_of(words: Sequence[str], count: int) -> tuple[list[str], list[str]]:
     """The first words that are no options, at most ``count``, and the rest."""
     places: list[str] = []
     rest = list(words)
@@ -197,9 +215,9 @@ def _places(words: Sequence[str], count: int) -> tuple[list[str], list[str]]:
 
 
 def _convert(words: Sequence[str]) -> int:
-    places, words = _places(words, 1)
+    places, words = places_of(words, 1)
     options, settings, flags = parse(words)
-    _only("convert", options, flags)
+    only("convert", options, flags)
     if "help" in flags or not places or "name" not in settings:
         print(CONVERT_USAGE, file=sys.stdout if "help" in flags else sys.stderr)
         return 0 if "help" in flags else 2
@@ -248,7 +266,28 @@ def _doctor(words: Sequence[str]) -> int:
     return 0 if good else 1
 
 
-_COMMANDS = {"run": _run, "reproduce": _reproduce, "convert": _convert, "models": _models, "doctor": _doctor}
+def _experiments(name: str) -> Callable[[Sequence[str]], int]:
+    """A command of :mod:`cli_experiments`, imported when it is called."""
+
+    def command(words: Sequence[str]) -> int:
+        from recbole_diffusion import cli_experiments
+
+        found: Callable[[Sequence[str]], int] = getattr(cli_experiments, name)
+        return found(words)
+
+    return command
+
+
+_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "run": _run,
+    "compare": _experiments("compare"),
+    "tune": _experiments("tune"),
+    "report": _experiments("report"),
+    "reproduce": _reproduce,
+    "convert": _convert,
+    "models": _models,
+    "doctor": _doctor,
+}
 
 
 def main(words: Optional[Sequence[str]] = None) -> int:

@@ -1,0 +1,144 @@
+"""What a comparison's tables say in words: data, seeds, budget, machine, and who is best."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from recbole_diffusion.experiment.analysis import AGAINST_REFERENCE, Analysis, ranked
+from recbole_diffusion.experiment.results import Comparison, Result, higher_is_better
+from recbole_diffusion.experiment.tables import MARK
+
+COST = (
+    "Means over seeds, peaks the largest. Seconds in all: loading, training, validation and test of one run, and the "
+    "training of its base where it has one. Network calls: for one user's scores. Peak memory: of the process, of the "
+    "GPU."
+)
+BEYOND = (
+    "Of the recommended lists as a whole: coverage, tail share and novelty (bits) tell how far they go beyond the "
+    "popular items; ↓ less is more even (Gini) or less popular, which is neither better nor worse."
+)
+IN_TABLE, IN_TEXT = "Best bold, second underlined", "* best"
+
+
+def caption(comparison: Comparison, found: Analysis) -> str:
+    """What a reader needs to know of the accuracy table."""
+    plan = comparison.plan
+    parts = [data(plan, found.dataset), _seeds(plan), tuning(plan, found), marks(found), machine(plan)]
+    return " ".join(part for part in parts if part)
+
+
+def data(plan: dict[str, Any], dataset: str) -> str:
+    """``ml-100k: 943 users, 1,682 items, … full ranking.``"""
+    counts = (plan.get("datasets") or {}).get(dataset) or {}
+    parts = [f"{counts[key]:,} {key}" for key in ("users", "items") if counts.get(key) is not None]
+    rows = [counts.get(key) for key in ("train", "valid", "test")]
+    if None not in rows:
+        parts.append(" / ".join(f"{count:,}" for count in rows) + " rows (train / valid / test)")
+    if counts.get("split_sha256"):
+        parts.append(f"split {counts['split_sha256'][:12]}")
+    if counts.get("evaluated_users") is not None:
+        parts.append(f"{counts['evaluated_users']:,} users tested")
+    parts.append(_ranking(plan.get("mode") or "full"))
+    return f"{dataset}: {', '.join(parts)}."
+
+
+def _ranking(mode: Any) -> str:
+    """RecBole's mode is a word, or one for each split."""
+    mode = mode.get("test", "full") if isinstance(mode, dict) else mode
+    return "full ranking" if mode == "full" else f"ranking among sampled items only ({mode})"
+
+
+def _seeds(plan: dict[str, Any]) -> str:
+    seeds = plan["seeds"]
+    if len(seeds) == 1:
+        return f"One seed ({seeds[0]})."
+    return f"Mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))})."
+
+
+def tuning(plan: dict[str, Any], found: Analysis) -> str:
+    """The budget, and whether it was equal."""
+    planned = plan.get("tune")
+    if not planned:
+        return ""
+    how = f" ({plan['search']})" if plan.get("search") else ""
+    budget = f"{planned} trial{'s' * (planned > 1)} each{how}"
+    if {len(result.trials) for result in found.results} == {planned}:
+        return f"Tuned on the validation split, equal budget: {budget}."
+    return f"Tuned on the validation split, budget: {budget}; the table tells how many each had."
+
+
+def marks(found: Analysis, text: str = IN_TABLE) -> str:
+    """What bold, underline and mark mean."""
+    family = [row for row in found.pairs if (row["family"], row["metric"]) == (AGAINST_REFERENCE, found.main)]
+    tests = [row for row in family if row["p_wilcoxon"] is not None]
+    if not tests:
+        return text + "."
+    return (
+        f"{text}; {MARK} differs from {found.reference} (Wilcoxon's signed-rank test over {found.users:,} users, "
+        f"p < .05 after Holm's correction for {len(tests)} comparison{'s' * (len(tests) > 1)})."
+    )
+
+
+def over_seeds(found: Analysis) -> str:
+    """How little tests over seeds can show."""
+    seeds = max((row["seeds"] for row in found.pairs), default=0)
+    if seeds < 2:
+        return ""
+    return (
+        "Tests over users take the trained models as they are; tests over seeds (p_seeds in significance.csv) have "
+        f"{seeds - 1} degree{'s' * (seeds > 2)} of freedom only."
+    )
+
+
+def machine(plan: dict[str, Any]) -> str:
+    """What it ran on; seconds are to be read with it."""
+    environment = plan.get("environment") or {}
+    threads, workers = plan.get("threads"), plan.get("workers") or 1
+    parts = []
+    if threads:
+        parts.append(f"{threads} thread{'s' * (threads > 1)} per run")
+    if workers > 1:
+        parts.append(f"{workers} runs at a time")
+    if environment.get("cpu_count"):
+        parts.append(f"{environment['cpu_count']} CPU cores")
+    parts += [str(environment[key]) for key in ("cuda", "platform") if environment.get(key)]
+    parts += [f"{key} {environment[key]}" for key in ("recbole-diffusion", "torch") if environment.get(key)]
+    return f"Machine: {', '.join(parts)}." if parts else ""
+
+
+def verdict(found: Analysis) -> str:
+    """Who is best, and how far the best of the other kind is behind; empty where no run has finished."""
+    order = ranked(found.results, found.main)
+    if not order:
+        return ""
+    best = order[0]
+    other = next((result for result in order if result.diffusion != best.diffusion), None)
+    if not any(result.diffusion for result in order):
+        return f"Best at {found.main}: {_with_value(best, found.main)}."
+    kind = ", a diffusion model" if best.diffusion else ""
+    text = f"Best at {found.main}: {_with_value(best, found.main)}{kind}"
+    if other is None:
+        return text + "."
+    named = "best without diffusion" if best.diffusion else "best diffusion model"
+    return f"{text}; {named}: {_with_value(other, found.main)}, {_behind(found, best, other)}."
+
+
+def _with_value(result: Result, metric: str) -> str:
+    return f"{result.label} ({result.mean(metric):.4f})"
+
+
+def _behind(found: Analysis, best: Result, other: Result) -> str:
+    """``1.3 % lower (p = .012)``."""
+    high, low = best.mean(found.main) or 0.0, other.mean(found.main) or 0.0
+    word = "higher" if higher_is_better(found.main) is False else "lower"
+    share = f"{100 * abs(high - low) / abs(high):.1f} % {word}" if high else "behind"
+    row = found.against_reference(other.label, found.main) if found.reference == best.label else None
+    p = row["p_wilcoxon_holm"] if row else None
+    return share if p is None else f"{share} ({p_text(p)})"
+
+
+def p_text(p: Optional[float]) -> str:
+    """``p = .012``."""
+    if p is None:
+        return ""
+    return "p < .001" if p < 0.001 else "p = " + f"{p:.3f}".replace("0.", ".", 1)

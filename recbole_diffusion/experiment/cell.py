@@ -1,0 +1,148 @@
+"""One training as a job: what a worker of any executor is given, and what it gives back."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+from recbole_diffusion import runs, schema
+from recbole_diffusion.experiment.store import Cell
+from recbole_diffusion.per_user import UserMetrics
+
+#: Settings that name a file or a folder.
+PATHS: tuple[str, ...] = ("data_path", "checkpoint_dir", "output_dir", "prepared_data", "pretrain", "base_checkpoint")
+PATHS += ("dataset_save_path", "dataloaders_save_path", "pre_model_path", "mlp_pretrain_path", "mf_pretrain_path")
+#: Modules and settings that no number depends on.
+_BESIDE = ("experiment", "cli", "doctor", "convert", "bridge")
+_LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas")
+
+
+class Job(NamedTuple):
+    """A cell and where its run may leave files while it works."""
+
+    cell: Cell
+    folder: str
+
+
+class Outcome(NamedTuple):
+    """What becomes of a cell: its record for :class:`Store`, and the test metrics per user of a run that was tested."""
+
+    record: dict[str, Any]
+    users: Optional[UserMetrics]
+
+
+def run_cell(job: Job) -> Outcome:
+    """Train, and test unless the cell is a trial.
+
+    Raises:
+        Exception: whatever the run raises; the executor makes one line of it.
+    """
+    from recbole_diffusion import quick_start
+
+    cell = job.cell
+    started = datetime.now(timezone.utc)
+    with _workplace(Path(job.folder), cell.key):
+        settings = {**cell.settings, "seed": cell.seed, "show_progress": False, "output_dir": "outputs"}
+        result = quick_start.run(cell.model, cell.dataset, config_dict=settings, saved=False, test=cell.trial is None)
+    return Outcome(record(cell, result, started), result["per_user"])
+
+
+def record(cell: Cell, result: dict[str, Any], started: datetime) -> dict[str, Any]:
+    """A finished cell as plain values. ``total_s`` is what it takes from scratch, a pretrained base included."""
+    timing = {**result["timing"], "wall_s": result["timing"]["total_s"]}
+    timing["total_s"] = timing.pop("from_scratch_s")
+    return {
+        **_who(cell),
+        "status": "finished",
+        "valid": result["best_valid_result"],
+        "test": result["test_result"],
+        "valid_score": result["best_valid_score"],
+        "valid_score_bigger": result["valid_score_bigger"],
+        "timing": timing,
+        "epochs": result["epochs"],
+        "data": result["data"],
+        "warnings": result["warnings"],
+        **_where(started),
+    }
+
+
+def failure(cell: Cell, error: str) -> dict[str, Any]:
+    """The record of a cell that failed."""
+    return {**_who(cell), "status": "failed", "error": error, **_where(datetime.now(timezone.utc))}
+
+
+def _who(cell: Cell) -> dict[str, Any]:
+    return {
+        "key": cell.key,
+        "label": cell.label,
+        "model": cell.model,
+        "dataset": cell.dataset,
+        "seed": cell.seed,
+        "trial": cell.trial,
+        "settings": cell.settings,
+        "basis": cell.basis,
+    }
+
+
+def _where(started: datetime) -> dict[str, Any]:
+    return {"started": started.isoformat(timespec="seconds"), "host": platform.node(), "pid": os.getpid()}
+
+
+@contextlib.contextmanager
+def _workplace(folder: Path, key: str) -> Iterator[None]:
+    """RecBole writes log/, log_tensorboard/ and more to where it stands: a folder of the cell's own, removed after it.
+
+    On another machine that does not see ``folder`` it is a temporary one.
+    """
+    before = Path.cwd()
+    work = folder / "work" / key if folder.is_dir() else Path(tempfile.mkdtemp(prefix="recbole-diffusion-"))
+    work.mkdir(parents=True, exist_ok=True)
+    os.chdir(work)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with paths that do not depend on where a worker stands."""
+    return {
+        key: os.path.abspath(os.path.expanduser(value)) if key in PATHS and isinstance(value, str) and value else value
+        for key, value in settings.items()
+    }
+
+
+def files_mark(settings: Mapping[str, Any]) -> str:
+    """Size and time of the files that settings name: a checkpoint that is replaced makes another cell."""
+    files = [Path(settings[key]) for key in ("pretrain", "base_checkpoint") if isinstance(settings.get(key), str)]
+    return ";".join(f"{f.stat().st_size},{f.stat().st_mtime_ns}" for f in files if f.is_file())
+
+
+def _matters(file: Path) -> bool:
+    return file.parts[0].split(".")[0] not in _BESIDE
+
+
+@functools.lru_cache(maxsize=1)
+def code_mark() -> str:
+    """A hash of the code and the defaults that a run's numbers depend on, and of the libraries' versions."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent.parent
+    sources = [
+        file for file in package.rglob("*.py") if file.relative_to(package).parts[0].split(".")[0] not in _BESIDE
+    ]
+    properties = schema.properties()
+    defaults = [properties / "overall.yaml", *(properties / "model").glob("*.yaml"), *(properties / "quick").glob("*")]
+    for file in sorted({*sources, *defaults}):
+        digest.update(file.name.encode() + file.read_bytes())
+    digest.update(str([runs.version(library) for library in _LIBRARIES]).encode())
+    return digest.hexdigest()[:20]

@@ -1,0 +1,86 @@
+"""Names beside the points of a plot, moved so that they lie neither on one another nor on a point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def overlap(self, other: Box) -> float:
+        """The area that both cover."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.top, other.top) - max(self.bottom, other.bottom)
+        return max(width, 0.0) * max(height, 0.0)
+
+    @property
+    def area(self) -> float:
+        return (self.right - self.left) * (self.top - self.bottom)
+
+
+def place(
+    points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], within: Box, mark: float = 6.0
+) -> list[tuple[float, float]]:
+    """Where the centres of the names go, one after the other: the nearest free place around the point.
+
+    Args:
+        points: of the marks, in pixels.
+        sizes: width and height of each name.
+        within: where names may be.
+        mark: half the width of a mark.
+    """
+    marks = [Box(x - mark, y - mark, x + mark, y + mark) for x, y in points]
+    taken: list[Box] = []
+    for point, size in zip(points, sizes):
+        candidates = [Box(x - size[0] / 2, y - size[1] / 2, x + size[0] / 2, y + size[1] / 2)
+                      for x, y in _around(point, size, mark)]  # fmt: skip
+        costs = [
+            sum(box.overlap(other) for other in [*taken, *marks]) + (box.area - box.overlap(within))
+            for box in candidates
+        ]
+        taken.append(candidates[costs.index(min(costs))])
+    return [((box.left + box.right) / 2, (box.bottom + box.top) / 2) for box in taken]
+
+
+def _around(point: tuple[float, float], size: tuple[float, float], mark: float) -> Iterator[tuple[float, float]]:
+    """Centres at growing distance: first right, left, above and below, then between."""
+    for ring in range(8):
+        gap = mark * (1.3 + 1.5 * ring)
+        for angle in (0, 180, 90, 270, 45, 315, 135, 225, 20, 340, 160, 200, 65, 115, 245, 295):
+            x, y = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+            yield point[0] + x * (gap + size[0] / 2), point[1] + y * (gap + size[1] / 2)
+
+
+def write(axes: Any, names: Sequence[str], xs: Sequence[float], ys: Sequence[float]) -> None:
+    """Write the names into axes whose place in the figure is final; a line leads to those that had to go far."""
+    figure = axes.figure
+    renderer = figure.canvas.get_renderer()
+    scale = figure.dpi / 72
+    points = [tuple(axes.transData.transform(pair)) for pair in zip(xs, ys)]
+    texts = [
+        axes.annotate(name, (x, y), xytext=(0, 0), textcoords="offset points", ha="center", va="center", fontsize=8)
+        for name, x, y in zip(names, xs, ys)
+    ]
+    extents = [text.get_window_extent(renderer) for text in texts]
+    frame = axes.get_window_extent(renderer)
+    centres = place(
+        points,
+        [(extent.width + 2 * scale, extent.height) for extent in extents],
+        Box(frame.x0, frame.y0, frame.x1, frame.y1),
+        mark=4.5 * scale,
+    )
+    for text, point, centre, extent in zip(texts, points, centres, extents):
+        text.set_position(((centre[0] - point[0]) / scale, (centre[1] - point[1]) / scale))
+        far = math.hypot(
+            max(abs(centre[0] - point[0]) - extent.width / 2, 0), max(abs(centre[1] - point[1]) - extent.height / 2, 0)
+        )
+        if far > 12 * scale:
+            axes.plot(*zip(point, centre), transform=None, color="#999999", linewidth=0.6, zorder=0.5)

@@ -1,0 +1,157 @@
+"""Where a comparison keeps what has been run: one json file per cell, written whole or not at all.
+
+A cell is one training: a model with its settings, a data set, a seed. Its key is a hash of everything that its numbers
+depend on, so that a file that is there is never made again and one that was made by other code is not taken for it.
+
+::
+
+    FOLDER/comparison.json     what was asked: models, data sets, seeds, metrics, budget, environment
+    FOLDER/cells/KEY.json      one finished cell: settings, results, cost, epochs
+    FOLDER/cells/KEY.npz       its test metrics per user, where it has any
+    FOLDER/failed/KEY.json     one cell that failed, with its reason; it is tried again by ``--resume``
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import numpy as np
+
+from recbole_diffusion.per_user import UserMetrics
+from recbole_diffusion.runs import finite, write_whole
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training.
+
+    Attributes:
+        label: the model's name in tables, e.g. ``DDRM:BPR``.
+        model: what :func:`recbole_diffusion.run` takes.
+        dataset: the data set's name.
+        seed: of the training; the split has a seed of its own.
+        settings: ``config_dict`` of the run, as plain values; paths are absolute.
+        trial: the number of a trial of the tuning, which sees the validation split only; None for a run that is tested.
+        basis: what else the numbers depend on: hashes of the data and of the code.
+    """
+
+    label: str
+    model: str
+    dataset: str
+    seed: int
+    settings: dict[str, Any]
+    trial: Optional[int] = None
+    basis: dict[str, str] = field(default_factory=dict)
+
+    #: Settings that change no number.
+    NO_EFFECT = frozenset({"data_path", "checkpoint_dir", "output_dir", "show_progress", "state", "prepared_data"})
+
+    @property
+    def key(self) -> str:
+        """The cell's hash, 20 hexadecimal digits. Its label is not part of it."""
+        content = asdict(self)
+        del content["label"]
+        content["settings"] = {key: value for key, value in self.settings.items() if key not in self.NO_EFFECT}
+        text = json.dumps(content, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+class Store:
+    """A comparison's folder.
+
+    Args:
+        folder: made where it is not there.
+        new: False: it is to be there.
+
+    Raises:
+        ValueError: it is no folder, or with ``new=False`` not there.
+    """
+
+    def __init__(self, folder: Union[str, Path], new: bool = True) -> None:
+        self.folder = Path(folder).absolute()
+        if not self.folder.is_dir() and (self.folder.exists() or not new):
+            raise ValueError(f"{str(folder)!r} is not the folder of a comparison: {_why_not(self.folder)}")
+
+    def plan(self) -> dict[str, Any]:
+        """What was asked: ``comparison.json``.
+
+        Raises:
+            ValueError: it is not there, or of another format.
+        """
+        file = self.folder / "comparison.json"
+        try:
+            plan: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{str(self.folder)!r} is not the folder of a comparison: {error}") from error
+        if plan.get("format") != FORMAT:
+            raise ValueError(f"{str(file)!r} has format {plan.get('format')!r}; this version reads {FORMAT}")
+        return plan
+
+    def write_plan(self, plan: dict[str, Any]) -> None:
+        """Write ``comparison.json``."""
+        _write(self.folder / "comparison.json", {"format": FORMAT, **plan})
+
+    def cell(self, key: str) -> Optional[dict[str, Any]]:
+        """The record of a finished cell; None where there is none, or where its file is damaged."""
+        return _read(self.folder / "cells" / f"{key}.json")
+
+    def failure(self, key: str) -> Optional[dict[str, Any]]:
+        """The record of a failed cell, None where there is none."""
+        return _read(self.folder / "failed" / f"{key}.json")
+
+    def users(self, key: str) -> Optional[UserMetrics]:
+        """The test metrics per user of a finished cell; None where it has none."""
+        file = self.folder / "cells" / f"{key}.npz"
+        if not file.is_file():
+            return None
+        with np.load(file, allow_pickle=False) as arrays:
+            values = arrays["values"]
+            return UserMetrics(arrays["users"], dict(zip(map(str, arrays["names"]), values.T.astype(np.float64))))
+
+    def finish(self, key: str, record: dict[str, Any], users: Optional[UserMetrics] = None) -> None:
+        """Keep a cell: its users first, its record last, so that a record that is there is whole."""
+        if users is not None:
+            (self.folder / "cells").mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / "cells" / f"{key}.npz", lambda file: _write_users(file, users))
+        _write(self.folder / "cells" / f"{key}.json", record)
+        (self.folder / "failed" / f"{key}.json").unlink(missing_ok=True)
+
+    def fail(self, key: str, record: dict[str, Any]) -> None:
+        """Keep the reason of a failure."""
+        _write(self.folder / "failed" / f"{key}.json", record)
+
+
+def _why_not(folder: Path) -> str:
+    return "it is a file" if folder.exists() else "it is not there"
+
+
+def _write_users(file: Any, users: UserMetrics) -> None:
+    names = list(users.metrics)
+    values = np.stack([users.metrics[name] for name in names], axis=1) if names else np.empty((len(users.users), 0))
+    np.savez_compressed(file, users=users.users, names=np.array(names), values=values)
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(finite(content), indent=1, default=str) + "\n"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, lambda out: out.write(text.encode()))
+
+
+def _read(file: Path) -> Optional[dict[str, Any]]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there; or damaged by hand, since our files are whole
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Temporary files of writers that were killed."""
+    return [file for file in folder.rglob(".*.tmp") if file.is_file()] if os.path.isdir(folder) else []

@@ -1,0 +1,100 @@
+"""What a tuning leaves for people: the result, a table of its trials, the best settings as yaml."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from recbole_diffusion import runs
+
+if TYPE_CHECKING:
+    from recbole_diffusion.config import Config
+    from recbole_diffusion.experiment.trials import Record
+
+
+class NoTrialFinished(RuntimeError):
+    """Every trial failed; the message is the first reason, in one line."""
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """What came of a tuning.
+
+    Attributes:
+        best: the chosen settings of the best trial.
+        trial: its number; 0 is the model's defaults, unless the search was a grid.
+        metric, valid_score: what the trials were judged by, and the best trial's score.
+        test: the test metrics of each seed, trained anew with the best settings.
+        records, failures: of the trials, by number.
+        folder, file: of the tuning, and its ``best.yaml``.
+        notes: what a reader must know.
+    """
+
+    best: dict[str, Any]
+    trial: int
+    metric: str
+    valid_score: float
+    test: dict[int, dict[str, float]]
+    records: dict[int, Record]
+    failures: dict[int, Record]
+    folder: Path
+    file: Path
+    notes: list[str]
+
+    def summary(self) -> str:
+        """The result for people."""
+        return _summary(self)
+
+
+def _summary(result: TuneResult) -> str:
+    """The best settings, and its test metrics: of one seed, or mean and sample standard deviation of several."""
+    stopped = sum(record["status"] == "stopped" for record in result.records.values())
+    counts = f"{len(result.records)} trials ({stopped} stopped early), {len(result.failures)} failed"
+    chosen = ", ".join(f"{key}: {_short(value)}" for key, value in result.best.items())
+    seeds = list(result.test)
+    lines = [
+        f"{counts}; best by validation: trial {result.trial}, {result.metric} {result.valid_score:.4f}",
+        f"  {chosen}",
+        f"test, trained anew with seed {', '.join(map(str, seeds))}:",
+    ]
+    for metric in result.test[seeds[0]]:
+        values = [result.test[seed][metric] for seed in seeds]
+        spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+        lines.append(f"  {metric:18} {fmean(values):.4f}{spread}")
+    return "\n".join([*lines, *(f"note: {note}" for note in result.notes), f"folder: {result.folder}"])
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
+
+
+def write_best(file: Path, config: Config, best: Record, metric: str, threads: int) -> None:
+    """Every setting of the best trial, for ``run --config_files``."""
+    chosen = "".join(f"#   {key}: {json.dumps(value)}\n" for key, value in best["chosen"].items())
+    head = (
+        f"# The best of a tuning: trial {best['trial']}, {metric} {best['valid_score']:.6f} on the validation split. "
+        f"Chosen were\n{chosen}"
+        f"# Run: recbole-diffusion run --config_files={file}\n"
+        f"# The same numbers to the last digit need OMP_NUM_THREADS={threads}.\n"
+    )
+    runs.write_whole(file, lambda out: out.write((head + config.to_yaml()).encode()))
+
+
+def write_trials(result: TuneResult, keys: list[str]) -> None:
+    """``trials.csv``: a row for each trial, in their order."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["trial", *keys, result.metric, "epochs", "seconds", "status", "reason"])
+    for number, record in sorted({**result.records, **result.failures}.items()):
+        timing = record.get("timing") or {}
+        values = [record["chosen"].get(key) for key in keys]
+        cells = [value if isinstance(value, (int, float, str)) else json.dumps(value) for value in values]
+        seconds = timing.get("wall_s", timing.get("total_s"))
+        ends = [record.get("valid_score"), timing.get("epochs"), seconds, record["status"], record.get("error", "")]
+        writer.writerow([number, *cells, *ends])
+    runs.write_whole(result.folder / "trials.csv", lambda file: file.write(out.getvalue().encode()))
