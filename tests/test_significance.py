@@ -123,6 +123,7 @@ def test_over_seeds():
     expected = stats.ttest_rel([0.3, 0.4, 0.5], [0.2, 0.2, 0.4])
     assert (t, p) == pytest.approx((expected.statistic, expected.pvalue))
     assert significance.over_seeds([0.3], [0.2]) == (None, None)
+    assert significance.over_seeds([0.3, 0.4], [0.2, 0.3]) == (None, None)  # a spread of zero is none of evidence
     assert significance.over_seeds([], []) == (None, None)
 
 

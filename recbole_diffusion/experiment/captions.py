@@ -81,7 +81,7 @@ def marks(found: Analysis, text: str = IN_TABLE) -> str:
 
 def over_seeds(found: Analysis) -> str:
     """How little tests over seeds can show."""
-    seeds = max((row["seeds"] for row in found.pairs), default=0)
+    seeds = max((row["seeds"] for row in found.pairs if row["p_seeds"] is not None), default=0)
     if seeds < 2:
         return ""
     return (

@@ -199,6 +199,7 @@ def _learning_curves(figure: Figure, rows: list[Row], style: Style) -> None:
         for label in order:
             tails = [row for row in rows if row["model"] == label and row["seed"] != MEAN]
             _curve(each, means[label], tails, key, style[label])
+        each.xaxis.set_major_locator(MaxNLocator("auto", integer=key == "epoch"))
         _logarithmic(each, [row[key] for row in rows if row[key]], 20)
     axes[0].set_xlabel("epoch")
     axes[1].set_xlabel("seconds of training, that of a base included")
@@ -228,11 +229,12 @@ def _curve(axes: Any, means: list[Row], seeds: list[Row], key: str, look: Row) -
 def _tuning(figure: Figure, rows: list[Row], style: Style) -> None:
     """One panel per model, with the same scale; trials as dots, failed ones as crosses at the bottom."""
     there = [label for label in style if any(row["model"] == label for row in rows)]
-    across = min(len(there), 4 if len(there) > 6 else 3)
+    across = {4: 2}.get(len(there), min(len(there), 4 if len(there) > 6 else 3))
     down = math.ceil(len(there) / across)
     figure.set_size_inches(2.6 * across + 1, 2.1 * down + 0.6)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    for axes, label in zip(grid.flat, there):
+    for place, (axes, label) in enumerate(zip(grid.flat, there)):
+        axes.tick_params(labelbottom=place + across >= len(there))  # nothing is below it
         _trials(axes, [row for row in rows if row["model"] == label], style[label]["color"])
         axes.set_title(label, fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -46,7 +46,7 @@ def accuracy_cost(found: Analysis) -> list[Row]:
             **_who(result),
             "metric": found.main,
             "mean": result.mean(found.main),
-            "seconds": result.seconds,
+            "seconds": result.cost("total_s"),
             "test_users_per_s": result.cost("test_users_per_s"),
         }
         for result in ranked(found.results, found.main)

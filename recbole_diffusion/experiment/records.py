@@ -22,7 +22,7 @@ _OF_COST = (
     "valid_s_per_epoch",
     "pretrain_s",
     "total_s",
-    "from_scratch_s",
+    "wall_s",
     "test_users_per_s",
     "denoiser_calls_per_user",
     "peak_memory_mib",

@@ -90,12 +90,6 @@ class Result:
         return float(max(values) if name.startswith("peak") else np.mean(values))
 
     @property
-    def seconds(self) -> Optional[float]:
-        """Of a run in all, with what a base costs that another run had trained."""
-        from_scratch = self.cost("from_scratch_s")
-        return self.cost("total_s") if from_scratch is None else from_scratch
-
-    @property
     def tuning_s(self) -> Optional[float]:
         """Seconds of all finished trials; None without tuning."""
         values = [trial["timing"]["total_s"] for trial in self.trials if trial.get("timing")]

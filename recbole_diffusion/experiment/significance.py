@@ -68,8 +68,15 @@ def paired(first: np.ndarray, second: np.ndarray) -> Paired:
 
 
 def over_seeds(first: Sequence[float], second: Sequence[float]) -> tuple[Optional[float], Optional[float]]:
-    """t and p of the paired t-test over the means of common seeds; None, None with fewer than two."""
-    t, p, _ = _student(np.round(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64), DIGITS))
+    """t and p of the paired t-test over the means of common seeds.
+
+    None, None with fewer than two, and where the difference is the same for all: models that draw nothing, like EASE,
+    tell nothing of how results vary over seeds.
+    """
+    difference = np.round(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64), DIGITS)
+    if len(difference) < 2 or np.ptp(difference) == 0:
+        return None, None
+    t, p, _ = _student(difference)
     return t, p
 
 
