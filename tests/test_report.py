@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recbole_diffusion import experiment
-from recbole_diffusion.experiment import captions, labels, pages, points, records, report, results, tables
-from recbole_diffusion.experiment.analysis import AGAINST_REFERENCE, ALL_PAIRS, analyse
-from recbole_diffusion.experiment.significance import paired
+from recbole_diffusion.experiment import report
+from recbole_diffusion.experiment.report import captions, files, labels, pages, points, records, results, tables
+from recbole_diffusion.experiment.report.analysis import AGAINST_REFERENCE, ALL_PAIRS, analyse
+from recbole_diffusion.experiment.report.significance import paired
 from recbole_diffusion.experiment.store import Store, UserMetrics
 
 USERS = np.array([f"u{place:02d}" for place in range(40)])
@@ -22,18 +22,18 @@ METRICS = ["recall@10", "ndcg@10"]
 SPLIT = "0123456789abcdef" * 4
 BEYOND = {"itemcoverage@10": 0.25, "giniindex@10": 0.9, "novelty@10": 2.0}
 
-drawing = report._drawing
+drawing = files._drawing
 
 
 @pytest.fixture(autouse=True)
 def _no_plots(monkeypatch):
     """Drawing takes seconds; only the tests of plots do it."""
-    monkeypatch.setattr(report, "_drawing", lambda: None)
+    monkeypatch.setattr(files, "_drawing", lambda: None)
 
 
 @pytest.fixture
 def plots(monkeypatch):
-    monkeypatch.setattr(report, "_drawing", drawing)
+    monkeypatch.setattr(files, "_drawing", drawing)
 
 
 def users_of(level, seed):
@@ -683,8 +683,8 @@ def test_plots_have_200_dots_per_inch():
 
 @pytest.mark.usefixtures("plots")
 def test_without_matplotlib(monkeypatch, caplog):
-    monkeypatch.delitem(sys.modules, "recbole_diffusion.experiment.plot", raising=False)
-    monkeypatch.delattr(experiment, "plot", raising=False)
+    monkeypatch.delitem(sys.modules, "recbole_diffusion.experiment.report.plot", raising=False)
+    monkeypatch.delattr(report, "plot", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     made()
     with caplog.at_level(logging.WARNING):

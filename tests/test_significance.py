@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from recbole_diffusion.experiment import significance
+from recbole_diffusion.experiment.report import significance
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 

@@ -140,6 +140,9 @@ def _local(ray: Any, workers: int, gpus: Optional[float], folder: Path) -> Itera
                 _temp_dir=str(folder),
                 _plasma_directory=None if shared > 2 * OBJECT_STORE_BYTES else str(folder),
             )
+        except Exception as error:  # Ray raises bare ones too, e.g. where a process of it takes too long to start
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"Ray did not start: {reason}; try again, or leave out --workers: no ray then") from error
         finally:
             started = set(me.children()) - before
         yield
@@ -172,9 +175,7 @@ def _joined(ray: Any, address: str) -> Iterator[None]:
     if not _listens(host, int(port)):
         raise ValueError(f"address={address!r}: nothing listens on {host}:{port}; start a cluster: ray start --head")
     if address == "auto" and _has_token():
-        os.environ.setdefault(
-            "RAY_AUTH_MODE", "token"
-        )  # as Ray itself does for auto; for host:port it wants to be told
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray does for auto; for host:port it wants to be told
     ray_process.read_authentication()
     with contextlib.ExitStack() as stack:
         if host in _LOOPBACK and not _listens(ray.util.get_node_ip_address(), int(port)):

@@ -9,8 +9,8 @@ from typing import Any, Optional
 
 import numpy as np
 
-from recbole_diffusion.experiment import significance
-from recbole_diffusion.experiment.results import (
+from recbole_diffusion.experiment.report import significance
+from recbole_diffusion.experiment.report.results import (
     Comparison,
     Result,
     beyond_accuracy,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from recbole_diffusion.experiment.analysis import AGAINST_REFERENCE, Analysis, ranked
-from recbole_diffusion.experiment.results import Comparison, Result, higher_is_better
-from recbole_diffusion.experiment.tables import MARK
+from recbole_diffusion.experiment.report.analysis import AGAINST_REFERENCE, Analysis, ranked
+from recbole_diffusion.experiment.report.results import Comparison, Result, higher_is_better
+from recbole_diffusion.experiment.report.tables import MARK
 
 COST = (
     "Means over seeds, peaks the largest. Seconds in all: loading, training, validation and test of one run, and the "

@@ -8,8 +8,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from recbole_diffusion.experiment.analysis import Analysis
-from recbole_diffusion.experiment.results import Comparison, Result
+from recbole_diffusion.experiment.report.analysis import Analysis
+from recbole_diffusion.experiment.report.results import Comparison, Result
 
 Row = dict[str, Any]
 NAMES = ("results.csv", "per_seed.csv", "significance.csv", "cost.csv", "trials.csv", "failures.csv")

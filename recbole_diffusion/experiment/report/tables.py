@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import Callable, NamedTuple, Optional
 
-from recbole_diffusion.experiment.analysis import Analysis, ranked
-from recbole_diffusion.experiment.results import Result, higher_is_better
+from recbole_diffusion.experiment.report.analysis import Analysis, ranked
+from recbole_diffusion.experiment.report.results import Result, higher_is_better
 
 DASH = "–"
 MARK = "†"

@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from recbole_diffusion.experiment import labels
-from recbole_diffusion.experiment.points import MEAN
+from recbole_diffusion.experiment.report import labels
+from recbole_diffusion.experiment.report.points import MEAN
 
 Row = dict[str, Any]
 Style = dict[str, dict[str, Any]]
@@ -46,7 +46,7 @@ def draw(name: str, rows: Sequence[Row], dataset: str, models: Sequence[str], se
     """A plot by its suffix, ``png`` and ``svg``; the same points give the same bytes.
 
     Args:
-        name: of :data:`recbole_diffusion.experiment.points.PLOTS`.
+        name: of :data:`recbole_diffusion.experiment.report.points.PLOTS`.
         rows: its points, at least one.
         models: labels in the plan's order; each has its colour in all plots.
     """

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
-from recbole_diffusion.experiment import captions, pages, points, records, tables
-from recbole_diffusion.experiment.analysis import Analysis, analyse
-from recbole_diffusion.experiment.results import Comparison, read
+from recbole_diffusion.experiment.report import captions, pages, points, records, tables
+from recbole_diffusion.experiment.report.analysis import Analysis, analyse
+from recbole_diffusion.experiment.report.results import Comparison, read
 from recbole_diffusion.experiment.store import Store
 from recbole_diffusion.runs import finite, write_whole
 
@@ -92,7 +92,7 @@ def _plots(comparison: Comparison, analyses: Iterable[Analysis]) -> dict[str, by
 def _drawing() -> Optional[Callable[..., dict[str, bytes]]]:
     """What draws, where matplotlib is there."""
     try:
-        from recbole_diffusion.experiment import plot
+        from recbole_diffusion.experiment.report import plot
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise

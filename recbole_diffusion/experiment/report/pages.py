@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recbole_diffusion.experiment import captions, tables
-from recbole_diffusion.experiment.analysis import Analysis
-from recbole_diffusion.experiment.results import Comparison
+from recbole_diffusion.experiment.report import captions, tables
+from recbole_diffusion.experiment.report.analysis import Analysis
+from recbole_diffusion.experiment.report.results import Comparison
 
 
 def notes(comparison: Comparison, found: Analysis) -> list[str]:

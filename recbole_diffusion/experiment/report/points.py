@@ -7,8 +7,8 @@ from typing import Any, Optional
 
 import numpy as np
 
-from recbole_diffusion.experiment.analysis import Analysis, ranked
-from recbole_diffusion.experiment.results import Result, higher_is_better
+from recbole_diffusion.experiment.report.analysis import Analysis, ranked
+from recbole_diffusion.experiment.report.results import Result, higher_is_better
 
 Row = dict[str, Any]
 #: The seed of rows that are means over seeds.
