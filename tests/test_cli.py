@@ -102,7 +102,7 @@ def test_command_line_wins_over_files_and_the_later_file_over_the_earlier(checke
         (["--seed=1", "--seed=2"], "--seed is given twice"),
         (["--seed"], "--seed has no value"),
         (["board"], "'board' is not understood"),
-        (["--nproc=2"], "nproc > 1 is not supported yet"),
+        (["--nproc=two"], "--nproc=two is not allowed"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
