@@ -1,9 +1,9 @@
 """What a comparison loses when something goes wrong: each fault is injected for real, then the comparison resumed.
 
-    python benchmarks/faults.py [--workers 2] [--out FILE]
+    python benchmarks/faults.py [--workers 2] [--executors serial ray] [--out FILE]
 
-Six trainings of DiffRec and two of EASE on ml-100k for each fault; a table of what was finished before, what was lost,
-what the resumed call had to run, and what was left behind.
+Three trainings of DiffRec and three of EASE on ml-100k for each fault, and three of a model that fails; a table of what
+was finished, what was lost, and what was left behind after the comparison had been resumed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from recbole_diffusion.experiment import compare as module
 from recbole_diffusion.experiment.store import Store
 
 workers = int(sys.argv[2]) or None
-own = {"DiffRec": {"epochs": 12, "stopping_step": 100}}
+own = {"DiffRec": {"epochs": 8, "stopping_step": 100}}
 models = ["EASE", "DiffRec"]
 fault = sys.argv[3]
 if fault == "NaN":
@@ -56,13 +56,14 @@ RESUME = "import sys; from recbole_diffusion.experiment.compare import resume; r
 def main(words: Optional[Sequence[str]] = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--workers", type=int, default=2, help="of the runs on Ray")
+    options.add_argument("--executors", nargs="+", default=["serial", "ray"], choices=["serial", "ray"])
     options.add_argument("--out", type=Path, help="also write the table there")
     given = options.parse_args(words)
     serial: list[tuple[str, Any]] = [("driver killed (kill -9)", kill), ("driver interrupted (Ctrl-C)", interrupt)]
     inside: list[tuple[str, Any]] = [(name, None) for name in ("NaN", "disk full", "out of memory")]
     inside.append(("a setting that one model refuses", None))
     rows = []
-    for workers in (0, given.workers):
+    for workers in [{"serial": 0, "ray": given.workers}[name] for name in given.executors]:
         worker: list[tuple[str, Any]] = [("worker killed (kill -9)", kill_worker)] if workers else []
         for fault, inject in [*worker, *serial, *inside]:
             rows.append(_row(fault, workers, inject))
@@ -82,7 +83,6 @@ def _row(fault: str, workers: int, inject: Optional[Callable[[subprocess.Popen[b
     with tempfile.TemporaryDirectory() as place:
         folder, script = Path(place) / "comparison", Path(place) / "drive.py"
         script.write_text(DRIVE, encoding="utf-8")
-        before = _left()
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         with open(Path(place) / "log", "wb") as log:
             process = subprocess.Popen(
@@ -94,7 +94,9 @@ def _row(fault: str, workers: int, inject: Optional[Callable[[subprocess.Popen[b
             process.wait()
         store, (finished, failed) = Store(folder), _counts(folder)
         reasons = sorted({json.loads(file.read_text())["error"] for file in (folder / "failed").glob("*.json")})
-        subprocess.run([sys.executable, "-c", RESUME, str(folder)], capture_output=True, env=environment, check=False)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
+        again = subprocess.Popen([sys.executable, "-c", RESUME, str(folder)], **quiet)
+        again.wait()
         time.sleep(2)
         total = sum(len(keys) for model in store.plan()["models"] for keys in model["cells"].values())
         after, _ = _counts(folder)
@@ -106,7 +108,7 @@ def _row(fault: str, workers: int, inject: Optional[Callable[[subprocess.Popen[b
             "failed, with reason": f"{failed}: {reasons[0][:80]}" if failed else 0,
             "not finished": total - finished - failed,
             "finished after resume": after,
-            "left in temporary folders and processes": len(_left() - before),
+            "left in temporary folders and processes": len(_left([process.pid, again.pid])),
         }
 
 
@@ -143,14 +145,13 @@ def kill_worker(process: subprocess.Popen[bytes], folder: Path) -> None:
     raise RuntimeError("no worker at work was found")
 
 
-def _left() -> set[str]:
-    """Temporary folders of ours and Ray's, and processes of Ray's."""
-    root = Path(tempfile.gettempdir())
-    names = {str(each) for each in root.iterdir() if each.name.startswith(("recdiff-ray", "recbole-diffusion", "ray"))}
-    for each in psutil.process_iter(["pid", "name", "cmdline"]):
+def _left(drivers: Sequence[int]) -> list[str]:
+    """Temporary folders of these drivers' sessions, and processes that name one."""
+    marks = [f"recdiff-ray-{driver}-" for driver in drivers]
+    names = [each.name for each in Path(tempfile.gettempdir()).iterdir() if any(mark in each.name for mark in marks)]
+    for each in psutil.process_iter(["pid", "cmdline"]):
         words = " ".join(each.info["cmdline"] or [])
-        if "raylet" in words or words.startswith("ray::"):
-            names.add(f"process {each.info['pid']}")
+        names += [f"process {each.info['pid']}"] if any(mark in words for mark in marks) else []
     return names
 
 

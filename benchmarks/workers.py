@@ -37,9 +37,8 @@ def main(words: Optional[Sequence[str]] = None) -> None:
             found[name].append(seconds)
             if numbers.setdefault("all", results) != results:
                 raise SystemExit(f"the numbers of {name} differ: {results} against {numbers['all']}")
-    print(
-        f"{given.cells} trainings of {given.model} on ml-100k, {given.epochs} epochs each, load {os.getloadavg()[0]:.1f}\n"
-    )
+    what = f"{given.cells} trainings of {given.model} on ml-100k, {given.epochs} epochs each"
+    print(f"{what}; load {os.getloadavg()[0]:.1f}\n")
     print("| | seconds in all (median) | to start Ray | a training, wall | of it in run() |\n|---|---|---|---|---|")
     for name, rounds in found.items():
         middle = {part: statistics.median(each[part] for each in rounds) for part in rounds[0]}

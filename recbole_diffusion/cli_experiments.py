@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from recbole_diffusion import schema
 from recbole_diffusion.cli import UsageError, only, parse, places_of
@@ -79,10 +79,18 @@ def compare(words: Sequence[str]) -> int:
     tune, folder = settings.pop("tune", None), settings.pop("folder", None)
     only("compare", options, flags)
     if again is not None:
-        given = {"models": models, "dataset": dataset, "seeds": seeds, "tune": tune, "folder": folder}
+        given = {
+            "metric": metric,
+            "reference": reference,
+            "models": models,
+            "dataset": dataset,
+            "seeds": seeds,
+            "tune": tune,
+            "folder": folder,
+        }
         for word in [*(word for word, value in given.items() if value is not None), *settings]:
             raise UsageError(f"--{word} is not allowed with --resume, which goes on with what was asked")
-        return _compared(lambda module: module.resume(again, where), again, metric, reference)
+        return _compared(lambda module: module.resume(again, where), again)
     for word, value in (("models", models), ("dataset", dataset)):
         if not value:
             raise UsageError(f"--{word} is not set; recbole-diffusion compare --help")
@@ -98,16 +106,13 @@ def compare(words: Sequence[str]) -> int:
         "own": own,
         "tune": _number("tune", tune or "0", int),
         "command": "recbole-diffusion compare " + shlex.join(words),
+        "metric": metric,
+        "reference": reference,
     }
-    return _compared(
-        lambda module: module.compare(**arguments, folder=path, resources=module.Resources(**where)),
-        path,
-        metric,
-        reference,
-    )
+    return _compared(lambda module: module.compare(**arguments, folder=path, resources=module.Resources(**where)), path)
 
 
-def _compared(work: Callable[[Any], Any], folder: str, metric: Optional[str], reference: Optional[str]) -> int:
+def _compared(work: Callable[[Any], Any], folder: str) -> int:
     """Do the work, then the report; 1 if a cell failed."""
     from recbole_diffusion.experiment import compare as module
     from recbole_diffusion.experiment import report as reports
@@ -117,8 +122,9 @@ def _compared(work: Callable[[Any], Any], folder: str, metric: Optional[str], re
     except KeyboardInterrupt:
         print(f"interrupted; go on with: recbole-diffusion compare --resume={folder}", file=sys.stderr)
         return 130
-    files = reports.write(store.folder, metric, reference)
-    print(reports.summary(store, metric, reference))
+    wanted = store.plan()["asked"]
+    files = reports.write(store.folder, wanted["metric"], wanted["reference"])
+    print(reports.summary(store, wanted["metric"], wanted["reference"]))
     where = os.path.relpath(files[0].parent) if files else str(folder)
     print(f"\nreport: {where}")
     failed = [key for model in store.plan()["models"] for keys in model["cells"].values() for key in keys]
@@ -168,8 +174,12 @@ def tune(words: Sequence[str]) -> int:
         raise UsageError("--cpus is not an option of tune, whose trials take one CPU slot each")
     if "gpus" in where:
         arguments["gpus_per_trial"] = where.pop("gpus")
-    if arguments["resume"] is not None and settings:
-        raise UsageError(f"--{next(iter(settings))} is not allowed with --resume, which goes on with what was asked")
+    if arguments["resume"] is not None:
+        more = [word for word in arguments if arguments[word] and word not in {"resume", "trials", "executor"}]
+        for word in [*settings, *("config_files" if word == "files" else word for word in more)]:
+            raise UsageError(f"--{word} is not allowed with --resume, which goes on with what was asked")
+    else:
+        settings.setdefault("metric_decimal_place", "6")  # with four digits trials tie
     from recbole_diffusion.experiment.tune import NoTrialFinished
     from recbole_diffusion.experiment.tune import tune as search
 

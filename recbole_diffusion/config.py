@@ -204,7 +204,9 @@ class Config(RecBoleConfig):
 
     def _check_consistency(self) -> None:
         """What RecBole notices only after an epoch, or never."""
-        possible = [f"{metric}@{k}" for metric in self["metrics"] for k in self["topk"]]
+        cut = [metric for metric in self["metrics"] if metric.lower() != "gauc"]  # of the whole ranking
+        possible = [f"{metric}@{k}" for metric in cut for k in self["topk"]]
+        possible += [metric for metric in self["metrics"] if metric not in cut]
         if self["eval_type"] == EvaluatorType.VALUE:
             possible = list(self["metrics"])
         if self["valid_metric"].lower() not in {name.lower() for name in possible}:

@@ -90,7 +90,7 @@ def run(
 
     group = Group(nproc, nproc if world_size == -1 else world_size, group_offset)
     arguments = (model, dataset, config_file_list, dict(config_dict or {}), saved)
-    if group.world_size == 1:
+    if group.world_size == nproc == 1:
         return quick_start.run(*arguments, resume=resume, trust=trust)
     group = _checked(group, ip, port)
     config = quick_start.configure(*arguments[:4], resume, trust)

@@ -160,15 +160,19 @@ def _train_and_test(
     )
     if resume is not None:
         trainer.resume_checkpoint(resume, trust)
-    options = {"saved": saved, "show_progress": config["show_progress"]}
+    writes = saved or getattr(trainer, "keeps_in_files", False)
+    options = {"saved": writes, "show_progress": config["show_progress"]}
     writer = getattr(trainer, "tensorboard", None)  # its thread writes to where we stand now
     with contextlib.closing(writer) if writer else contextlib.nullcontext():
         best_score, best_result = trainer.fit(
             train_data, valid_data, **options, **({"callback_fn": callback} if callback else {})
         )
-        file = trainer.saved_model_file if saved and os.path.exists(trainer.saved_model_file) else None
+        file = trainer.saved_model_file if writes and os.path.exists(trainer.saved_model_file) else None
         show = {"load_best_model": file is not None, "show_progress": config["show_progress"]}
         tested = trainer.evaluate(test_data, **show) if test else None
+    if file is not None and not saved:
+        os.unlink(file)
+        file = None
     result = {
         "best_valid_score": best_score,
         "valid_score_bigger": config["valid_metric_bigger"],
@@ -207,7 +211,7 @@ def _timing(config: Config, trainer: Any, net: Any, total: float) -> dict[str, A
         "train_s_per_epoch": float(np.mean([row["train_s"] for row in epochs])) if epochs else 0.0,
         "valid_s_per_epoch": float(np.mean([row["valid_s"] for row in epochs if "valid_s" in row] or [0.0])),
         "test_users_per_s": evaluation["users"] / max(evaluation["seconds"], 1e-9),
-        "denoiser_calls_per_user": getattr(net, "denoiser_calls", 1),
+        "denoiser_calls_per_user": 0 if fitted else _network_calls(config, net),
         "parameters": 0 if fitted else sum(each.numel() for each in net.parameters() if each.requires_grad),
         "peak_memory_mib": runs.peak_memory_mib(),
         "peak_gpu_memory_mib": runs.peak_gpu_memory_mib(config["device"]),
@@ -215,6 +219,12 @@ def _timing(config: Config, trainer: Any, net: Any, total: float) -> dict[str, A
         "total_s": total,
         "from_scratch_s": total - pretraining.here + pretraining.trained,  # as if no other run had pretrained
     }
+
+
+def _network_calls(config: Config, net: Any) -> int:
+    """How often a network is passed to score one user: what the model says, the steps of RecBole's diffusion, or 1."""
+    theirs = type(net).__module__.startswith("recbole.") and type(net).__name__ in {"DiffRec", "LDiffRec"}
+    return int(config["steps"] if theirs else getattr(net, "denoiser_calls", 1))
 
 
 def _named(found: Optional[UserMetrics], dataset: Any) -> Optional[UserMetrics]:

@@ -93,7 +93,7 @@ class Training(Resumable):
             self.wait()
             if self.writes:
                 os.unlink(self.saved_model_file)
-        if super().fit.__func__ is not Trainer.fit:
+        if self.keeps_in_files:
             if self.lr_scheduler is not None:
                 self.logger.warning(
                     f"lr_decay_step has no effect: {self.config['model']} has a training loop of its own"
@@ -139,6 +139,11 @@ class Training(Resumable):
         if self.eval_collector.register.need("data.count_items"):
             items = data.interactions(train_data)[:, 1].tolist()
             self.eval_collector.data_struct.set("data.count_items", Counter(items))
+
+    @property
+    def keeps_in_files(self) -> bool:
+        """Whether the training loop is the trainer's own (NCL), which keeps its best weights in a file or nowhere."""
+        return super().fit.__func__ is not Trainer.fit
 
     @property
     def best_epoch(self) -> Optional[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Callable
 
 import numpy as np
@@ -31,7 +32,8 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     before = dict(vars(np))
     yield
     for name in set(vars(np)) - set(before):  # RecBole's own Config puts np.float and others there
-        delattr(np, name)
+        if not isinstance(vars(np)[name], ModuleType):  # a part of numpy that is loaded when it is needed
+            delattr(np, name)
     vars(np).update(before)
     bridge.disable()
     compat.undo()

@@ -93,3 +93,10 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
     os.chdir(settings.pop("folder"))
     result = run("DiffRec", "board", config_dict=settings, saved=False)
     return {"valid": result["best_valid_result"], "test": result["test_result"]}
+
+
+def peak_mib(mebibytes: int) -> float:
+    import resource
+
+    len(bytearray(mebibytes * 2**20))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,10 +92,103 @@ def test_other_settings_data_and_code_make_other_cells(checkerboard, ran, monkey
     assert len(ran) == 4
 
 
-def test_the_code_mark_is_of_what_runs(tmp_path):
-    assert cells.code_mark() == cells.code_mark()
-    names = {file.name for file in (Path(cells.__file__).parent.parent).glob("*.py")}
-    assert {"trainer.py", "data.py"} <= names
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        *((file, True) for file in ("trainer.py", "diffusion/gaussian.py", "experiment/cell.py")),
+        *((file, False) for file in ("experiment/plan.py", "cli.py", "experiment/report/plot.py")),
+    ],
+)
+def test_the_code_mark_is_of_what_trains(tmp_path, file, changes):
+    copy = tmp_path / "package"
+    shutil.copytree(Path(cells.__file__).parent.parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    before = cells.code_mark.__wrapped__(copy)
+    assert before == cells.code_mark.__wrapped__(copy)
+    (copy / file).write_text((copy / file).read_text() + "# more\n")
+    assert (cells.code_mark.__wrapped__(copy) != before) is changes
+
+
+def test_the_order_in_time_is_part_of_the_data(checkerboard, ran):
+    """The same pairs in every split, but each user's training rows the other way round: another cell."""
+    args = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}
+    compare(["EASE"], ["board"], [1], "here", {**QUICK, "eval_args": args})
+    file = Path("dataset/board/board.inter")
+    header, *lines = file.read_text().splitlines()
+    rows = [line.split("\t") for line in lines]
+    for user in {row[0] for row in rows}:
+        times = sorted((row for row in rows if row[0] == user), key=lambda row: int(row[3]))[:-2]
+        for row, time_ in zip(times, [row[3] for row in times][::-1]):
+            row[3] = time_
+    file.write_text("\n".join([header, *("\t".join(row) for row in rows)]) + "\n")
+    store = compare(["EASE"], ["board"], [1], "here", {**QUICK, "eval_args": args})
+    assert len(ran) == 2
+    assert len({json.loads(text)["data"]["split_sha256"] for text in _texts(store)}) == 1
+
+
+def test_the_code_of_a_model_of_ones_own_is_part_of_its_key(checkerboard, ran, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path().absolute()))
+    Path("my_models.py").write_text(
+        "from recbole.model.general_recommender.ease import EASE\nclass Mine(EASE):\n    pass\n"
+    )
+    compare(["my_models:Mine"], ["board"], [1], "here", QUICK)
+    with open("my_models.py", "a") as file:
+        file.write("    weight = 3\n")
+    compare(["my_models:Mine"], ["board"], [1], "here", QUICK)
+    assert len(ran) == 2
+    assert cells.model_mark("EASE") == cells.model_mark("DiffRec") == ""
+
+
+def test_runs_that_were_not_made_alike_are_said_to_be(checkerboard):
+    store = compare(["EASE"], ["board"], [1], "here", QUICK)
+    assert not any("costs do not compare" in note for note in store.plan()["notes"])
+    store = compare(["EASE", "Pop"], ["board"], [1], "here", QUICK, resources=Resources(threads=2))
+    assert any("costs do not compare" in note and "threads 2" in note for note in store.plan()["notes"])
+    assert records(store)["Pop1"]["where"]["threads"] == 2
+
+
+def test_a_model_whose_data_are_not_there_fails_alone(checkerboard):
+    store = compare(["EASE", "KGAT"], ["board"], [1], "here", QUICK)
+    plan = {model["label"]: model["cells"]["board"] for model in store.plan()["models"]}
+    assert "board.kg" in store.failure(plan["KGAT"][0])["error"]
+    assert store.cell(plan["EASE"][0])
+
+
+def test_paths_of_single_models_are_absolute(checkerboard):
+    run("BPR", "board", config_dict={**QUICK, "state": "ERROR", "checkpoint_dir": "mine"})
+    (file,) = Path("mine").glob("*.pth")
+    own = {"DDRM:BPR": {"base_checkpoint": str(file), "dims": [8, 8]}}
+    store = compare(["DDRM:BPR"], ["board"], [1], "here", QUICK, own)
+    assert records(store)["DDRM:BPR1"]["settings"]["base_checkpoint"] == str(file.absolute())
+
+
+@pytest.mark.parametrize(
+    ("more", "says"), [({"reference": "EASY"}, "reference='EASY'"), ({"metric": "NDCG@3"}, "ndcg@5")]
+)
+def test_what_the_report_cannot_show_is_said_before_the_training(checkerboard, ran, more, says):
+    with pytest.raises(ValueError, match=says):
+        compare(["EASE"], ["board"], [1], "here", QUICK, **more)
+    assert ran == []
+
+
+def test_the_defaults_are_tried_once(checkerboard):
+    store = compare(["EASE", "ItemKNN"], ["board"], [1], "here", QUICK, tune=60)
+    for model in store.plan()["models"]:
+        trials = [store.cell(key)["settings"] for key in model["trials"]["board"]]
+        key = {"EASE": "reg_weight", "ItemKNN": "k"}[model["label"]]
+        default = {"EASE": 250.0, "ItemKNN": 100}[model["label"]]
+        chosen = [(each.get(key, default), each.get("shrink", 0.0)) for each in trials]
+        assert len(chosen) == len(set(chosen))
+
+
+def test_a_model_with_a_loop_of_its_own_is_tested_at_its_best_epoch(settings):
+    """NCL keeps its best weights in a file or nowhere: without files RecBole tests the last epoch."""
+    pytest.importorskip("faiss")
+    more = {**settings, "epochs": 6, "num_clusters": 4, "warm_up_step": 3, "m_step": 1, "learning_rate": 0.5}
+    kept = run("NCL", "board", config_dict=more, saved=True)
+    left = run("NCL", "board", config_dict=more, saved=False)
+    assert left["test_result"] == kept["test_result"]
+    assert left["checkpoint"] is None
+    assert len(list(Path("saved").glob("*.pth"))) == 1
 
 
 def test_where_it_runs_and_where_it_lies_change_no_key():

@@ -113,6 +113,13 @@ def test_a_result_that_cannot_be_sent_is_that_jobs_error(ray: Any) -> None:
     assert [each.error for each in done] == ["TypeError: not this one"] * 2
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/self/clear_refs")
+def test_peak_memory_is_the_jobs_own(ray: Any) -> None:
+    for either in (Serial(), OnRay(ray, fresh=False, cpus=2)):  # one worker for both jobs
+        large, small = (each.value for each in either.map(executor_jobs.peak_mib, [("large", 400), ("small", 1)]))
+        assert small < large - 300
+
+
 def test_running_and_ticks_while_jobs_run(ray: Any, tmp_path: Path) -> None:
     """Three jobs on two slots: the third is not running, however early Ray has been given it."""
     on_ray, seen = OnRay(ray, fresh=False), []

@@ -117,8 +117,25 @@ def test_users_that_one_kind_cannot_test_are_refused_with_the_way_out(settings):
     assert found.counts["users"] == 10
 
 
+@pytest.mark.parametrize(
+    "key", ["eval_args", "topk", "valid_metric", "mask_history", "user_inter_num_interval", "seed", "repeatable"]
+)
+def test_what_is_measured_is_nobodys_own(key):
+    with pytest.raises(ValueError, match=f"BPR.{key} would make BPR another comparison"):
+        plan.entries(["EASE", "BPR"], {"BPR": {key: 1}})
+    Path("mine.yaml").write_text(f"{key}: 1\nembedding_size: 8\n")
+    assert plan.entries(["BPR@mine.yaml"])[0].settings == {"embedding_size": 8}
+
+
 def test_a_models_own_data_settings_are_noticed(settings):
-    entries = plan.entries(["EASE", "BPR"], {"BPR": {"user_inter_num_interval": "[15,inf)"}})
+    entries = plan.entries(["EASE", "BPR"], {"BPR": {"filter_inter_by_user_or_item": False}})
     common = {**plan.protocol(entries, settings).settings, "prepared_data": "kept"}
+    configs = {each.label: plan.check(each, "board", common) for each in entries}
+    configs["BPR"]["user_inter_num_interval"] = "[15,inf)"
     with pytest.raises(ValueError, match="EASE and BPR would not be compared on the same split"):
-        plan.split_of({each.label: plan.check(each, "board", common) for each in entries}, "board")
+        plan.split_of(configs, "board")
+
+
+def test_eval_args_must_be_a_mapping():
+    with pytest.raises(ValueError, match="eval_args='full' is not allowed"):
+        plan.protocol(plan.entries(["EASE"]), {"eval_args": "full"})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -123,27 +126,33 @@ DRIVER = """
 @needs_ray
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [("SIGTERM", 143), ("SIGINT", -signal.SIGINT), ("SIGKILL", -9)])
-def test_a_signal_ends_the_session(number: str, status: int, tmp_path: Path) -> None:
-    code = textwrap.dedent(DRIVER)
-    driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
-    assert driver.stdout is not None
-    assert "['a']" in driver.stdout.readline()
-    driver.stdout.readline()
-    family = psutil.Process(driver.pid).children(recursive=True)
-    assert len(family) > 5
-    driver.send_signal(getattr(signal, number))
-    rest, _ = driver.communicate(timeout=60)
-    assert driver.returncode == status
-    _, alive = psutil.wait_procs(family, timeout=30)
-    assert not alive
-    left = list(ray_folder.base().glob(f"{ray_folder.PREFIX}{driver.pid}-*"))
-    if number == "SIGKILL":
-        assert len(left) == 1
-        ray_folder.remove_stale(ray_folder.base())
-        assert not left[0].exists()
-    else:
-        assert "left" in rest
-        assert not left
+def test_a_signal_ends_the_session(number: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # where no other session removes what we look for
+    monkeypatch.setenv("TMPDIR", str(base))
+    driver = subprocess.Popen([sys.executable, "-c", textwrap.dedent(DRIVER)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert driver.stdout is not None
+        assert "['a']" in driver.stdout.readline()
+        driver.stdout.readline()
+        family = psutil.Process(driver.pid).children(recursive=True)
+        assert len(family) > 5
+        assert len(list(base.glob(f"{ray_folder.PREFIX}*"))) == 1
+        driver.send_signal(getattr(signal, number))
+        rest, _ = driver.communicate(timeout=60)
+        assert driver.returncode == status
+        _, alive = psutil.wait_procs(family, timeout=120)  # after SIGKILL Ray's agents try for a minute to tell it
+        assert not alive
+        left = list(base.glob(f"{ray_folder.PREFIX}*"))
+        if number == "SIGKILL":
+            assert len(left) == 1
+            ray_folder.remove_stale(base)
+            assert not left[0].exists()
+        else:
+            assert rest.endswith("left\n")
+            assert not left
+    finally:
+        driver.kill()
+        shutil.rmtree(base, ignore_errors=True)
 
 
 def test_folders_of_killed_sessions_are_removed_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,36 +300,41 @@ def where(seconds: float) -> tuple[str, int, float, list[str], str]:
 @needs_ray
 @pytest.mark.slow
 def test_two_nodes_share_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import tempfile
-
     from recbole_diffusion.experiment.executor import executor
 
+    folder = Path(tempfile.mkdtemp(prefix="rc-", dir="/tmp"))
+    port = _free_port()
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
     monkeypatch.setenv("RAY_AUTH_MODE", "token")  # before 2.52 nobody reads it
     monkeypatch.setenv("RAY_AUTH_TOKEN", "ab" * 32)
-    port = _free_port()
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
-    with tempfile.TemporaryDirectory(prefix="rc-", dir="/tmp") as folder:
-        nodes = []
-        try:
-            head = (f"--port={port}", "--head", f"--ray-client-server-port={_free_port()}", "--include-dashboard=false")
-            nodes.append(_start_node(tmp_path, environment, *head, f"--temp-dir={folder}"))
-            _wait_for(lambda: ray_session._listens("127.0.0.1", port), "the head")
-            nodes.append(_start_node(tmp_path, environment, f"--address=127.0.0.1:{port}"))
-            with executor(address=f"127.0.0.1:{port}", threads=2) as ex:
-                _wait_for(lambda: ex.slots() == 2, "the second node")
-                done = list(ex.map(where, [(str(number), 1.0) for number in range(8)]))
-                listening = _listening(_family())
-            assert [node.poll() for node in nodes] == [None, None]  # left running
-        finally:
-            family = [each for node in nodes for each in psutil.Process(node.pid).children(recursive=True)]
-            for node in nodes:
-                node.terminate()
-            _, alive = psutil.wait_procs(family, timeout=10)
-            for each in alive:
+    nodes = []
+    try:
+        head = (f"--port={port}", "--head", f"--ray-client-server-port={_free_port()}", "--include-dashboard=false")
+        nodes.append(_start_node(tmp_path, environment, *head))
+        _wait_for(lambda: ray_session._listens("127.0.0.1", port), "the head")
+        nodes.append(_start_node(tmp_path, environment, f"--address=127.0.0.1:{port}"))
+        with executor(address=f"127.0.0.1:{port}", threads=2) as ex:
+            _wait_for(lambda: ex.slots() == 2, "the second node")
+            done = list(ex.map(where, [(str(number), 1.0) for number in range(8)]))
+            listening = _listening(_family())
+        with executor(address="auto") as ex:
+            (last,) = ex.map(where, [("last", 0.0)])
+        assert [node.poll() for node in nodes] == [None, None]  # left running
+    finally:
+        family = [each for node in nodes for each in psutil.Process(node.pid).children(recursive=True)]
+        for node in nodes:
+            node.terminate()
+        _, alive = psutil.wait_procs(family, timeout=10)
+        for each in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
-            for node in nodes:
-                node.kill()
-                node.wait()
+        for node in nodes:
+            node.kill()
+            node.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+    assert last.error is None
+    assert last.value[0] in {each.value[0] for each in done}
     assert [each.error for each in done] == [None] * 8
     assert sorted(each.key for each in done) == [str(number) for number in range(8)]
     assert len({each.value[0] for each in done}) == 2

@@ -337,3 +337,13 @@ def test_a_training_shorter_than_eval_step_is_validated_at_its_end(settings, mod
         assert result["best_valid_score"] > 0
         assert result["timing"]["best_epoch"] == epochs - 1
         assert sum("score" in row for row in result["epochs"]) == 1
+
+
+def test_network_calls_are_those_of_the_model(settings):
+    more = {**settings, "epochs": 1, "state": "ERROR"}
+    calls = {}
+    for model, own in (("EASE", {}), ("BPR", {}), ("recbole:DiffRec", {"steps": 4, "dims_dae": [8]})):
+        calls[model] = run(model, "board", config_dict={**more, **own}, saved=False)["timing"][
+            "denoiser_calls_per_user"
+        ]
+    assert calls == {"EASE": 0, "BPR": 1, "recbole:DiffRec": 4}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import inspect
 import os
 import platform
 import shutil
@@ -14,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from recbole_diffusion import runs, schema
+from recbole_diffusion import registry, runs, schema
 from recbole_diffusion.experiment.store import Cell
 from recbole_diffusion.per_user import UserMetrics
 
@@ -49,11 +50,23 @@ def run_cell(job: Job) -> Outcome:
     from recbole_diffusion import quick_start
 
     cell = job.cell
+    _warm_up()
     started = datetime.now(timezone.utc)
     with _workplace(Path(job.folder), cell.key):
         settings = {**cell.settings, "seed": cell.seed, "show_progress": False, "output_dir": "outputs"}
         result = quick_start.run(cell.model, cell.dataset, config_dict=settings, saved=False, test=cell.trial is None)
     return Outcome(record(cell, result, started), result["per_user"])
+
+
+@functools.lru_cache(maxsize=1)
+def _warm_up() -> None:
+    """What the first training of a process pays for all: torch imports seconds' worth at the first step."""
+    import torch
+    import torch.utils.tensorboard
+
+    weight = torch.nn.Parameter(torch.zeros(1))
+    weight.sum().backward()
+    torch.optim.Adam([weight]).step()
 
 
 def record(cell: Cell, result: dict[str, Any], started: datetime) -> dict[str, Any]:
@@ -128,21 +141,43 @@ def files_mark(settings: Mapping[str, Any]) -> str:
     return ";".join(f"{f.stat().st_size},{f.stat().st_mtime_ns}" for f in files if f.is_file())
 
 
+def data_mark(config: Any) -> str:
+    """A hash of the data set's files: the split's hash knows no times, ratings or features."""
+    digest = hashlib.sha256()
+    folder = Path(config["data_path"])
+    for file in sorted(folder.glob(f"{config['dataset']}.*")) if folder.is_dir() else ():
+        digest.update(file.name.encode())
+        with open(file, "rb") as stream:
+            while block := stream.read(2**22):
+                digest.update(block)
+    return digest.hexdigest()[:20]
+
+
+def model_mark(model: Any) -> str:
+    """A hash of the source files of a model that is neither ours nor RecBole's; empty for those."""
+    digest, own = hashlib.sha256(), False
+    for each in registry.get_model(model).__mro__:
+        if each.__module__.split(".")[0] in ("recbole", "recbole_diffusion", "torch", "builtins", "typing", "abc"):
+            continue
+        with contextlib.suppress(TypeError, OSError):  # made in a session, without a file
+            digest.update(Path(inspect.getfile(each)).read_bytes())
+            own = True
+    return digest.hexdigest()[:20] if own else ""
+
+
 def _matters(file: Path) -> bool:
-    return file.parts[0].split(".")[0] not in _BESIDE
+    """Whether numbers may depend on a module, by its path in the package."""
+    return file.parts[0].split(".")[0] not in _BESIDE or file.name == "cell.py"
 
 
 @functools.lru_cache(maxsize=1)
-def code_mark() -> str:
+def code_mark(package: Path = Path(__file__).parent.parent) -> str:
     """A hash of the code and the defaults that a run's numbers depend on, and of the libraries' versions."""
     digest = hashlib.sha256()
-    package = Path(__file__).parent.parent
-    sources = [
-        file for file in package.rglob("*.py") if file.relative_to(package).parts[0].split(".")[0] not in _BESIDE
-    ]
+    sources = [file for file in package.rglob("*.py") if _matters(file.relative_to(package))]
     properties = schema.properties()
     defaults = [properties / "overall.yaml", *(properties / "model").glob("*.yaml"), *(properties / "quick").glob("*")]
-    for file in sorted({*sources, *defaults}):
+    for file in [*sorted(sources), *sorted(defaults)]:
         digest.update(file.name.encode() + file.read_bytes())
     digest.update(str([runs.version(library) for library in _LIBRARIES]).encode())
     return digest.hexdigest()[:20]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,8 @@ from filelock import FileLock, Timeout
 from recbole_diffusion import runs
 from recbole_diffusion.config import Config, parse_setting
 from recbole_diffusion.experiment import plan, search_space
-from recbole_diffusion.experiment.cell import Job, absolute, code_mark, failure, files_mark, run_cell
+from recbole_diffusion.experiment.cell import Job, absolute, code_mark, failure, files_mark, model_mark, run_cell
+from recbole_diffusion.experiment.dimensions import identity
 from recbole_diffusion.experiment.executor import executor, one_line
 from recbole_diffusion.experiment.plan import Entry
 from recbole_diffusion.experiment.progress import Progress
@@ -66,6 +68,8 @@ def compare(
     tune: int = 0,
     resources: Optional[Resources] = None,
     command: str = "",
+    metric: Optional[str] = None,
+    reference: Optional[str] = None,
 ) -> Store:
     """Run what is not there yet of every model, data set and seed, and keep it in ``folder``.
 
@@ -80,6 +84,8 @@ def compare(
             draws from its search space.
         resources: where cells run; by default one after the other in this process.
         command: what was typed, for the record.
+        metric: the report's main one; None: that which chooses the epochs.
+        reference: the label of the model that the others are tested against in the report; None: the best.
 
     Returns:
         The folder's store. Cells that failed are in it with their reasons.
@@ -93,12 +99,16 @@ def compare(
     settings = absolute({"data_path": "dataset", **_parsed(settings or {})})  # a worker stands elsewhere
     asked = {"models": models, "datasets": list(datasets), "seeds": list(seeds), "settings": settings}
     asked.update(own={label: dict(each) for label, each in (own or {}).items()}, tune=tune, resources=vars(where))
+    asked.update(metric=metric, reference=reference)
     if len(set(seeds)) < max(len(seeds), 1):
         raise ValueError(f"seeds={list(seeds)!r} is not allowed; allowed: one or more, each once")
+    if len(set(datasets)) < max(len(datasets), 1):
+        raise ValueError(f"dataset={','.join(datasets)!r} is not allowed; allowed: one or more, each once")
     if tune < 0:
         raise ValueError(f"tune={tune} is not allowed; allowed: a number of trials, or 0")
     chosen = plan.entries(models, {label: _parsed(each) for label, each in (own or {}).items()})
     protocol = plan.protocol(chosen, settings)
+    _check_report(chosen, protocol.settings, metric, reference)
     store = Store(folder)
     with _alone(store.folder):
         common = {
@@ -111,6 +121,36 @@ def compare(
         work = _Asked(store, columns, list(seeds), common, tune, where, command, [*protocol.notes, *notes], asked)
         work.run()
     return store
+
+
+def _check_report(
+    chosen: Sequence[Entry], settings: Mapping[str, Any], metric: Optional[str], reference: Optional[str]
+) -> None:
+    """What the report will be asked for, before hours of training.
+
+    Raises:
+        ValueError: no such model, or a metric that is not measured.
+    """
+    labels = [entry.label for entry in chosen]
+    if reference is not None and reference not in labels:
+        raise ValueError(f"reference={reference!r} is not allowed; allowed: {' | '.join(labels)}")
+    measured = _metric_names(settings)
+    if metric is not None and metric.lower() not in measured:
+        raise ValueError(f"metric={metric!r} is not measured; allowed: {' | '.join(measured)}")
+
+
+def _metric_names(settings: Mapping[str, Any]) -> list[str]:
+    """Every metric at each cut-off, or by itself where it has none, as in results."""
+    metrics, cuts = settings["metrics"], settings["topk"]
+    found: list[str] = []
+    for metric in [metrics] if isinstance(metrics, str) else metrics:
+        alone = metric.lower() in {"gauc", "auc", "logloss", "mae", "rmse"}
+        found += (
+            [metric.lower()]
+            if alone
+            else [f"{metric.lower()}@{k}" for k in ([cuts] if isinstance(cuts, int) else cuts)]
+        )
+    return list(dict.fromkeys(found))
 
 
 def resume(folder: Union[str, Path], resources: Optional[Mapping[str, Any]] = None) -> Store:
@@ -183,7 +223,7 @@ def _columns(
         if configs:
             split = plan.split_of(configs, dataset)
             for column in here:
-                column.split = split
+                column.split, column.error = split, column.error or split.failed.get(column.entry.label)
         notes += [f"{label}: {note}" for label, config in configs.items() for note in config.notes]
         columns += here
     if all(column.error for column in columns):
@@ -237,6 +277,7 @@ class _Asked:
                 self._work(in_turn, pool, progress)
         if all(self.store.cell(cell.key) for column in working for cell in column.finals):
             shutil.rmtree(self.store.folder / "data", ignore_errors=True)  # can be gigabytes, made again where needed
+        self._write_plan()  # once more: what the cells were run on is known now
 
     def _size(self, working: Sequence[_Column]) -> list[tuple[str, int]]:
         """How many cells each model will have."""
@@ -247,9 +288,10 @@ class _Asked:
 
     def _cell(self, column: _Column, chosen: Mapping[str, Any], seed: int, trial: Optional[int]) -> Cell:
         settings = {**self.common, **column.entry.settings, **chosen}
-        basis = {"code": code_mark(), "split": column.split.counts["split_sha256"] if column.split else ""}
-        files = files_mark(settings)
-        basis.update({"files": files} if files else {})
+        basis = {"code": code_mark(), "model": model_mark(column.entry.model), "files": files_mark(settings)}
+        if column.split is not None:
+            basis.update(split=column.split.counts["split_sha256"], data=column.split.counts["files_sha256"])
+        basis = {name: mark for name, mark in basis.items() if mark}
         entry = column.entry
         return Cell(entry.label, entry.model, column.dataset, seed, settings, trial, basis)
 
@@ -266,11 +308,15 @@ class _Asked:
             self.notes.append(f"{label} is not tuned: every key of its space is given")
             return []
         try:
-            space.check(column.entry.model, column.dataset, {**self.common, **column.entry.settings})
+            given = {**self.common, **column.entry.settings}
+            space.check(column.entry.model, column.dataset, given)
+            configured = plan.check(column.entry, column.dataset, self.common)
         except ValueError as error:
             self.notes.append(f"{label} is not tuned: {one_line(error)}")
             return []
-        draws = [{}, *space.sample(self.tune - 1, seed=0)]
+        defaults = {key: configured[key] for key in space.dimensions}
+        others = (draw for draw in space.sample(self.tune, seed=0) if identity(draw) != identity(defaults))
+        draws = [{}, *itertools.islice(others, self.tune - 1)]
         if len(draws) < self.tune:
             self.notes.append(f"{label}: {len(draws)} trials are its defaults and all of its space")
         return [self._cell(column, draw, self.seeds[0], number) for number, draw in enumerate(draws)]
@@ -316,6 +362,7 @@ class _Asked:
             cell = todo[done.key]
             error = done.error
             if error is None:
+                done.value.record["where"] = self._where()
                 try:
                     self.store.finish(cell.key, done.value.record, done.value.users)
                 except OSError as failed:  # the disk is full
@@ -347,27 +394,33 @@ class _Asked:
                 "models": list(models.values()),
                 "datasets": {name: {**each.counts, "statement": each.statement} for name, each in splits.items()},
                 "seeds": self.seeds,
-                "metrics": [f"{metric.lower()}@{k}" for metric in self._metrics() for k in self._topk()],
+                "metrics": _metric_names(self.common),
                 "main_metric": self.common["valid_metric"].lower(),
                 "mode": self.common["eval_args"].get("mode", "full"),
                 "settings": {key: value for key, value in self.common.items() if key not in Cell.NO_EFFECT},
                 "tune": self.tune,
                 "search": "the defaults, then random" if self.tune else None,
-                "notes": list(dict.fromkeys(self.notes)),
+                "notes": [*dict.fromkeys(self.notes), *self._mixed()],
                 "environment": runs.environment(),
                 "command": self.command,
                 "asked": self.asked,
                 "threads": self.where.threads,
                 "workers": self.where.workers,
-                "executor": "serial" if self.where.workers is None and self.where.address is None else "ray",
+                "executor": self._where()["executor"],
                 "driver": {"pid": os.getpid()},
             }
         )
 
-    def _metrics(self) -> list[str]:
-        metrics = self.common["metrics"]
-        return [metrics] if isinstance(metrics, str) else list(metrics)
+    def _where(self) -> dict[str, Any]:
+        """What a cell's cost depends on beside its settings."""
+        ray = self.where.workers is not None or self.where.address is not None
+        return {"executor": "ray" if ray else "serial", **vars(self.where)}
 
-    def _topk(self) -> list[int]:
-        topk = self.common["topk"]
-        return [topk] if isinstance(topk, int) else list(topk)
+    def _mixed(self) -> list[str]:
+        """A note where cells of different calls were not run alike."""
+        records = [self.store.cell(cell.key) for column in self.columns for cell in column.finals]
+        found = {tuple(each.get("where", {}).items()) for each in records if each is not None}
+        if len(found) < 2:
+            return []
+        ways = "; ".join(", ".join(f"{name} {value}" for name, value in way) for way in sorted(found, key=str))
+        return [f"costs do not compare: the runs were not made alike ({ways})"]

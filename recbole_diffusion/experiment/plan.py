@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from recbole.utils import ModelType
 
 from recbole_diffusion import data, prepared, quick_start, registry, schema
 from recbole_diffusion.config import Config
+from recbole_diffusion.experiment.cell import absolute, data_mark
+from recbole_diffusion.experiment.dimensions import NOT_TUNED
+from recbole_diffusion.experiment.executor import one_line
 
 #: What every comparison measures unless told otherwise.
 METRICS = ["Recall", "NDCG", "MRR", "Hit", "Precision"]
@@ -27,7 +31,7 @@ LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "
 RANDOM = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"}
 #: Keys of a file of settings that are the comparison's to decide.
 _OF_THE_COMPARISON = frozenset({"model", "dataset", "seed", "data_path", "checkpoint_dir", "output_dir", *DEFAULTS})
-_OF_THE_COMPARISON |= {"eval_args", "show_progress", "state", "prepared_data", "save_per_user"}
+_OF_THE_COMPARISON |= {"eval_args", "show_progress", "state", "prepared_data", "save_per_user", *NOT_TUNED}
 
 
 @dataclass(frozen=True)
@@ -61,20 +65,26 @@ def entries(words: Sequence[str], own: Optional[Mapping[str, Mapping[str, Any]]]
         raise ValueError("models is empty; name some, e.g. --models=LightGCN,EASE,DiffRec")
     for label in labels:
         if labels.count(label) > 1:
-            raise ValueError(f"models: {label!r} is there twice; give one of them settings of its own by @FILE.yaml")
+            raise ValueError(
+                f"models: {label!r} is there twice; give one of them settings of its own by @FILE.yaml, and two files "
+                "two names"
+            )
     for label in own or {}:
         if label not in labels:
             near = schema.nearest(label, labels)
             hint = f"did you mean {near}?" if near else f"there are {', '.join(labels)}"
             raise ValueError(f"settings for {label!r}, which is not among the models; {hint}")
-    return [Entry(each.label, each.model, {**each.settings, **(own or {}).get(each.label, {})}) for each in found]
+        for key in sorted({*(own or {})[label]} & _OF_THE_COMPARISON):
+            raise ValueError(f"{label}.{key} would make {label} another comparison; give {key} to all: --{key}=VALUE")
+    together = ({**each.settings, **(own or {}).get(each.label, {})} for each in found)
+    return [Entry(each.label, each.model, absolute(settings)) for each, settings in zip(found, together)]
 
 
 def _entry(word: str) -> Entry:
     name, _, variant = word.partition("@")
     model, _, base = name.partition(":")
     settings: dict[str, Any] = {}
-    if model == "recbole" or "." in model:  # recbole:DiffRec, package.module:Class
+    if model == "recbole" or "." in model or _is_module(model):  # recbole:DiffRec, package.module:Class
         model = name
     elif base:
         settings["base_model"] = base
@@ -91,6 +101,11 @@ def _entry(word: str) -> Entry:
         own = {key: value for key, value in given.items() if key not in _OF_THE_COMPARISON}
         return Entry(f"{name}@{Path(variant).stem}", model, {**settings, **own})
     return Entry(f"{name}@{variant}", model, {**settings, "preset": variant})
+
+
+def _is_module(name: str) -> bool:
+    known = {*registry.specs(), *registry.recbole_model_names()}
+    return name.isidentifier() and name not in known and importlib.util.find_spec(name) is not None
 
 
 def _keys_of(model: str) -> dict[str, Any]:
@@ -122,6 +137,8 @@ def protocol(models: Sequence[Entry], common: Mapping[str, Any]) -> Protocol:
     settings.update({"mask_history": True} if sequential else {})
     notes = []
     given = common.get("eval_args")
+    if given is not None and not isinstance(given, dict):
+        raise ValueError(f"eval_args={given!r} is not allowed; allowed: a mapping, e.g. {{'mode': 'full'}}")
     settings.update(common)
     if isinstance(given, dict):
         settings["eval_args"] = {**(LEAVE_ONE_OUT if sequential else RANDOM), **given}
@@ -147,10 +164,12 @@ class Split(NamedTuple):
     Attributes:
         counts: users, items, rows of the three splits, evaluated_users, split_sha256.
         statement: one line for people.
+        failed: of models whose data could not be prepared, the reason by label.
     """
 
     counts: dict[str, Any]
     statement: str
+    failed: dict[str, str]
 
 
 def check(entry: Entry, dataset: str, settings: Mapping[str, Any]) -> Config:
@@ -175,10 +194,16 @@ def split_of(configs: Mapping[str, Config], dataset: str) -> Split:
         ValueError: two models would be evaluated on different splits, or the data are not there.
     """
     found: dict[str, tuple[str, dict[str, Any]]] = {}
+    failed: dict[str, str] = {}
     for label, config in configs.items():
         kind = prepared.key(config) if prepared.possible(config) else label
-        if kind not in found:
-            found[kind] = label, _describe(config)
+        try:
+            if kind not in found:
+                found[kind] = label, _describe(config)
+        except Exception as error:  # RecBole's, of any type
+            failed[label] = one_line(error)
+    if not found:
+        raise ValueError(next(iter(failed.values())))
     (first, counts), *others = found.values()
     for label, each in others:
         if each["split_sha256"] != counts["split_sha256"]:
@@ -188,13 +213,16 @@ def split_of(configs: Mapping[str, Config], dataset: str) -> Split:
                 "pairs by --rm_dup_inter=first, and give no model settings of its own for its data"
             )
     how = _how(next(iter(configs.values())))
-    return Split(counts, f"{dataset}: {_line(counts)}; {how}; split {counts['split_sha256'][:12]}, the same for all")
+    statement = f"{dataset}: {_line(counts)}; {how}; split {counts['split_sha256'][:12]}, the same for all"
+    return Split({**counts, "files_sha256": data_mark(next(iter(configs.values())))}, statement, failed)
 
 
 def _how(config: Config) -> str:
     """The split and the ranking in words."""
     args, modes = config["eval_args"], sorted(set(config["eval_args"]["mode"].values()))
     ranking = f"ranked against {' and '.join('all items' if mode == 'full' else mode for mode in modes)}"
+    if "labeled" in modes:
+        ranking = "rated rows, nothing ranked"
     if config["benchmark_filename"] is not None:
         return f"split by its files, {ranking}"
     ((kind, shares),) = args["split"].items()

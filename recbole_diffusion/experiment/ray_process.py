@@ -51,12 +51,13 @@ def read_authentication() -> None:
 class Terminable:
     """SIGTERM leaves the session as Ctrl-C does, and the process with status 143 as if nobody had handled it."""
 
-    def __init__(self) -> None:
-        self.before: Any = None
+    def __init__(self, before: Any) -> None:
+        """``before``: the handler to put back; Ray sets one of its own when it is imported."""
+        self.before = before
         self.came = False
 
     def __enter__(self) -> Terminable:
-        self.before = self.handle()
+        self.handle()
         return self
 
     def handle(self) -> Any:
@@ -69,7 +70,7 @@ class Terminable:
         raise KeyboardInterrupt  # a SystemExit within ray.wait() ends the process on the spot
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if self.before is not None:
+        if self.before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.before)
         if self.came and kind is not None:
             raise SystemExit(128 + signal.SIGTERM) from None

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import warnings
@@ -53,10 +54,11 @@ def session(
     with contextlib.ExitStack() as stack:
         stack.enter_context(ray_process.restored_environment())
         os.environ.update(_variables(threads, address is None))
+        handler = signal.getsignal(signal.SIGTERM)
         ray = import_ray()
         if ray.is_initialized():
             raise ValueError("Ray runs already in this process; call ray.shutdown() first")
-        terminable = stack.enter_context(ray_process.Terminable())
+        terminable = stack.enter_context(ray_process.Terminable(handler))
         stack.enter_context(ray_process.replaced("ray._private.utils", "set_sigterm_handler", lambda handler: None))
         # Newer Rays print a paragraph for each worker that dies, into our output and whatever log_to_driver says.
         stack.enter_context(

@@ -15,9 +15,18 @@ from pathlib import Path
 from typing import Any, Union
 
 from recbole_diffusion import registry, schema
-from recbole_diffusion.experiment.dimensions import Choice, Dimension, Interval, Settings, Space, identity, is_number
+from recbole_diffusion.experiment.dimensions import (
+    NOT_TUNED,
+    Choice,
+    Dimension,
+    Interval,
+    Settings,
+    Space,
+    identity,
+    is_number,
+)
 
-__all__ = ["Choice", "Interval", "Settings", "Space", "available", "identity", "load", "parse"]
+__all__ = ["NOT_TUNED", "Choice", "Interval", "Settings", "Space", "available", "identity", "load", "parse"]
 
 
 def available() -> list[str]:

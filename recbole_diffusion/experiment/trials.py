@@ -6,6 +6,7 @@ keeps its cells in, with ``chosen`` (its values of the space's keys) and ``curve
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from typing import Any, Callable, Optional
 from tqdm import tqdm
 
 from recbole_diffusion.experiment import cell as cells
-from recbole_diffusion.experiment.executor import limit_threads
+from recbole_diffusion.experiment.executor import limit_threads, one_line
 from recbole_diffusion.experiment.store import Cell, Store
 
 Record = dict[str, Any]
@@ -196,8 +197,12 @@ class Board:
     def _keep(self, number: int, record: Record, how: str) -> None:
         record.update(chosen=self._started[number][2], curve=[list(point) for point in self._curves[number]])
         record["valid_metric"] = self.metric
+        try:
+            self.store.finish(record["key"], record)
+        except OSError as error:  # the disk is full
+            self.fail(number, f"its record could not be written: {one_line(error)}")
+            return
         self.records[number] = record
-        self.store.finish(record["key"], record)
         best = best_of(self.records.values(), self.bigger)
         score = f"{record['valid_score']:.4f} {how}"
         self._ended(number, f"{self.metric} {score}", f"best {best['valid_score']:.4f}, trial {best['trial']}")  # type: ignore[index]
@@ -207,7 +212,8 @@ class Board:
         chosen = self._started[number][2]
         record = {**cells.failure(self.study.cell(chosen, number), reason), "chosen": chosen}
         self.failures[number] = record
-        self.store.fail(record["key"], record)
+        with contextlib.suppress(OSError):
+            self.store.fail(record["key"], record)
         self._ended(number, f"failed: {reason}", "")
 
     def _ended(self, number: int, what: str, best: str) -> None:

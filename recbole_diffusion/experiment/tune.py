@@ -24,7 +24,7 @@ from recbole_diffusion import quick_start, runs
 from recbole_diffusion.experiment import plan as plans
 from recbole_diffusion.experiment import search_space, tune_plot, tune_report, tune_serial
 from recbole_diffusion.experiment import tune_request as requests
-from recbole_diffusion.experiment.cell import Job, code_mark, failure, files_mark, run_cell
+from recbole_diffusion.experiment.cell import Job, code_mark, failure, files_mark, model_mark, run_cell
 from recbole_diffusion.experiment.executor import OnRay, Serial
 from recbole_diffusion.experiment.search_space import Space
 from recbole_diffusion.experiment.store import Store, leftovers
@@ -135,8 +135,10 @@ class _Tuning:
         }
         described = quick_start.configure(request.model, request.dataset, config_dict=common)
         self.split = plans.split_of({request.model: described}, request.dataset)
-        basis = {"code": code_mark(), "split": self.split.counts["split_sha256"]}
-        basis.update({"files": files_mark(common)} if files_mark(common) else {})
+        counts = self.split.counts
+        basis = {"code": code_mark(), "model": model_mark(request.model), "files": files_mark(common)}
+        basis.update(split=counts["split_sha256"], data=counts["files_sha256"])
+        basis = {name: mark for name, mark in basis.items() if mark}
         self.study = Study(
             request.model, request.dataset, common, request.seed, basis, str(store.folder), where.threads, where.gpus
         )
@@ -230,7 +232,8 @@ class _Tuning:
         """The best settings trained from scratch with each seed, and the only look at the test split."""
         cells = [self.study.cell(best["chosen"], seed=seed) for seed in self.request.seeds]
         missing = {cell.key: cell for cell in cells if self.store.cell(cell.key) is None}
-        pool = Serial(self.where.threads) if ray is None else OnRay(ray, self.where.threads, gpus=self.where.gpus)
+        where = self.where
+        pool = Serial(where.threads) if ray is None else OnRay(ray, where.threads, gpus=where.gpus, fresh=False)
         jobs = [(key, Job(cell, self.study.folder)) for key, cell in missing.items()]
         reasons = []
         for done in pool.map(run_cell, jobs):

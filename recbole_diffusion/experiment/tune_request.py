@@ -241,11 +241,11 @@ def _configurations(
     if search == "grid":
         return _of_grid(space, trials, seed)
     plain, count = config.plain(), trials or TRIALS
-    defaults = {key: plain.get(key) for key in space.dimensions}
+    defaults = [{key: plain[key] for key in space.dimensions}] if {*space.dimensions} <= {*plain} else []
     if search in INVENTING:
-        return [defaults], []
-    draws = [each for each in space.sample(count, seed) if identity(each) != identity(defaults)]
-    found = [defaults, *draws][:count]
+        return defaults, []
+    draws = [each for each in space.sample(count, seed) if identity(each) not in map(identity, defaults)]
+    found = [*defaults, *draws][:count]
     note = f"the space has {space.size} configurations: {len(found)} trials are the defaults and all of it, not {count}"
     return found, [note] if len(found) < count else []
 

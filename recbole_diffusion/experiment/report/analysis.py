@@ -95,7 +95,7 @@ def analyse(
     """
     results, metrics = comparison.results[dataset], comparison.metrics(dataset)
     main = (metric or comparison.main_metric).lower()
-    _check("metric", main, metrics)
+    _check("metric", main, [each for each in metrics if higher_is_better(each) is not None])
     if reference is not None:
         _check("reference", reference, [result.label for result in results])
     accuracy = [each for each in metrics if not beyond_accuracy(each)]

@@ -41,6 +41,7 @@ class HGCF(GeneralRecommender):
     """
 
     input_type = InputType.PAIRWISE
+    averaged = False  # the loss is a sum over the batch: several processes add their gradients
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
