@@ -57,6 +57,7 @@ def main(words: Optional[Sequence[str]] = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--workers", type=int, default=2, help="of the runs on Ray")
     options.add_argument("--executors", nargs="+", default=["serial", "ray"], choices=["serial", "ray"])
+    options.add_argument("--faults", nargs="+", default=[""], help="only those whose names begin so")
     options.add_argument("--out", type=Path, help="also write the table there")
     given = options.parse_args(words)
     serial: list[tuple[str, Any]] = [("driver killed (kill -9)", kill), ("driver interrupted (Ctrl-C)", interrupt)]
@@ -65,7 +66,8 @@ def main(words: Optional[Sequence[str]] = None) -> None:
     rows = []
     for workers in [{"serial": 0, "ray": given.workers}[name] for name in given.executors]:
         worker: list[tuple[str, Any]] = [("worker killed (kill -9)", kill_worker)] if workers else []
-        for fault, inject in [*worker, *serial, *inside]:
+        every = [*worker, *serial, *inside]
+        for fault, inject in (each for each in every if each[0].startswith(tuple(given.faults))):
             rows.append(_row(fault, workers, inject))
             print(_line(rows[-1]), flush=True)
     text = "\n".join([_line(list(rows[0])), "|" + "---|" * len(rows[0]), *(_line(list(row.values())) for row in rows)])
