@@ -189,3 +189,12 @@ def test_a_failed_run_says_so_in_its_manifest(checkerboard):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["status"] == "failed"
     assert "infer_steps=9" in manifest["error"]
+
+
+def test_a_plain_run_imports_no_ray(checkerboard):
+    code = (
+        "import sys; from recbole_diffusion import cli; code = cli.main(sys.argv[1:]); assert 'ray' not in sys.modules"
+    )
+    words = ["run", "--model=DiffRec", "--dataset=board", *QUICK]
+    done = subprocess.run([sys.executable, "-c", f"{code}; sys.exit(code)", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

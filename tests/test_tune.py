@@ -519,7 +519,7 @@ def test_asha_stops_and_a_killed_worker_is_one_failure(on_ray, monkeypatch):
     assert result.test[2020]["ndcg@10"] > 0
 
 
-@pytest.mark.parametrize("kind", ["optuna", "hyperopt"])
+@pytest.mark.parametrize("kind", ["optuna", pytest.param("hyperopt", marks=pytest.mark.slow)])
 def test_searches_that_invent_their_trials(kind, on_ray, monkeypatch):
     pytest.importorskip(kind)
     monkeypatch.setattr(module._Tuning, "_test", lambda self, ray, best: {})
