@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from recbole_diffusion import cli
-from recbole_diffusion.experiment import compare as module
+from recbole_diffusion.experiment import work as module
 from recbole_diffusion.experiment.store import Store
 
 COMMON = ["--dataset=board", "--epochs=1", "--data_path=dataset", "--train_batch_size=16", "--topk=[5,10]"]

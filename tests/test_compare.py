@@ -18,9 +18,9 @@ from conftest import SMALL
 
 from recbole_diffusion import run
 from recbole_diffusion.experiment import cell as cells
-from recbole_diffusion.experiment import compare as module
+from recbole_diffusion.experiment import work as module
 from recbole_diffusion.experiment.compare import Resources, compare, resume
-from recbole_diffusion.experiment.store import Cell, Store
+from recbole_diffusion.experiment.store import Cell, Store, alone
 
 QUICK = {**SMALL, "epochs": 2}
 QUICK.pop("state")
@@ -303,7 +303,7 @@ def test_the_cost_of_a_base_counts_for_every_cell_on_it(checkerboard):
 
 
 def test_two_at_once_in_a_folder_are_refused(checkerboard):
-    with module._alone(Store("here").folder):
+    with alone(Store("here").folder, "comparison"):
         with pytest.raises(ValueError, match="another comparison is at work"):
             compare(["EASE"], ["board"], [1], "here", QUICK)
 

@@ -18,6 +18,7 @@ from recbole_diffusion import cli, quick_start
 from recbole_diffusion.experiment import search_space, trials, tune_report, tune_request, tune_serial
 from recbole_diffusion.experiment import tune as module
 from recbole_diffusion.experiment.search_space import identity, parse
+from recbole_diffusion.experiment.store import alone
 from recbole_diffusion.experiment.trials import Median, best_of
 from recbole_diffusion.experiment.tune import NoTrialFinished, tune
 
@@ -361,7 +362,7 @@ def test_a_folder_holds_one_tuning_and_one_at_a_time(search):
     search(trials=1)
     with pytest.raises(ValueError, match="holds a tuning already; go on with it by --resume="):
         search(trials=1)
-    with module._alone(Path("here").absolute()), pytest.raises(ValueError, match="another tuning is at work"):
+    with alone(Path("here").absolute(), "tuning"), pytest.raises(ValueError, match="another tuning is at work"):
         tune(resume="here", executor="serial", show=False)
 
 

@@ -52,7 +52,7 @@ def run_cell(job: Job) -> Outcome:
     cell = job.cell
     _warm_up()
     started = datetime.now(timezone.utc)
-    with _workplace(Path(job.folder), cell.key):
+    with workplace(Path(job.folder), cell.key):
         settings = {**cell.settings, "seed": cell.seed, "show_progress": False, "output_dir": "outputs"}
         result = quick_start.run(cell.model, cell.dataset, config_dict=settings, saved=False, test=cell.trial is None)
     return Outcome(record(cell, result, started), result["per_user"])
@@ -111,7 +111,7 @@ def _where(started: datetime) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _workplace(folder: Path, key: str) -> Iterator[None]:
+def workplace(folder: Path, key: str) -> Iterator[None]:
     """RecBole writes log/, log_tensorboard/ and more to where it stands: a folder of the cell's own, removed after it.
 
     On another machine that does not see ``folder`` it is a temporary one.

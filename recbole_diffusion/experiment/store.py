@@ -13,14 +13,17 @@ depend on, so that a file that is there is never made again and one that was mad
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
+import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from recbole_diffusion.per_user import UserMetrics
 from recbole_diffusion.runs import finite, write_whole
@@ -152,6 +155,27 @@ def _read(file: Path) -> Optional[dict[str, Any]]:
     return found if isinstance(found, dict) else None
 
 
-def leftovers(folder: Path) -> list[Path]:
-    """Temporary files of writers that were killed."""
-    return [file for file in folder.rglob(".*.tmp") if file.is_file()] if os.path.isdir(folder) else []
+@contextlib.contextmanager
+def alone(folder: Path, what: str) -> Iterator[None]:
+    """Nobody else works in the folder, which is made, and nothing of a driver that was killed is left there.
+
+    Args:
+        what: is kept there: ``comparison`` or ``tuning``.
+
+    Raises:
+        ValueError: another process works there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(str(folder / ".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(f"another {what} is at work in {str(folder)!r}; wait for it or take another") from None
+    try:
+        for name in ("work", "ray"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for file in folder.rglob(".*.tmp"):  # of writers that were killed
+            file.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()

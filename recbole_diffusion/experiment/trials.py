@@ -72,7 +72,7 @@ def run_trial(study: Study, number: int, chosen: dict[str, Any], report: Callabl
     from recbole_diffusion import quick_start
 
     cell, started = study.cell(chosen, number), datetime.now(timezone.utc)
-    with limit_threads(study.threads), cells._workplace(Path(study.folder), cell.key):
+    with limit_threads(study.threads), cells.workplace(Path(study.folder), cell.key):
         own = {"seed": cell.seed, "show_progress": False, "output_dir": str(Path("outputs").absolute())}
         result = quick_start.run(
             cell.model,

@@ -18,8 +18,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from filelock import FileLock, Timeout
-
 from recbole_diffusion import quick_start, runs
 from recbole_diffusion.experiment import plan as plans
 from recbole_diffusion.experiment import search_space, tune_plot, tune_report, tune_serial
@@ -27,7 +25,7 @@ from recbole_diffusion.experiment import tune_request as requests
 from recbole_diffusion.experiment.cell import Job, code_mark, failure, files_mark, model_mark, run_cell
 from recbole_diffusion.experiment.executor import OnRay, Serial
 from recbole_diffusion.experiment.search_space import Space
-from recbole_diffusion.experiment.store import Store, leftovers
+from recbole_diffusion.experiment.store import Store, alone
 from recbole_diffusion.experiment.trials import Board, Median, Record, Study, best_of
 from recbole_diffusion.experiment.tune_report import NoTrialFinished, TuneResult
 from recbole_diffusion.experiment.tune_request import FORMAT, INVENTING, Request, Where
@@ -95,28 +93,8 @@ def tune(
         request = requests.kept(home, trials)
         place = requests.where(*there, request.search, request.scheduler)
     request.notes += [place.note] if place.note and place.note not in request.notes else []
-    with _alone(home):
+    with alone(home, "tuning"):
         return _Tuning(request, Store(home), place, show).run()
-
-
-class _alone(FileLock):
-    """Nobody else works in the folder, and nothing of a driver that was killed is left there."""
-
-    def __init__(self, home: Path) -> None:
-        home.mkdir(parents=True, exist_ok=True)
-        super().__init__(str(home / ".lock"), timeout=0)
-        self.home = home
-
-    def __enter__(self) -> Any:
-        try:
-            self.acquire()
-        except Timeout:
-            raise ValueError(f"another tuning is at work in {str(self.home)!r}; wait for it or take another") from None
-        for name in ("work", "ray"):
-            shutil.rmtree(self.home / name, ignore_errors=True)
-        for file in leftovers(self.home):
-            file.unlink(missing_ok=True)
-        return self
 
 
 class _Tuning:
