@@ -159,6 +159,9 @@ def test_paths_of_single_models_are_absolute(checkerboard):
     own = {"DDRM:BPR": {"base_checkpoint": str(file), "dims": [8, 8]}}
     store = compare(["DDRM:BPR"], ["board"], [1], "here", QUICK, own)
     assert records(store)["DDRM:BPR1"]["settings"]["base_checkpoint"] == str(file.absolute())
+    Path("elsewhere").mkdir()
+    os.chdir("elsewhere")
+    assert _texts(resume(store.folder)) == _texts(store)
 
 
 @pytest.mark.parametrize(

@@ -57,16 +57,16 @@ def compare(
     where = resources or Resources()
     models = [_absolute_file(word) for word in models]
     settings = absolute({"data_path": "dataset", **_parsed(settings or {})})  # a worker stands elsewhere
+    own = {label: absolute(_parsed(each)) for label, each in (own or {}).items()}
     asked = {"models": models, "datasets": list(datasets), "seeds": list(seeds), "settings": settings}
-    asked.update(own={label: dict(each) for label, each in (own or {}).items()}, tune=tune, resources=vars(where))
-    asked.update(metric=metric, reference=reference)
+    asked.update(own=own, tune=tune, resources=vars(where), metric=metric, reference=reference)
     if len(set(seeds)) < max(len(seeds), 1):
         raise ValueError(f"seeds={list(seeds)!r} is not allowed; allowed: one or more, each once")
     if len(set(datasets)) < max(len(datasets), 1):
         raise ValueError(f"dataset={','.join(datasets)!r} is not allowed; allowed: one or more, each once")
     if tune < 0:
         raise ValueError(f"tune={tune} is not allowed; allowed: a number of trials, or 0")
-    chosen = plan.entries(models, {label: _parsed(each) for label, each in (own or {}).items()})
+    chosen = plan.entries(models, own)
     protocol = plan.protocol(chosen, settings)
     _check_report(chosen, protocol.settings, metric, reference)
     store = Store(folder)

@@ -18,6 +18,8 @@ from recbole_diffusion.experiment.plan import Entry
 from recbole_diffusion.experiment.progress import Progress
 from recbole_diffusion.experiment.store import Cell, Store
 
+_WITHOUT_CUT = frozenset({"gauc", "auc", "logloss", "mae", "rmse"})
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -57,14 +59,11 @@ class Column:
 def metric_names(settings: Mapping[str, Any]) -> list[str]:
     """Every metric at each cut-off, or by itself where it has none, as in results."""
     metrics, cuts = settings["metrics"], settings["topk"]
+    cuts = [cuts] if isinstance(cuts, int) else cuts
     found: list[str] = []
     for metric in [metrics] if isinstance(metrics, str) else metrics:
-        alone = metric.lower() in {"gauc", "auc", "logloss", "mae", "rmse"}
-        found += (
-            [metric.lower()]
-            if alone
-            else [f"{metric.lower()}@{k}" for k in ([cuts] if isinstance(cuts, int) else cuts)]
-        )
+        name = metric.lower()
+        found += [name] if name in _WITHOUT_CUT else [f"{name}@{k}" for k in cuts]
     return list(dict.fromkeys(found))
 
 
