@@ -125,8 +125,7 @@ def _compared(work: Callable[[Any], Any], folder: str) -> int:
     wanted = store.plan()["asked"]
     files = reports.write(store.folder, wanted["metric"], wanted["reference"])
     print(reports.summary(store, wanted["metric"], wanted["reference"]))
-    where = os.path.relpath(files[0].parent) if files else str(folder)
-    print(f"\nreport: {where}")
+    print(f"\nreport: {_shown(files[0].parent) if files else folder}")
     failed = [key for model in store.plan()["models"] for keys in model["cells"].values() for key in keys]
     failed = [key for key in failed if store.cell(key) is None]
     if failed:
@@ -151,7 +150,7 @@ def report(words: Sequence[str]) -> int:
     store = Store(places[0], new=False)
     files = reports.write(store.folder, metric, reference)
     print(reports.summary(store, metric, reference))
-    print("\n" + "\n".join(os.path.relpath(file) for file in files))
+    print("\n" + "\n".join(map(_shown, files)))
     return 0
 
 
@@ -190,6 +189,12 @@ def tune(words: Sequence[str]) -> int:
         return 1
     print(result.summary())
     return 0
+
+
+def _shown(path: Path) -> str:
+    """The path from here, where it lies below; else all of it."""
+    short = os.path.relpath(path)
+    return str(path) if short.startswith(os.pardir) else short
 
 
 def _resources(settings: dict[str, str]) -> dict[str, Any]:

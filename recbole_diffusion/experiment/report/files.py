@@ -84,7 +84,8 @@ def _plots(comparison: Comparison, analyses: Iterable[Analysis]) -> dict[str, by
             rows, stem = rows_of(found), f"{name}-{found.file_name}"
             if rows:
                 files[f"{stem}.csv"] = records.to_csv(rows)
-                pictures = draw(name, rows, found.dataset, models, seeds) if draw else {}
+                ran = {run["seed"] for result in found.results for run in result.runs}  # a model may lack some
+                pictures = draw(name, rows, found.dataset, models, sorted(ran) or seeds) if draw else {}
                 files.update({f"{stem}.{suffix}": content for suffix, content in pictures.items()})
     return files
 
