@@ -90,7 +90,7 @@ def enable(trust: bool = False) -> None:
         changes.append((trainers, f"{spec.name}Trainer", trainer_class(base)))
         if spec.dataset:
             changes.append((datasets, f"{spec.name}Dataset", registry.load_object(spec.dataset)))
-    _undo.append(compat._replace(*changes))
+    _undo.append(compat.replace(*changes))
     _undo.append(compat.flops_without_side_effects(quick_start))
     _undo.append(compat.tune_of_any_ray(quick_start))
 

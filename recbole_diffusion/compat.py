@@ -68,7 +68,7 @@ def undo() -> None:
         revert()
 
 
-def _replace(*changes: tuple[Any, str, Any]) -> Undo:
+def replace(*changes: tuple[Any, str, Any]) -> Undo:
     """Set attributes and return a function that restores them (or deletes those that were not there)."""
     missing = object()
     before = [(owner, name, vars(owner).get(name, missing)) for owner, name, _ in changes]
@@ -126,7 +126,7 @@ def numpy_aliases() -> Optional[Undo]:
     changes: list[tuple[Any, str, Any]] = [(module, "np", _Namespace(np, **names)) for module in modules]
     if not hasattr(np, "float_"):
         changes.append((Config, "compatibility_settings", lambda self: None))
-    return _replace(*changes)
+    return replace(*changes)
 
 
 @repair(drop_when="RecBole builds its adjacency without dok_matrix._update")
@@ -142,7 +142,7 @@ def scipy_dok_update() -> Optional[Undo]:
             raise AttributeError("'dok_matrix' object has no attribute '_update'")
         self._dict.update(data)
 
-    return _replace((dok_matrix, "_update", _update))
+    return replace((dok_matrix, "_update", _update))
 
 
 def trust_own(path: str) -> None:
@@ -198,7 +198,7 @@ def torch_load() -> Optional[Undo]:
         if _called_by_recbole() and isinstance(f, (str, os.PathLike)):
             trust_own(str(f))
 
-    return _replace((torch, "load", load), (torch, "save", save))
+    return replace((torch, "load", load), (torch, "save", save))
 
 
 @repair(drop_when="RecBole's collector stops calling .cpu() on counters")
@@ -218,7 +218,7 @@ def collector_plain_values() -> Optional[Undo]:
         result._data_dict.update(plain)
         return result
 
-    return _replace((Collector, "get_data_struct", get_data_struct))
+    return replace((Collector, "get_data_struct", get_data_struct))
 
 
 @repair(drop_when="RecBole assigns what fillna returns and avoids Series.agg on arrays")
@@ -264,7 +264,7 @@ def pandas_copy_on_write() -> Optional[Undo]:
                     filled = [empty if isinstance(value, float) else value for value in feat[field]]
                     feat[field] = pd.Series(filled, index=feat.index, dtype=object)
 
-    return _replace(
+    return replace(
         (pd.Series, "agg", agg),
         (module, "pd", _Namespace(pd, read_csv=read_csv)),
         (module.Dataset, "_fill_nan", _fill_nan),
@@ -281,10 +281,10 @@ def download_barrier() -> Optional[Undo]:
     def _download(self: Any) -> None:
         with contextlib.ExitStack() as stack:
             if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-                stack.callback(_replace((torch.distributed, "barrier", lambda *a, **k: None)))
+                stack.callback(replace((torch.distributed, "barrier", lambda *a, **k: None)))
             original(self)
 
-    return _replace((Dataset, "_download", _download))
+    return replace((Dataset, "_download", _download))
 
 
 @repair(drop_when="RecBole has a metric of novelty")
@@ -330,7 +330,7 @@ def pop_counts(pop: type) -> Undo:
         self.max_cnt = torch.max(self.item_cnt, dim=0)[0]
         return torch.nn.Parameter(torch.zeros(1)).to(self.device)
 
-    return _replace((pop, "__init__", __init__), (pop, "calculate_loss", calculate_loss))
+    return replace((pop, "__init__", __init__), (pop, "calculate_loss", calculate_loss))
 
 
 class _LazyTune(types.ModuleType):
@@ -372,7 +372,7 @@ def quick_start_module() -> types.ModuleType:
 
 def tune_of_any_ray(quick_start: types.ModuleType) -> Undo:
     """quick_start holds ray.tune; stand in for it, also where ray was imported before (a ray worker)."""
-    return _replace((quick_start, "tune", _LazyTune("ray.tune")))
+    return replace((quick_start, "tune", _LazyTune("ray.tune")))
 
 
 def flops_without_side_effects(quick_start: types.ModuleType) -> Undo:
@@ -390,4 +390,4 @@ def flops_without_side_effects(quick_start: types.ModuleType) -> Undo:
         finally:
             restore_random_state(state)
 
-    return _replace((quick_start, "get_flops", get_flops))
+    return replace((quick_start, "get_flops", get_flops))

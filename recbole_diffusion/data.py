@@ -21,7 +21,8 @@ from recbole.data.utils import get_dataloader as recbole_get_dataloader  # the o
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import EvaluatorType, FeatureSource, FeatureType, ModelType
 
-from recbole_diffusion import collective, registry, sequences
+from recbole_diffusion import collective, loading, registry, sequences
+from recbole_diffusion.account import account_of
 from recbole_diffusion.config import Config
 from recbole_diffusion.model.history import RANK_FIELD, sequence_pairs
 from recbole_diffusion.schema import load_yaml
@@ -141,7 +142,7 @@ def _add_ranks(dataset: Any) -> None:
 def _load(config: Config, hint: Optional[str]) -> Any:
     """The data set's object; ``hint`` is what to say where it has to be downloaded and that fails."""
     try:
-        with _own_dataset(config):
+        with _own_dataset(config), loading.hooked(config):
             return recbole_data.create_dataset(config)
     except (OSError, EOFError, RuntimeError, SystemExit) as error:
         if hint is None:
@@ -228,7 +229,7 @@ def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None)
         saved = recbole_data.load_split_dataloaders(config)
         if saved is not None:
             dataset._change_feat_format()
-        loaders = saved or _loaders(config, dataset, parts or dataset.build())
+        loaders = saved or _loaders(config, dataset, parts or build(config, dataset))
     most = max([config["topk"]] if isinstance(config["topk"], int) else config["topk"])
     if config["eval_type"] == EvaluatorType.RANKING and most > dataset.item_num:
         raise ValueError(
@@ -242,7 +243,15 @@ def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None)
         if len(loader) == 0:
             config.notes.append(f"the {phase} split is empty: eval_args={config['eval_args']}")
     _warn_of_repeats(config, loaders)
+    config.notes += [note for note in account_of(dataset).notes if note not in config.notes]
     return loaders
+
+
+def build(config: Config, dataset: Any) -> list[Any]:
+    """The three splits, with our own pieces; see :mod:`recbole_diffusion.loading`."""
+    with loading.hooked(config):
+        parts: list[Any] = dataset.build()
+    return parts
 
 
 def _loaders(config: Config, dataset: Any, parts: Sequence[Any]) -> tuple[Any, Any, Any]:
@@ -326,4 +335,4 @@ def describe(dataset: Any, loaders: Sequence[Any]) -> dict[str, Any]:
         counts[phase] = len(rows)
         ranks = places[0][rows[:, 0]] * len(places[1]) + places[1][rows[:, 1]]
         digest.update(np.sort(ranks).astype("<i8").tobytes() + b"|")
-    return {**counts, "split_sha256": digest.hexdigest()}
+    return {**counts, "split_sha256": digest.hexdigest(), "account": account_of(dataset).plain()}

@@ -83,7 +83,7 @@ def _read(file: Path) -> Any:
 
 def _make(config: Config, file: Path) -> tuple[Any, list[Any]]:
     dataset = data.create_dataset(config)
-    parts = dataset.build()
+    parts = data.build(config, dataset)
     for each in (dataset, *parts):
         each.config = None  # of this one run
     write_whole(file, lambda stream: pickle.dump((dataset, parts), stream, protocol=4))
