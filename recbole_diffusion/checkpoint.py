@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from recbole_diffusion import compat
-from recbole_diffusion.runs import write_whole
+from recbole_diffusion.atomic_write import atomic_write
 
 FORMAT = "recbole-diffusion/1"
 
@@ -28,9 +28,9 @@ class UntrustedFile(ValueError):
 
 
 def write(checkpoint: dict[str, Any], path: Path) -> None:
-    """Save beside ``path`` and move into place, so that a crash leaves the old file or the new one, not half of one."""
+    """Write a checkpoint; after a crash the old file is there, or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: torch.save({"format": FORMAT, **checkpoint}, file))
+    atomic_write(path, lambda file: torch.save({"format": FORMAT, **checkpoint}, file))
     compat.trust_own(str(path))
 
 

@@ -19,6 +19,8 @@ from typing import Any, Callable, Optional
 import numpy as np
 import torch
 
+from recbole_diffusion.atomic_write import atomic_write
+
 Undo = Callable[[], None]
 
 
@@ -194,9 +196,11 @@ def torch_load() -> Optional[Undo]:
         return rehydrate(read(f, trust=_trust_all, map_location=kwargs.get("map_location")))
 
     def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
-        original_save(obj, f, *args, **kwargs)
-        if _called_by_recbole() and isinstance(f, (str, os.PathLike)):
-            trust_own(str(f))
+        if not _called_by_recbole() or not isinstance(f, (str, os.PathLike)):
+            original_save(obj, f, *args, **kwargs)
+            return
+        atomic_write(f, lambda file: original_save(obj, file, *args, **kwargs))
+        trust_own(str(f))
 
     return replace((torch, "load", load), (torch, "save", save))
 

@@ -15,8 +15,9 @@ from filelock import FileLock
 from recbole.utils import ModelType, dataset_arguments
 
 from recbole_diffusion import data
+from recbole_diffusion.atomic_write import atomic_write
 from recbole_diffusion.config import Config
-from recbole_diffusion.runs import version, write_whole
+from recbole_diffusion.versions import version
 
 #: What else RecBole's data sets read beside ``dataset_arguments``, and what draws and orders the split.
 _MORE = ("repeatable", "encoding", "discretization", "numerical_features", "keep_time_order", "time-aware", "data_path")
@@ -86,7 +87,7 @@ def _make(config: Config, file: Path) -> tuple[Any, list[Any]]:
     parts = data.build(config, dataset)
     for each in (dataset, *parts):
         each.config = None  # of this one run
-    write_whole(file, lambda stream: pickle.dump((dataset, parts), stream, protocol=4))
+    atomic_write(file, lambda stream: pickle.dump((dataset, parts), stream, protocol=4))
     with open(file, "rb") as stream:  # what the next ones read: no run differs from the others
         found: tuple[Any, list[Any]] = pickle.load(stream)
     return found

@@ -25,9 +25,9 @@ from recbole.utils import ModelType, init_seed
 from tqdm import tqdm
 
 from recbole_diffusion import checkpoint, compat, data, pretrained_files, registry, schema
+from recbole_diffusion.atomic_write import atomic_write
 from recbole_diffusion.config import Config, plain_settings
 from recbole_diffusion.model.embeddings import Embeddings, embeddings_of, tables_of
-from recbole_diffusion.runs import write_whole
 from recbole_diffusion.trainer import trainer_class
 
 #: Raised when what is stored for the same settings would no longer be the same.
@@ -302,7 +302,7 @@ def _read_cache(file: Path) -> Optional[_Kept]:
 
 def _write_cache(file: Path, kept: _Kept) -> None:
     arrays = {**kept.embeddings._asdict(), **{f"weights/{key}": value for key, value in kept.weights.items()}}
-    write_whole(file, lambda stream: np.savez(stream, seconds=kept.seconds, **arrays))
+    atomic_write(file, lambda stream: np.savez(stream, seconds=kept.seconds, **arrays))
 
 
 def _train(base: Config, train_data: Any, valid_data: Any, show_progress: bool) -> _Kept:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from logging import getLogger
@@ -13,7 +12,7 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 import numpy as np
 from recbole.utils import ModelType, init_seed
 
-from recbole_diffusion import checkpoint, compat, data, prepared, pretrain, registry, runs, schema
+from recbole_diffusion import checkpoint, compat, data, prepared, pretrain, registry, run_log, runs, schema
 from recbole_diffusion.config import Config, settings_of
 from recbole_diffusion.per_user import UserMetrics
 from recbole_diffusion.trainer import Training, trainer_class
@@ -93,17 +92,18 @@ def run(
     config = configure(model, dataset, config_file_list, config_dict, resume, trust)
     start = perf_counter()
     runs.reset_peak_memory()
+    runs.check_folders(config, saved)
     with runs.quiet(), compat.trusting(trust):
         ready = prepare(config)
         folder = runs.RunFolder(config)
         try:
-            runs.start_logging(config, folder.path)
+            run_log.start_logging(config, folder.path)
             result = _train_and_test(config, *ready, folder, saved, resume, trust, callback, start, test)
         except BaseException as error:
             folder.update(status="failed", error=f"{type(error).__name__}: {error}")
             raise
         finally:
-            runs.stop_logging()
+            run_log.stop_logging()
     return result
 
 
@@ -153,17 +153,17 @@ def _train_and_test(
     counts = data.describe(dataset, loaders)
     folder.update(data=counts, warnings=list(config.notes))
     state = checkpoint.read(resume, trust)["state_dict"] if resume is not None else None
-    net = _build_model(config, loaders, state)
+    events = folder.path / run_log.TENSORBOARD
+    with run_log.tensorboard_in(events / "pretrain"):
+        net = _build_model(config, loaders, state)
     logger.info(net)
-    trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], config.requested_model, config["model"]))(
-        config, net
-    )
-    if resume is not None:
-        trainer.resume_checkpoint(resume, trust)
-    writes = saved or getattr(trainer, "keeps_in_files", False)
-    options = {"saved": writes, "show_progress": config["show_progress"]}
-    writer = getattr(trainer, "tensorboard", None)  # its thread writes to where we stand now
-    with contextlib.closing(writer) if writer else contextlib.nullcontext():
+    kind = trainer_class(registry.get_trainer(config["MODEL_TYPE"], config.requested_model, config["model"]))
+    with run_log.tensorboard_in(events):
+        trainer = kind(config, net)
+        if resume is not None:
+            trainer.resume_checkpoint(resume, trust)
+        writes = saved or getattr(trainer, "keeps_in_files", False)
+        options = {"saved": writes, "show_progress": config["show_progress"]}
         best_score, best_result = trainer.fit(
             train_data, valid_data, **options, **({"callback_fn": callback} if callback else {})
         )

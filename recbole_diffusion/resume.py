@@ -16,6 +16,7 @@ from recbole.trainer import Trainer
 from recbole.utils import set_color
 
 from recbole_diffusion import __version__, checkpoint, compat
+from recbole_diffusion.atomic_write import atomic_write
 from recbole_diffusion.collective import Collective
 from recbole_diffusion.config import Config, plain_settings
 
@@ -135,7 +136,7 @@ class Resumable(Trainer, Collective):
             self.lr_scheduler = self._build_scheduler()
         if best is not None:
             if self.writes:
-                shutil.copyfile(best, self.saved_model_file)
+                _copy(best, self.saved_model_file)
             self.wait()
             if trust or compat.is_own(best):
                 compat.trust_own(self.saved_model_file)
@@ -188,6 +189,11 @@ def _best_file(file: Path, state: dict[str, Any]) -> Optional[Path]:
     if not beside.is_file():
         raise ValueError(f"checkpoint {str(file)!r} needs its best weights beside it: {beside.name}")
     return beside
+
+
+def _copy(source: Path, target: str) -> None:
+    with open(source, "rb") as content:
+        atomic_write(target, lambda file: shutil.copyfileobj(content, file))
 
 
 def _attribute_marks(model: Any) -> dict[str, Any]:

@@ -68,8 +68,7 @@ def test_argument_lists_of_recbole_are_not_changed(settings):
 
 def test_each_run_has_its_own_log_file_and_checkpoint(settings):
     one, two = (run("DiffRec", "board", config_dict={**settings, **QUICK, "state": "INFO"}) for _ in range(2))
-    logs = sorted(Path("log/DiffRec").glob("*.log"))
-    assert len(logs) == 2
+    logs = [Path(each["folder"], "run.log") for each in (one, two)]
     assert all("best" in log.read_text() or "training" in log.read_text() for log in logs)
     assert "\x1b" not in logs[0].read_text()
     assert one["checkpoint"] != two["checkpoint"]
@@ -282,9 +281,11 @@ def test_several_processes_average_by_batches():
 
 
 def test_tensorboard_is_always_written(settings):
-    """Only documented: RecBole's trainers write log_tensorboard/ whatever the settings."""
-    run("DiffRec", "board", config_dict={**settings, **QUICK})
-    assert Path("log_tensorboard").is_dir()
+    """To the folder of the run. RecBole writes log_tensorboard/ to the working folder, whatever the settings are."""
+    result = run("DiffRec", "board", config_dict={**settings, **QUICK})
+    assert list(Path(result["folder"], "tensorboard").glob("events.out.tfevents.*"))
+    assert not Path("log_tensorboard").exists()
+    assert not Path("log").exists()
 
 
 def test_fearec_with_one_layer_divides_by_zero(built):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from recbole_diffusion import quick_start, runs
+from recbole_diffusion.atomic_write import atomic_write_text
 from recbole_diffusion.experiment import plan as plans
 from recbole_diffusion.experiment import search_space, tune_plot, tune_report, tune_serial
 from recbole_diffusion.experiment import tune_request as requests
@@ -270,7 +271,7 @@ class _Tuning:
             **outcome,
         }
         text = json.dumps(runs.finite(content), indent=1, default=str) + "\n"
-        runs.write_whole(self.store.folder / "tune.json", lambda out: out.write(text.encode()))
+        atomic_write_text(self.store.folder / "tune.json", text)
 
 
 def _list(seeds: Sequence[int]) -> str:

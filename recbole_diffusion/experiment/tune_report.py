@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from recbole_diffusion import runs
+from recbole_diffusion.atomic_write import atomic_write_text
 
 if TYPE_CHECKING:
     from recbole_diffusion.config import Config
@@ -79,10 +80,10 @@ def write_best(file: Path, config: Config, best: Record, metric: str, threads: i
     head = (
         f"# The best of a tuning: trial {best['trial']}, {metric} {best['valid_score']:.6f} on the validation split. "
         f"Chosen were\n{chosen}"
-        f"# Run: recbole-diffusion run --config_files={file}\n"
+        f"# Run: recbole-diffusion run --config_files={shlex.quote(str(file))}\n"
         f"# The same numbers to the last digit need OMP_NUM_THREADS={threads}.\n"
     )
-    runs.write_whole(file, lambda out: out.write((head + config.to_yaml()).encode()))
+    atomic_write_text(file, head + config.to_yaml())
 
 
 def write_trials(result: TuneResult, keys: list[str]) -> None:
@@ -97,4 +98,4 @@ def write_trials(result: TuneResult, keys: list[str]) -> None:
         seconds = timing.get("wall_s", timing.get("total_s"))
         ends = [record.get("valid_score"), timing.get("epochs"), seconds, record["status"], record.get("error", "")]
         writer.writerow([number, *cells, *ends])
-    runs.write_whole(result.folder / "trials.csv", lambda file: file.write(out.getvalue().encode()))
+    atomic_write_text(result.folder / "trials.csv", out.getvalue())
