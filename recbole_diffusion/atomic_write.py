@@ -26,7 +26,7 @@ _STALE = 24 * 3600.0
 _LONGEST_NAME = 180
 
 
-def atomic_write(path: Union[str, Path], write: Callable[[BinaryIO], Any]) -> None:
+def atomic_write(path: Union[str, os.PathLike[str]], write: Callable[[BinaryIO], Any]) -> None:
     """Replace a file by what ``write(binary file)`` writes; on an error the old file stays, and nothing else.
 
     Permissions follow the umask, as for a file that is opened for writing. A symbolic link stays one, and its target is
@@ -52,7 +52,7 @@ def atomic_write(path: Union[str, Path], write: Callable[[BinaryIO], Any]) -> No
     _sync_folder(target.parent)
 
 
-def atomic_write_text(path: Union[str, Path], text: str) -> None:
+def atomic_write_text(path: Union[str, os.PathLike[str]], text: str) -> None:
     """:func:`atomic_write` of a text in UTF-8."""
     atomic_write(path, lambda file: file.write(text.encode()))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from recbole_diffusion import schema
-from recbole_diffusion.cli import UsageError, only, parse, places_of
+from recbole_diffusion.cli_words import UsageError, check_spelling, config_files, only, parse, places_of
 
 RESOURCES = """\
   --workers=N             so many at once on this machine, each in a process of Ray's; without: one by one, no Ray
@@ -62,6 +62,7 @@ Chosen on the validation split; the test split is read once, at the end. FOLDER/
 _OF_TUNE: dict[str, Callable[[str], Any]] = {"trials": int, "grace": int, "seed": int}
 _OF_TUNE.update(dict.fromkeys(("space", "search", "scheduler", "folder", "executor"), str))
 _WHERE: dict[str, Callable[[str], Any]] = {"workers": int, "address": str, "threads": int, "cpus": float, "gpus": float}
+_OF_COMPARE = {"models", "dataset", "seeds", "tune", "folder", "resume", "config_files", "metric", "reference", *_WHERE}
 
 
 def compare(words: Sequence[str]) -> int:
@@ -73,7 +74,7 @@ def compare(words: Sequence[str]) -> int:
     metric, reference = settings.pop("metric", None), settings.pop("reference", None)
     where = _resources(settings)
     again = options.pop("resume", None)
-    files = options.pop("config_files", "").split()
+    files = config_files(options.pop("config_files", ""))
     dataset = options.pop("dataset", None)
     models, seeds = settings.pop("models", None), settings.pop("seeds", None)
     tune, folder = settings.pop("tune", None), settings.pop("folder", None)
@@ -95,6 +96,7 @@ def compare(words: Sequence[str]) -> int:
         if not value:
             raise UsageError(f"--{word} is not set; recbole-diffusion compare --help")
     common, own = _by_label(settings)
+    check_spelling(common, _OF_COMPARE)
     for file in reversed(files):
         common = {**schema.load_yaml(Path(file)), **common}
     path = folder or default_folder("compare", str(dataset))
@@ -120,7 +122,9 @@ def _compared(work: Callable[[Any], Any], folder: str) -> int:
     try:
         store = work(module)
     except KeyboardInterrupt:
-        print(f"interrupted; go on with: recbole-diffusion compare --resume={folder}", file=sys.stderr)
+        print(
+            f"interrupted; go on with: recbole-diffusion compare --resume={shlex.quote(str(folder))}", file=sys.stderr
+        )
         return 130
     wanted = store.plan()["asked"]
     files = reports.write(store.folder, wanted["metric"], wanted["reference"])
@@ -129,7 +133,7 @@ def _compared(work: Callable[[Any], Any], folder: str) -> int:
     failed = [key for model in store.plan()["models"] for keys in model["cells"].values() for key in keys]
     failed = [key for key in failed if store.cell(key) is None]
     if failed:
-        print(f"{len(failed)} runs failed; try them again with --resume={folder}", file=sys.stderr)
+        print(f"{len(failed)} runs failed; try them again with --resume={shlex.quote(str(folder))}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -162,7 +166,7 @@ def tune(words: Sequence[str]) -> int:
         return 0 if "help" in flags else 2
     where = _resources(settings)
     arguments: dict[str, Any] = {word: options.pop(word, None) for word in ("model", "dataset", "resume")}
-    arguments["files"] = options.pop("config_files", "").split()
+    arguments["files"] = config_files(options.pop("config_files", ""))
     only("tune", options, flags)
     for word, kind in _OF_TUNE.items():
         if word in settings:
@@ -173,6 +177,7 @@ def tune(words: Sequence[str]) -> int:
         raise UsageError("--cpus is not an option of tune, whose trials take one CPU slot each")
     if "gpus" in where:
         arguments["gpus_per_trial"] = where.pop("gpus")
+    check_spelling(settings, {*_OF_TUNE, *_WHERE, "model", "dataset", "seeds", "resume", "config_files"})
     if arguments["resume"] is not None:
         more = [word for word in arguments if arguments[word] and word not in {"resume", "trials", "executor"}]
         for word in [*settings, *("config_files" if word == "files" else word for word in more)]:

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from recbole_diffusion import schema
+from recbole_diffusion import own_models, schema
 
 ENTRY_POINTS = "recbole_diffusion.models"
 RECBOLE_PREFIX = "recbole:"
@@ -233,17 +233,14 @@ def get_model(model: Union[str, type]) -> type:
     if spec is not None:
         return load_object(spec.path)
     if ":" in model and not model.startswith(RECBOLE_PREFIX):
-        try:
-            return load_object(model)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"model {model!r} cannot be loaded: {error}") from error
+        return own_models.load(model)
     return _recbole_model(model[len(RECBOLE_PREFIX) :] if model.startswith(RECBOLE_PREFIX) else model)
 
 
 def recbole_folder() -> Path:
     spec = importlib.util.find_spec("recbole")
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("recbole is not installed: pip install --no-deps recbole==1.2.1")
+        raise ModuleNotFoundError("recbole is not installed: pip install --no-deps recbole==1.2.1", name="recbole")
     return Path(spec.submodule_search_locations[0])
 
 

@@ -196,5 +196,6 @@ def result_table(result: dict[str, Any]) -> str:
         f"{cost['parameters']:,} parameters; peak {cost['peak_memory_mib']:.0f} MiB{gpu}; "
         f"{cost['total_s']:.1f} s in all",
         f"folder: {result['folder']}" + (f"   checkpoint: {result['checkpoint']}" if result["checkpoint"] else ""),
+        *(f"warning: {note}" for note in result["warnings"]),
     ]
     return "\n".join(lines)

@@ -87,7 +87,7 @@ def test_recbole_writes_where_it_always_did_after_a_run(elsewhere):
 CANNOT = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-dac_override"]
 
 
-SEVERAL = "import json, sys; from recbole_diffusion import cli; print([cli.main(each) for each in json.loads(sys.argv[1])])"
+SEVERAL = "import json, sys; from recbole_diffusion.cli import main; print(list(map(main, json.loads(sys.argv[1]))))"
 
 
 def words_of(settings):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 from recbole.utils import ModelType
 
-from recbole_diffusion import data, prepared, quick_start, registry, schema
+from recbole_diffusion import data, own_models, prepared, quick_start, registry, schema
 from recbole_diffusion.config import Config
 from recbole_diffusion.experiment.cell import absolute, data_mark
 from recbole_diffusion.experiment.dimensions import NOT_TUNED
@@ -105,7 +104,9 @@ def _entry(word: str) -> Entry:
 
 def _is_module(name: str) -> bool:
     known = {*registry.specs(), *registry.recbole_model_names()}
-    return name.isidentifier() and name not in known and importlib.util.find_spec(name) is not None
+    if name in known or not name.isidentifier():
+        return False
+    return own_models.is_module(name) or schema.nearest(name, known) is None
 
 
 def _keys_of(model: str) -> dict[str, Any]:

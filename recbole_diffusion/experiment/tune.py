@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -88,7 +89,8 @@ def tune(
         request = requests.new(model, dataset, trials, space, settings, files, search, chosen, seed, seeds, grace)
         home = Path(folder).absolute() if folder else requests.new_folder(request.model, request.dataset)
         if (home / "tune.json").exists():
-            raise ValueError(f"folder={str(home)!r} holds a tuning already; go on with it by --resume={home}")
+            more = shlex.join([f"--resume={home}"])
+            raise ValueError(f"folder={str(home)!r} holds a tuning already; go on with it by {more}")
     else:
         home = Path(resume).absolute()
         request = requests.kept(home, trials)
@@ -147,7 +149,7 @@ class _Tuning:
         except KeyboardInterrupt:
             say(
                 f"interrupted; {len(self.board.records)} of {request.trials} trials are kept; go on by "
-                f"recbole-diffusion tune --resume={self.store.folder}"
+                f"recbole-diffusion tune --resume={shlex.quote(str(self.store.folder))}"
             )
             raise
         return self._conclude(best, tested)
