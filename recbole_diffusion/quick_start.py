@@ -13,7 +13,7 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 import numpy as np
 from recbole.utils import ModelType, init_seed
 
-from recbole_diffusion import checkpoint, compat, data, prepared, pretrain, registry, runs
+from recbole_diffusion import base_settings, checkpoint, compat, data, prepared, pretrain, registry, runs
 from recbole_diffusion.config import Config, settings_of
 from recbole_diffusion.per_user import UserMetrics
 from recbole_diffusion.precedence import Source
@@ -49,6 +49,7 @@ def configure(
     compat.apply()
     if resume is None:
         config = Config(model, dataset, config_file_list, config_dict)
+        base_settings.settle(config, trust)
     else:
         name = f"checkpoint {str(resume)!r}"
         stored = Source(name, settings_of(checkpoint.read(resume, trust), name))
@@ -157,6 +158,7 @@ def _train_and_test(
     folder.update(data=counts, warnings=list(config.notes))
     state = checkpoint.read(resume, trust)["state_dict"] if resume is not None else None
     net = _build_model(config, loaders, state)
+    folder.write_config(config)
     logger.info(net)
     trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], config.requested_model, config["model"]))(
         config, net

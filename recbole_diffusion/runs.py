@@ -108,7 +108,7 @@ class RunFolder:
         name = f"{config['model']}-{config['dataset']}-{stamp}-{uuid.uuid4().hex[:6]}"
         self.path = Path(config["output_dir"] or "outputs") / name
         self.path.mkdir(parents=True)
-        (self.path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+        self.write_config(config)
         self.manifest: dict[str, Any] = {
             "status": "running",
             "model": config.model_name(),
@@ -119,6 +119,10 @@ class RunFolder:
             "environment": environment(),
         }
         self.update()
+
+    def write_config(self, config: Any) -> None:
+        """Write config.yaml; again once the model is built, so that it holds what the checkpoint will hold."""
+        write_whole(self.path / "config.yaml", lambda file: file.write(config.to_yaml().encode()))
 
     def update(self, **entries: Any) -> None:
         """Add entries to manifest.json."""

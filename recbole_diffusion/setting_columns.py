@@ -82,9 +82,7 @@ def _settle_threshold(config: Any, fields: dict[str, str]) -> None:
     for column in config["threshold"] or {}:
         if fields.get(column) != "float":
             found = f"{column}:{fields[column]}" if column in fields else ", ".join(fields)
-            raise ValueError(
-                f"threshold names {column!r}, which must be a column {column}:float; {config['dataset']}.inter has {found}"
-            )
+            raise ValueError(f"threshold names {column!r}, which must be a column {column}:float; the file has {found}")
         if not _loads(config, "inter", column):
             _load(config, "inter", column, "threshold")
 
