@@ -87,6 +87,8 @@ def _run(words: Sequence[str]) -> int:
         config = quick_start.configure(model, dataset, files, dict(settings), resume, trust)
         for note in config.notes:
             print(f"warning: {note}", file=sys.stderr)
+        for line in config.overridden:
+            print(line, file=sys.stderr)
         print(config.to_yaml(), end="")
         return 0
     saved = "no-save" not in flags

@@ -122,14 +122,14 @@ def _one_edit(one: str, other: str) -> bool:
 
 def _known_keys(model: Optional[str]) -> set[str]:
     """Keys of RecBole, of this package and its models, and of ``model``."""
-    from recbole_diffusion import config, registry, schema
+    from recbole_diffusion import known_keys, registry, schema
 
-    known = {*config._more_keys()}
+    known = {*known_keys.more_keys()}
     for file in [*registry.recbole_folder().glob("properties/**/*.yaml"), *schema.properties().rglob("*.yaml")]:
         known.update(schema.load_yaml(file))
     for spec in registry.specs().values():
         known.update(schema.load_yaml(spec.defaults) if spec.defaults.is_file() else ())
-    return known | (config._keys_read_by(registry.get_model(model)) if model else set())
+    return known | (known_keys.read_by(registry.get_model(model)) if model else set())
 
 
 def config_files(text: str) -> list[str]:

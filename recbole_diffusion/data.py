@@ -21,7 +21,7 @@ from recbole.data.utils import get_dataloader as recbole_get_dataloader  # the o
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import EvaluatorType, FeatureSource, FeatureType, ModelType
 
-from recbole_diffusion import collective, loading, registry, sequences
+from recbole_diffusion import collective, loading, registry, sequences, setting_columns
 from recbole_diffusion.account import account_of
 from recbole_diffusion.config import Config
 from recbole_diffusion.model.history import RANK_FIELD, sequence_pairs
@@ -108,9 +108,9 @@ def create_dataset(config: Config) -> Any:
         ValueError: the data set is not there; the message says where to put it.
     """
     hint = _check_files(config)
-    needs_time = bool(config["time-aware"] or (config.spec is not None and config.spec.needs_time))
-    _load_time(config, needs_time)
+    settle(config)
     dataset = _load(config, hint)
+    needs_time = _needs_time(config)
     if needs_time and dataset.time_field in dataset.inter_feat:
         _add_ranks(dataset)
     ordered = config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None
@@ -120,6 +120,22 @@ def create_dataset(config: Config) -> Any:
         if isinstance(exact.iloc[0], (int, float)):
             dataset.inter_feat = dataset.inter_feat.sort_values(time, kind="stable", ignore_index=True)
     return dataset
+
+
+def settle(config: Config) -> None:
+    """Load the columns that the settings, the model or the order need beside those of ``load_col``.
+
+    Without the files it does nothing.
+
+    Raises:
+        ValueError: a file lacks one of them.
+    """
+    setting_columns.settle(config)
+    _load_time(config, _needs_time(config))
+
+
+def _needs_time(config: Config) -> bool:
+    return bool(config["time-aware"] or (config.spec is not None and config.spec.needs_time))
 
 
 def _add_ranks(dataset: Any) -> None:

@@ -184,8 +184,6 @@ def _run_part(arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, 
     model, dataset, files, settings, saved = arguments
     rank, local_rank = torch.distributed.get_rank(), int(os.environ["LOCAL_RANK"])
     settings = {**settings, "local_rank": local_rank, "world_size": torch.distributed.get_world_size()}
-    if torch.distributed.get_backend() == "nccl":
-        settings["gpu_id"] = "0"  # the only one that this process sees
     if rank == 0:
         return quick_start.run(model, dataset, files, settings, saved, **options)
     warnings.simplefilter("ignore")

@@ -102,7 +102,7 @@ def trained_base(config: Any, train_data: Any, valid_data: Any) -> Trained:
     else:
         net = pretrained_files.model(config, Path(file), dataset, "base_checkpoint")
         _check_joint(config, type(net))
-        _take_settings(config, net.own_config)
+        take_settings(config, net.own_config)
     return Trained(embeddings_of(net, dataset), lambda: net)
 
 
@@ -122,7 +122,7 @@ def _check_joint(config: Any, kind: Any) -> None:
         )
 
 
-def _take_settings(config: Any, base: Config) -> None:
+def take_settings(config: Any, base: Config) -> None:
     """Put what a checkpoint's model is into ``base_model`` and ``base_config``, where the run's own settings are kept.
 
     Raises:
@@ -143,13 +143,7 @@ def _take_settings(config: Any, base: Config) -> None:
 
 def _with_tables(config: Any, tables: Embeddings, train_data: Any) -> Any:
     """``base_model`` with the tables of a file as its layer-0 embeddings, untrained otherwise."""
-    width = tables.item.shape[1]
-    own = config["base_config"] or {}
-    if own.setdefault("embedding_size", width) != width:
-        raise ValueError(
-            f"base_config.embedding_size={own['embedding_size']} is not the width of base_checkpoint's tables, {width}"
-        )
-    config["base_config"] = own
+    config["base_config"] = with_width(config, tables.item.shape[1])
     net = untrained_base(config, train_data)
     places: list[Any] = [getattr(net, f"{kind}_embedding", None) for kind in ("user", "item")]
     if not all(isinstance(place, torch.nn.Embedding) for place in places):
@@ -160,6 +154,20 @@ def _with_tables(config: Any, tables: Embeddings, train_data: Any) -> Any:
     for place, table in zip(places, (tables.user, tables.item)):
         place.weight.data.copy_(torch.from_numpy(table))
     return net
+
+
+def with_width(config: Any, width: int) -> dict[str, Any]:
+    """``base_config`` with the width of a file's tables.
+
+    Raises:
+        ValueError: it says another one.
+    """
+    own = {"embedding_size": width, **(config["base_config"] or {})}
+    if own["embedding_size"] != width:
+        raise ValueError(
+            f"base_config.embedding_size={own['embedding_size']} is not the width of base_checkpoint's tables, {width}"
+        )
+    return own
 
 
 def untrained_base(config: Any, train_data: Any) -> Any:
@@ -203,7 +211,8 @@ def base_config(
     if {"pretrain", "base_model"} & {*base.keys}:
         raise ValueError(f"{model_key}={model!r} is not allowed: it needs pretrained embeddings itself")
     for note in base.notes:
-        getLogger().warning(f"{own_key}: {note}")
+        if note not in getattr(config, "notes", ()):  # of what both have in common
+            getLogger().warning(f"{own_key}: {note}")
     return base
 
 

@@ -29,7 +29,7 @@ def embeddings(config: Any, file: Path, dataset: Any) -> Embeddings:
         )
     if file.suffix not in {".npy", ".npz"}:
         return embeddings_of(model(config, file, dataset, "pretrain"), dataset)
-    content = _arrays(file)
+    content = arrays(file)
     if "item" not in content:
         raise ValueError(f"pretrain={str(file)!r} holds {', '.join(content)}; allowed: item, user, item_token")
     user = np.zeros((dataset.user_num, 0), np.float32)
@@ -48,7 +48,7 @@ def tables(file: Path, dataset: Any) -> Optional[Embeddings]:
     if not file.is_file():
         raise ValueError(f"{what} does not exist; allowed: a .npz with two tables, a checkpoint, or null to train")
     if file.suffix == ".npz":
-        content = _arrays(file)
+        content = arrays(file)
     else:
         state = checkpoint.read(file, trust=compat.trusts_all())
         if not isinstance(state, dict) or not all(isinstance(state.get(key), Tensor) for key in OFFICIAL.values()):
@@ -79,9 +79,7 @@ def model(config: Any, file: Path, dataset: Any, key: str) -> Any:
             getLogger().warning(
                 f"{file} was trained with {each}={settings.get(each)!r}: it may have seen rows of our test"
             )
-    kept = {each: value for each, value in settings.items() if each not in {"data_path", "gpu_id", "use_gpu"}}
-    device = {"use_gpu": config["use_gpu"], "gpu_id": config["gpu_id"]}
-    base = Config(name, config["dataset"], config_dict={**kept, **device})
+    base = config_of(config, {"model": name, **settings})
     random = checkpoint.random_state()
     try:
         compat.repair_model(base.model_class)
@@ -93,7 +91,19 @@ def model(config: Any, file: Path, dataset: Any, key: str) -> Any:
     return net
 
 
-def _arrays(file: Path) -> dict[str, np.ndarray]:
+def config_of(config: Any, settings: dict[str, Any]) -> Config:
+    """The Config of a saved recommender, on this run's data set and device.
+
+    Raises:
+        ValueError: a setting that is not allowed.
+    """
+    others = {"model", "dataset", "data_path", "gpu_id", "use_gpu"}
+    kept = {key: value for key, value in settings.items() if key not in others}
+    here = {"use_gpu": config["use_gpu"], "gpu_id": config["gpu_id"]}
+    return Config(settings["model"], config["dataset"], config_dict={**kept, **here})
+
+
+def arrays(file: Path) -> dict[str, np.ndarray]:
     """The arrays of a .npz; a .npy is called ``item``."""
     return _named(convert.load_arrays(file)) if file.suffix == ".npz" else {"item": convert.load_arrays(file)[""]}
 

@@ -12,9 +12,10 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 import numpy as np
 from recbole.utils import ModelType, init_seed
 
-from recbole_diffusion import checkpoint, compat, data, prepared, pretrain, registry, run_log, runs, schema
+from recbole_diffusion import base_settings, checkpoint, compat, data, prepared, pretrain, registry, run_log, runs
 from recbole_diffusion.config import Config, settings_of
 from recbole_diffusion.per_user import UserMetrics
+from recbole_diffusion.precedence import Source
 from recbole_diffusion.trainer import Training, trainer_class
 
 Files = Optional[Sequence[Union[str, Path]]]
@@ -46,13 +47,14 @@ def configure(
     """
     compat.apply()
     if resume is None:
-        return Config(model, dataset, config_file_list, config_dict)
-    settings = settings_of(checkpoint.read(resume, trust), f"checkpoint {str(resume)!r}")
-    for file in config_file_list or ():
-        settings.update(schema.load_yaml(Path(file)))
-    settings.update(config_dict or {})
-    stored = settings.pop("model"), settings.pop("dataset")
-    return Config(model or stored[0], dataset or stored[1], config_dict=settings)
+        config = Config(model, dataset, config_file_list, config_dict)
+        base_settings.settle(config, trust)
+    else:
+        name = f"checkpoint {str(resume)!r}"
+        stored = Source(name, settings_of(checkpoint.read(resume, trust), name))
+        config = Config(model, dataset, config_file_list, config_dict, stored)
+    data.settle(config)
+    return config
 
 
 def run(
@@ -147,6 +149,8 @@ def _train_and_test(
     logger = getLogger()
     logger.info(config)
     logger.info(dataset)
+    for line in config.overridden:
+        logger.info(line)
     for note in config.notes:
         logger.warning(note)
     train_data, valid_data, test_data = loaders
@@ -156,6 +160,7 @@ def _train_and_test(
     events = folder.path / run_log.TENSORBOARD
     with run_log.tensorboard_in(events / "pretrain"):
         net = _build_model(config, loaders, state)
+    folder.write_config(config)
     logger.info(net)
     kind = trainer_class(registry.get_trainer(config["MODEL_TYPE"], config.requested_model, config["model"]))
     with run_log.tensorboard_in(events):

@@ -127,7 +127,7 @@ class RunFolder:
         name = f"{config['model']}-{config['dataset']}-{stamp}-{uuid.uuid4().hex[:6]}"
         self.path = Path(config["output_dir"] or "outputs") / name
         self.path.mkdir(parents=True)
-        atomic_write_text(self.path / "config.yaml", config.to_yaml())
+        self.write_config(config)
         self.manifest: dict[str, Any] = {
             "status": "running",
             "model": config.model_name(),
@@ -138,6 +138,10 @@ class RunFolder:
             "environment": environment(),
         }
         self.update()
+
+    def write_config(self, config: Any) -> None:
+        """Write config.yaml; again once the model is built, so that it holds what the checkpoint will hold."""
+        atomic_write_text(self.path / "config.yaml", config.to_yaml())
 
     def update(self, **entries: Any) -> None:
         """Add entries to manifest.json."""

@@ -41,6 +41,7 @@ class Training(Resumable):
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
+        self.gpu_available = self.device.type == "cuda"  # RecBole asks use_gpu, which is what the user said
         name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{uuid.uuid4().hex[:6]}.pth"
         self.saved_model_file = os.path.join(self.checkpoint_dir, name)
         self.epochs_done: list[dict[str, Any]] = []

@@ -221,7 +221,10 @@ def test_ml_100k_can_be_read_from_data_path(tmp_path):
     write_inter(tmp_path / "dataset", "ml-100k", [("a", "b", 1, 2)], HEADER)
     own = quick_start.configure("DiffRec", "ml-100k", config_dict={"data_path": "dataset"})
     assert own["data_path"] == str(Path("dataset") / "ml-100k")
-    assert "dataset_example" in quick_start.configure("DiffRec", "ml-100k")["data_path"]
+    assert (
+        "dataset_example"
+        in quick_start.configure("DiffRec", "ml-100k", config_dict={"data_path": "recbole"})["data_path"]
+    )
 
 
 def test_a_checkpoint_opens_on_another_device_and_with_another_data_path(settings, tmp_path):

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Optional
 from recbole_diffusion import registry, runs, schema
 from recbole_diffusion.experiment.store import Cell
 from recbole_diffusion.per_user import UserMetrics
+from recbole_diffusion.places import PACKAGED
 
 #: Settings that name a file or a folder.
 PATHS: tuple[str, ...] = ("data_path", "checkpoint_dir", "output_dir", "prepared_data", "pretrain", "base_checkpoint")
@@ -128,11 +129,13 @@ def workplace(folder: Path, key: str) -> Iterator[None]:
 
 
 def absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with paths that do not depend on where a worker stands."""
-    return {
-        key: os.path.abspath(os.path.expanduser(value)) if key in PATHS and isinstance(value, str) and value else value
-        for key, value in settings.items()
-    }
+    """The settings with paths that do not depend on where a worker stands; ``data_path: recbole`` is none."""
+
+    def whole(key: str, value: Any) -> Any:
+        word = not isinstance(value, str) or not value or (key == "data_path" and value == PACKAGED)
+        return value if word or key not in PATHS else os.path.abspath(os.path.expanduser(value))
+
+    return {key: whole(key, value) for key, value in settings.items()}
 
 
 def files_mark(settings: Mapping[str, Any]) -> str:

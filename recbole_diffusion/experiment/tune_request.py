@@ -182,7 +182,7 @@ def new(
     common = absolute({key: value for key, value in common.items() if key not in {"model", "dataset"}})
     whole = space if isinstance(space, Space) else search_space.load(space if space is not None else model)
     config = quick_start.configure(model, dataset, config_dict=common)
-    common["data_path"] = str(Path(config.data_root).absolute())
+    common.update(absolute({"data_path": config.data_root}))
     chosen_seed = int(config["seed"] if seed is None else seed)
     common.pop("seed", None)
     common.setdefault("split_seed", chosen_seed)
