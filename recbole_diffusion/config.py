@@ -219,7 +219,8 @@ class Config(RecBoleConfig):
             raise ValueError(
                 "eval_args.order='RO' would let a sequential model train on later rows; allowed: order: TO"
             )
-        if self["MODEL_TYPE"] == ModelType.GENERAL and self["threshold"]:
+        learns_labels = self["MODEL_TYPE"] in (ModelType.CONTEXT, ModelType.DECISIONTREE)
+        if self["threshold"] and not learns_labels:
             self.notes.append(
                 "threshold only makes a label column, every row stays a positive; to drop low ratings use "
                 "val_interval: {rating: '[4,inf)'}"
