@@ -55,6 +55,7 @@ def settle(config: Config) -> None:
     Raises:
         ValueError: a file lacks one of them.
     """
+    sequences.check_settings(config)
     presplit.settle(config)
     _load_time(config)
 
@@ -140,6 +141,8 @@ def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None)
         collective.share(loaders)
     sequences.check_lengths(config, loaders)
     sequences.mask_past(config, loaders)
+    first = sequences.count_first_items(config, loaders)
+    account_of(dataset).drop("first items of users who have no answer in train: in sequences only", first, True)
     sizes = [len(loader._dataset) for loader in loaders]
     lines = split_checks.notes(config, interactions(loaders[0]), pairs(loaders[2]), dataset, sizes)
     config.notes += [note for note in (*lines, *account_of(dataset).notes) if note not in config.notes]

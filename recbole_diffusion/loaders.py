@@ -83,6 +83,11 @@ class KnowledgeLoader(KnowledgeBasedDataLoader):
     """
 
     @property
+    def config(self) -> Any:
+        """The settings, which RecBole compares when it loads saved loaders."""
+        return self.general_dataloader.config
+
+    @property
     def generator(self) -> Optional[torch.Generator]:
         """That of the interactions' loader; to set one gives the other loader a copy."""
         found: Optional[torch.Generator] = self.general_dataloader.generator

@@ -10,7 +10,7 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset, SequentialDataset
-from recbole.utils import FeatureType, ModelType
+from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_diffusion import columns, filtering
 from recbole_diffusion.account import account_of
@@ -66,7 +66,7 @@ def settle(config: Any) -> None:
 def _note_split(config: Any) -> None:
     default = config.internal_config_dict.get("eval_args") or {}
     asked = config.external_config_dict.get("eval_args") or {}
-    for key in ("split", "order", "group_by"):
+    for key in ("split", "order"):
         if key in asked and asked[key] != default.get(key):
             note = f"eval_args.{key}={asked[key]!r} has no effect: the files of benchmark_filename are the split"
             if note not in config.notes:
@@ -156,12 +156,11 @@ def hooks(config: Any) -> list[tuple[Any, str, Any]]:
     """What is replaced in RecBole's data sets; see :mod:`recbole_diffusion.loading`."""
     if config["benchmark_filename"] is None or config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         return []
-    presets, build = vars(SequentialDataset)["_benchmark_presets"], vars(Dataset)["build"]
+    tensors, build = vars(SequentialDataset)["_change_feat_format"], vars(Dataset)["build"]
 
-    def _benchmark_presets(dataset: Any) -> None:
-        _check_lengths(dataset)
-        _cut(dataset)
-        presets(dataset)
+    def _change_feat_format(dataset: Any) -> None:
+        tensors(dataset)
+        _pad(dataset)
 
     def _build(dataset: Any) -> Any:
         parts = build(dataset)
@@ -171,7 +170,33 @@ def hooks(config: Any) -> list[tuple[Any, str, Any]]:
                 part.whole_lists = whole.part(start, end)
         return parts
 
-    return [(SequentialDataset, "_benchmark_presets", _benchmark_presets), (Dataset, "build", _build)]
+    return [
+        (SequentialDataset, "_benchmark_presets", _benchmark_presets),
+        (SequentialDataset, "_change_feat_format", _change_feat_format),
+        (Dataset, "build", _build),
+    ]
+
+
+def _benchmark_presets(dataset: Any) -> None:
+    """Check and cut the lists, and give them RecBole's names; RecBole takes ``item_id_list`` for the only name."""
+    _check_lengths(dataset)
+    _cut(dataset)
+    frame, suffix = dataset.inter_feat, dataset.config["LIST_SUFFIX"]
+    for field in [name for name in frame if name + suffix in frame]:
+        setattr(dataset, f"{field}_list_field", field + suffix)
+    length = dataset.item_list_length_field
+    dataset.set_field_property(length, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+    frame[length] = np.fromiter(map(len, frame[list_field(dataset.config)]), dtype=np.int64)
+
+
+def _pad(dataset: Any) -> None:
+    """Make the lists ``MAX_ITEM_LIST_LENGTH`` wide, as RecBole's own sequences are; several models rely on it."""
+    for field in _lists(dataset):
+        values = dataset.inter_feat[field]
+        wide = values.new_zeros((values.shape[0], dataset.max_item_list_len, *values.shape[2:]))
+        wide[:, : values.shape[1]] = values
+        dataset.inter_feat[field] = wide
+        dataset.field2seqlen[field] = dataset.max_item_list_len
 
 
 def _lists(dataset: Any) -> list[str]:

@@ -88,6 +88,22 @@ def _gather(items: torch.Tensor, count: torch.Tensor, wanted: torch.Tensor) -> t
     return row, items[place]
 
 
+def check_settings(config: Any) -> None:
+    """Check the length of sequences against what BERT4Rec masks of them.
+
+    Raises:
+        ValueError: it would mask less than one item, which RecBole notices in the first batch.
+    """
+    if config["transform"] != "mask_itemseq":
+        return
+    share, length = config["mask_ratio"], config["MAX_ITEM_LIST_LENGTH"]
+    if int((share or 0) * length) < 1:
+        raise ValueError(
+            f"mask_ratio={share!r} of MAX_ITEM_LIST_LENGTH={length!r} is less than one item; raise one of them "
+            f"({config['model']} masks int(mask_ratio * MAX_ITEM_LIST_LENGTH) items of each sequence)"
+        )
+
+
 def check_lengths(config: Any, loaders: Sequence[Any]) -> None:
     """Whether every sequence has an item; those of pre-split files may have none.
 
@@ -100,6 +116,17 @@ def check_lengths(config: Any, loaders: Sequence[Any]) -> None:
         lengths = part.inter_feat[part.item_list_length_field]
         if len(lengths) and int(lengths.min()) < 1:
             raise ValueError(f"{config['dataset']!r} has sequences without items; leave these rows out of its files")
+
+
+def count_first_items(config: Any, loaders: Sequence[Any]) -> int:
+    """How many rows of the file are in no split, since they begin sequences whose first answer is not in train.
+
+    The first items of the others count as interactions of train.
+    """
+    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL or config["benchmark_filename"] is not None:
+        return 0
+    parts = [loader._dataset for loader in loaders[1:]]
+    return sum(int((part.inter_feat[part.item_list_length_field] == 1).sum()) for part in parts)
 
 
 def mask_past(config: Any, loaders: Sequence[Any]) -> None:

@@ -54,7 +54,7 @@ def model_needs_time(config: Any) -> bool:
 
 
 def check_type(dataset: Any) -> None:
-    """Check that rows can be ordered by the time column; called before the first filter.
+    """Check that rows can be ordered by the time column, before the first filter and for a data set that was saved.
 
     Raises:
         ValueError: the column is needed and missing, is not of type float, or holds values that are no times.
@@ -73,7 +73,8 @@ def check_type(dataset: Any) -> None:
             f"the column {time!r} must be of type float to order by, got {time}:{kind.value} in {config['dataset']!r}; "
             f"write {time}:float in the first line, and numbers (seconds, for instance) or ISO dates below it"
         )
-    wrong = ~np.isfinite(dataset.inter_feat[time].to_numpy(np.float64))
+    times = getattr(dataset, "exact_times", None)
+    wrong = ~np.isfinite(_column(dataset) if times is None else times)
     if wrong.any():
         raise ValueError(
             f"{int(wrong.sum())} of {len(wrong)} rows of {config['dataset']!r} have no time in the column {time!r} "
@@ -89,11 +90,22 @@ def missing(config: Any, why: Need, fields: Any, where: str) -> str:
 
 
 def exact_times(dataset: Any) -> np.ndarray:
-    """The times of the rows of ``dataset.inter_feat``, float64, as they were before RecBole normalised them."""
+    """The times of the rows of ``dataset.inter_feat``, float64, as they were before RecBole normalised them.
+
+    Raises:
+        ValueError: a data set that RecBole saved holds them no more.
+    """
     times = getattr(dataset, "exact_times", None)
-    if times is None or len(times) != len(dataset.inter_feat):
-        times = dataset.exact_times = dataset.inter_feat[dataset.time_field].to_numpy(np.float64).copy()
+    if times is None:
+        times = dataset.exact_times = _column(dataset)
     return times
+
+
+def _column(dataset: Any) -> np.ndarray:
+    column = dataset.inter_feat[dataset.time_field]
+    if column.dtype == object:  # numerical_features makes pairs of it
+        raise ValueError(f"the saved data of {dataset.dataset_name!r} hold no plain times; make them anew")
+    return column.to_numpy(np.float64).copy()
 
 
 def forget(dataset: Any) -> None:
@@ -110,11 +122,16 @@ def sort_rows(dataset: Any) -> None:
 
 
 def add_ranks(dataset: Any) -> None:
-    """Add the ranks in time as a column: exact in float32 too, whatever the order of the rows will be."""
-    times = exact_times(dataset)
+    """Add the ranks in time as a column: exact in float32 too, whatever the order of the rows will be.
+
+    RecBole's own time-aware models sort by the time column and read nothing else of it: for them it holds the ranks.
+    """
+    times, config = exact_times(dataset), dataset.config
     ranks = np.empty(len(times))
     ranks[np.argsort(times, kind="stable")] = np.arange(len(times))
     dataset.inter_feat[RANK_FIELD] = ranks
+    if getattr(config, "spec", None) is None and config["keep_time_order"]:
+        dataset.inter_feat[dataset.time_field] = ranks
     dataset.set_field_property(RANK_FIELD, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
 
 
@@ -125,7 +142,7 @@ def hooks(config: Any) -> list[tuple[Any, str, Any]]:
     def _fill_nan(dataset: Any) -> None:
         time = dataset.time_field
         if time in dataset.inter_feat and dataset.field2type[time] is FeatureType.FLOAT:
-            exact_times(dataset)
+            dataset.exact_times = _column(dataset)
         fill(dataset)
 
     changes = [(Dataset, "_fill_nan", _fill_nan)]
