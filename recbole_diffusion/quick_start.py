@@ -113,6 +113,7 @@ def prepare(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
     """The data set and its loaders; RecBole draws a random split from the global generators."""
     seed = config["seed"] if config["split_seed"] is None else config["split_seed"]
     init_seed(seed, config["reproducibility"])
+    data.settle(config)
     if config["prepared_data"] is not None and prepared.possible(config):
         dataset, parts = prepared.load(config, Path(config["prepared_data"]))
         return dataset, data.prepare(config, dataset, parts)
