@@ -109,7 +109,6 @@ def create_dataset(config: Config) -> Any:
     """
     hint = _check_files(config)
     needs_time = bool(config["time-aware"] or (config.spec is not None and config.spec.needs_time))
-    _load_time(config, needs_time)
     dataset = _load(config, hint)
     if needs_time and dataset.time_field in dataset.inter_feat:
         _add_ranks(dataset)
@@ -188,34 +187,6 @@ def _check_files(config: Config) -> Optional[str]:
         there = f" (there: {', '.join(near)})" if near else ""
         raise ValueError(f"dataset={name!r} is not in {os.path.abspath(folder.parent)}{there}; {put}")
     return f"dataset={name!r} could not be downloaded from {urls[name]}; {put}"
-
-
-def _load_time(config: Config, needs_time: bool) -> None:
-    """Load the time column where the order or the model needs it and the default ``load_col`` leaves it out."""
-    load, presplit = config["load_col"], config["benchmark_filename"]
-    ordered = config["eval_args"]["order"] == "TO" and not presplit
-    if not (ordered or needs_time) or not isinstance(load, dict):
-        return
-    columns, time = load.get("inter"), config["TIME_FIELD"]
-    if columns is None or columns == "*" or time in columns:
-        return
-    middle = f".{presplit[0]}" if presplit else ""
-    file = Path(config["data_path"]) / f"{config['dataset']}{middle}.inter"
-    if not file.is_file():
-        return
-    with open(file, encoding=config["encoding"] or "utf-8") as lines:
-        fields = [field.split(":")[0] for field in lines.readline().rstrip("\n").split(config["field_separator"])]
-    if time not in fields:
-        who, instead = "eval_args.order='TO'", "eval_args: {order: RO}"
-        if needs_time:
-            who, instead = f"model={config['model']!r}", "take a model that does without"
-        if config["time-aware"]:
-            who, instead = "time-aware=True", "time-aware: False"
-        raise ValueError(
-            f"{who} needs the column {time!r}, but {file} has {', '.join(fields)}; "
-            f"set TIME_FIELD to the right name, or {instead}"
-        )
-    config["load_col"] = {**load, "inter": [*columns, time]}
 
 
 def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None) -> tuple[Any, Any, Any]:

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from recbole_diffusion import atomic_files
 from recbole_diffusion.compat import replace
 
 #: (owner, attribute, replacement)
@@ -19,7 +20,7 @@ Hook = tuple[Any, str, Any]
 
 def hooks(config: Any) -> list[Hook]:
     """The methods that are replaced."""
-    return []
+    return [*atomic_files.hooks()]
 
 
 @contextlib.contextmanager
