@@ -235,9 +235,9 @@ def test_models_with_and_without_times_get_the_same_split(split):
     assert len(hashes) == 1
 
 
-def test_times_that_are_tokens_are_refused_where_they_order(tmp_path, settings):
+def test_tokens_that_are_no_times_are_refused_where_they_order(tmp_path, settings):
     header = "user_id:token item_id:token timestamp:token"
-    write_inter(tmp_path / "dataset", "tokens", [("a", "x", 3), ("b", "y", 1)], header)
+    write_inter(tmp_path / "dataset", "tokens", [("a", "x", "monday"), ("b", "y", "tuesday")], header)
     more = {**settings, "load_col": None}
-    with pytest.raises(ValueError, match="'timestamp' must be of type float"):
+    with pytest.raises(ValueError, match=r"tokens\.inter: line 2, column 'timestamp': 'monday' is no time"):
         quick_start.prepare(quick_start.configure("TDiffRec", "tokens", config_dict=more))
