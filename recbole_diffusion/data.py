@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any, Optional
@@ -21,8 +20,9 @@ from recbole.data.utils import get_dataloader as recbole_get_dataloader  # the o
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import EvaluatorType, FeatureSource, FeatureType, ModelType
 
-from recbole_diffusion import collective, loading, registry, sequences
+from recbole_diffusion import collective, loading, registry, saved_data, sequences
 from recbole_diffusion.account import account_of
+from recbole_diffusion.compat import replace
 from recbole_diffusion.config import Config
 from recbole_diffusion.model.history import RANK_FIELD, sequence_pairs
 from recbole_diffusion.schema import load_yaml
@@ -142,8 +142,8 @@ def _add_ranks(dataset: Any) -> None:
 def _load(config: Config, hint: Optional[str]) -> Any:
     """The data set's object; ``hint`` is what to say where it has to be downloaded and that fails."""
     try:
-        with _own_dataset(config), loading.hooked(config):
-            return recbole_data.create_dataset(config)
+        with loading.hooked(config):
+            return saved_data.dataset(config)
     except (OSError, EOFError, RuntimeError, SystemExit) as error:
         if hint is None:
             raise
@@ -151,22 +151,6 @@ def _load(config: Config, hint: Optional[str]) -> Any:
             raise  # the download went well
         shutil.rmtree(config["data_path"], ignore_errors=True)  # it was not there before
         raise ValueError(hint) from error
-
-
-@contextlib.contextmanager
-def _own_dataset(config: Config) -> Iterator[None]:
-    """RecBole finds a model's data set class by its name in its own module, and saves and loads what it makes of it."""
-    import recbole.data.dataset as datasets
-
-    name = f"{config['model']}Dataset"
-    if config.spec is None or config.spec.dataset is None or hasattr(datasets, name):
-        yield
-        return
-    setattr(datasets, name, registry.load_object(config.spec.dataset))
-    try:
-        yield
-    finally:
-        delattr(datasets, name)
 
 
 def _check_files(config: Config) -> Optional[str]:
@@ -224,9 +208,13 @@ def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None)
     ``parts``: the three splits, where they have been made before.
     """
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:  # its own samplers and loaders
-        loaders = recbole_data.data_preparation(config, dataset)
+        unread = replace((recbole_data, "load_split_dataloaders", lambda config: None))  # compares few settings
+        try:
+            loaders = recbole_data.data_preparation(config, dataset)
+        finally:
+            unread()
     else:
-        saved = recbole_data.load_split_dataloaders(config)
+        saved = saved_data.loaders(config, dataset)
         if saved is not None:
             dataset._change_feat_format()
         loaders = saved or _loaders(config, dataset, parts or build(config, dataset))
@@ -264,9 +252,7 @@ def _loaders(config: Config, dataset: Any, parts: Sequence[Any]) -> tuple[Any, A
         shuffle = phase == "train" and config["shuffle"]
         loaders.append(get_dataloader(config, phase)(config, part, sampler, shuffle=shuffle))
     if config["save_dataloaders"]:
-        recbole_data.save_split_dataloaders(config, dataloaders=tuple(loaders))
-        for loader in loaders:  # RecBole takes the generators off the loaders that are in use
-            loader.generator = loader.sampler.generator = torch.Generator().manual_seed(config["seed"])
+        saved_data.save_loaders(config, loaders)
     return loaders[0], loaders[1], loaders[2]
 
 
