@@ -291,6 +291,17 @@ def download_barrier() -> Optional[Undo]:
     return replace((Dataset, "_download", _download))
 
 
+@repair(drop_when="RecBole keeps names in its checkpoints and finds rows by them")
+def ids_of_a_checkpoint() -> Optional[Undo]:
+    """RecBole numbers names in order of appearance: other lines, and a checkpoint's rows are those of other names."""
+    from recbole.data.dataset import Dataset
+
+    from recbole_diffusion.numbering import renumbering
+
+    step = "_user_item_feat_preparation"  # changes nothing where the Config has no vocabulary
+    return replace((Dataset, step, renumbering(vars(Dataset)[step])))
+
+
 @repair(drop_when="RecBole has a metric of novelty")
 def novelty_metric() -> Optional[Undo]:
     """RecBole measures coverage, popularity, Gini, entropy and tail, but not novelty."""

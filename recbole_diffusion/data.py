@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-import torch
 from recbole.data import utils as recbole_data
 from recbole.sampler import KGSampler
 from recbole.utils import EvaluatorType, ModelType
@@ -22,6 +20,7 @@ from recbole_diffusion import (
     loading,
     presplit,
     registry,
+    saved_data,
     sequences,
     setting_columns,
     split_checks,
@@ -76,8 +75,8 @@ def settle(config: Config) -> None:
 def _load(config: Config, hint: Optional[str]) -> Any:
     """The data set's object; ``hint`` is what to say where it has to be downloaded and that fails."""
     try:
-        with _own_dataset(config), loading.hooked(config):
-            return recbole_data.create_dataset(config)
+        with loading.hooked(config):
+            return saved_data.dataset(config)
     except (OSError, EOFError, RuntimeError, SystemExit) as error:
         if hint is None:
             raise
@@ -85,22 +84,6 @@ def _load(config: Config, hint: Optional[str]) -> Any:
             raise  # the download went well
         shutil.rmtree(config["data_path"], ignore_errors=True)  # it was not there before
         raise ValueError(hint) from error
-
-
-@contextlib.contextmanager
-def _own_dataset(config: Config) -> Iterator[None]:
-    """RecBole finds a model's data set class by its name in its own module, and saves and loads what it makes of it."""
-    import recbole.data.dataset as datasets
-
-    name = f"{config['model']}Dataset"
-    if config.spec is None or config.spec.dataset is None or hasattr(datasets, name):
-        yield
-        return
-    setattr(datasets, name, registry.load_object(config.spec.dataset))
-    try:
-        yield
-    finally:
-        delattr(datasets, name)
 
 
 def _check_files(config: Config) -> Optional[str]:
@@ -141,7 +124,7 @@ def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None)
     ``parts``: the three splits, where they have been made before.
     """
     with warnings_noted(account_of(dataset).note):
-        saved = recbole_data.load_split_dataloaders(config)
+        saved = saved_data.loaders(config, dataset)
         if saved is not None:
             dataset._change_feat_format()
         loaders = saved or _loaders(config, dataset, parts or build(config, dataset))
@@ -183,9 +166,7 @@ def _loaders(config: Config, dataset: Any, parts: Sequence[Any]) -> tuple[Any, A
         shuffle = phase == "train" and (config["shuffle"] or of_graph)
         loaders.append(get_dataloader(config, phase)(config, part, sampler, *more, shuffle=shuffle))
     if config["save_dataloaders"]:
-        recbole_data.save_split_dataloaders(config, dataloaders=tuple(loaders))
-        for loader in loaders:  # RecBole takes the generators off the loaders that are in use
-            loader.generator = loader.sampler.generator = torch.Generator().manual_seed(config["seed"])
+        saved_data.save_loaders(config, loaders)
     return loaders[0], loaders[1], loaders[2]
 
 

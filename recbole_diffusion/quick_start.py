@@ -12,7 +12,19 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 import numpy as np
 from recbole.utils import ModelType, init_seed
 
-from recbole_diffusion import base_settings, checkpoint, compat, data, prepared, pretrain, registry, run_log, runs
+from recbole_diffusion import (
+    base_settings,
+    checkpoint,
+    compat,
+    data,
+    numbering,
+    prepared,
+    pretrain,
+    provenance,
+    registry,
+    run_log,
+    runs,
+)
 from recbole_diffusion.config import Config, settings_of
 from recbole_diffusion.per_user import UserMetrics
 from recbole_diffusion.precedence import Source
@@ -49,12 +61,19 @@ def configure(
     if resume is None:
         config = Config(model, dataset, config_file_list, config_dict)
         base_settings.settle(config, trust)
+        numbering.use_base(config, trust)
     else:
-        name = f"checkpoint {str(resume)!r}"
-        stored = Source(name, settings_of(checkpoint.read(resume, trust), name))
+        source = _source(resume)
+        state = checkpoint.read(resume, trust)
+        stored = Source(source, settings_of(state, source))
         config = Config(model, dataset, config_file_list, config_dict, stored)
+        numbering.use(config, state, source)
     data.settle(config)
     return config
+
+
+def _source(file: Union[str, Path]) -> str:
+    return f"checkpoint {str(file)!r}"
 
 
 def run(
@@ -116,9 +135,10 @@ def prepare(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
     data.settle(config)
     if config["prepared_data"] is not None and prepared.possible(config):
         dataset, parts = prepared.load(config, Path(config["prepared_data"]))
-        return dataset, data.prepare(config, dataset, parts)
-    dataset = data.create_dataset(config)
-    return dataset, data.prepare(config, dataset)
+    else:
+        dataset, parts = data.create_dataset(config), None
+    numbering.check(config, dataset)
+    return dataset, data.prepare(config, dataset, parts)
 
 
 def _build_model(config: Config, loaders: tuple[Any, Any, Any], state: Optional[dict[str, Any]] = None) -> Any:
@@ -155,12 +175,16 @@ def _train_and_test(
     for note in config.notes:
         logger.warning(note)
     train_data, valid_data, test_data = loaders
-    counts = data.describe(dataset, loaders)
+    counts = provenance.describe(dataset, loaders)
     folder.update(data=counts, warnings=list(config.notes))
-    state = checkpoint.read(resume, trust)["state_dict"] if resume is not None else None
+    weights = None
+    if resume is not None:
+        state = checkpoint.read(resume, trust)
+        provenance.check_resumed(state, _source(resume), config, train_data._dataset, counts)
+        weights = state["state_dict"]
     events = folder.path / run_log.TENSORBOARD
     with run_log.tensorboard_in(events / "pretrain"):
-        net = _build_model(config, loaders, state)
+        net = _build_model(config, loaders, weights)
     folder.write_config(config)
     logger.info(net)
     kind = trainer_class(registry.get_trainer(config["MODEL_TYPE"], config.requested_model, config["model"]))
@@ -200,7 +224,7 @@ def _train_and_test(
     folder.write("epochs.json", result["epochs"])
     if config["save_per_user"] and result["per_user"] is not None:
         folder.write_table("per_user.csv", {"user": result["per_user"].users, **result["per_user"].metrics})
-    folder.update(status="finished", timing=result["timing"], checkpoint=file)
+    folder.update(status="finished", timing=result["timing"], checkpoint=file, warnings=result["warnings"])
     return result
 
 
@@ -248,14 +272,20 @@ def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict
         trust: unpickle what the file holds; it can run code.
         config_dict: settings to change, e.g. ``data_path``, ``gpu_id``.
 
+    The ids of the data set are those of the checkpoint, whatever the order of lines. ``config.notes`` says what
+    differs: users that the checkpoint does not know, names that are gone, another split than that of its training.
+
     Raises:
-        UntrustedFile, ValueError: see :func:`recbole_diffusion.checkpoint.read`.
+        UntrustedFile, ValueError: see :func:`recbole_diffusion.checkpoint.read`; items that the checkpoint lacks.
     """
     config = configure(config_dict=config_dict, resume=path, trust=trust)
     with runs.quiet(), compat.trusting(trust):
         dataset, loaders = prepare(config)
+        for text in config.notes:
+            getLogger().warning(text)
         state = checkpoint.read(path, trust, map_location=config["device"])
+        provenance.note_loaded(state, _source(path), config, provenance.describe(dataset, loaders))
         net = _build_model(config, loaders, state["state_dict"])
-    checkpoint.load_weights(net, state, f"checkpoint {str(path)!r} does not fit the data")
+    checkpoint.load_weights(net, state, provenance.misfit(config, _source(path), dataset))
     net.eval()
     return Loaded(config, net, dataset, *loaders)

@@ -24,7 +24,7 @@ from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, calculate_valid_score, dict2str, get_local_time, set_color
 from tqdm import tqdm
 
-from recbole_diffusion import checkpoint, data, per_user
+from recbole_diffusion import checkpoint, data, per_user, provenance
 from recbole_diffusion.resume import Result, Resumable
 
 
@@ -224,7 +224,10 @@ class Training(Resumable):
             return None
         if load_best_model and self._best is None:
             file = model_file or self.saved_model_file
-            self._load_weights(checkpoint.read(file, map_location=self.device), file)
+            state = checkpoint.read(file, map_location=self.device)
+            if model_file is not None:
+                provenance.check_names(state, f"checkpoint {str(file)!r}", self.config, eval_data._dataset)
+            self._load_weights(state, file)
             self.logger.info(f"Loading model structure and parameters from {file}")
         if self.several:
             self.agree()

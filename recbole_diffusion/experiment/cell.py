@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from recbole_diffusion import registry, runs, schema
+from recbole_diffusion import data_key, registry, runs, schema
 from recbole_diffusion.experiment.store import Cell
 from recbole_diffusion.per_user import UserMetrics
 from recbole_diffusion.places import PACKAGED
@@ -139,21 +139,20 @@ def absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def files_mark(settings: Mapping[str, Any]) -> str:
-    """Size and time of the files that settings name: a checkpoint that is replaced makes another cell."""
+    """A hash of the files that settings name: a checkpoint that is replaced makes another cell."""
     files = [Path(settings[key]) for key in ("pretrain", "base_checkpoint") if isinstance(settings.get(key), str)]
-    return ";".join(f"{f.stat().st_size},{f.stat().st_mtime_ns}" for f in files if f.is_file())
+    return ";".join(_file_hash(file, file.stat().st_mtime_ns)[:20] for file in files if file.is_file())
+
+
+@functools.lru_cache(maxsize=64)
+def _file_hash(file: Path, changed: int) -> str:
+    """Once for all cells of a plan."""
+    return data_key.file_hash(file)
 
 
 def data_mark(config: Any) -> str:
     """A hash of the data set's files: the split's hash knows no times, ratings or features."""
-    digest = hashlib.sha256()
-    folder = Path(config["data_path"])
-    for file in sorted(folder.glob(f"{config['dataset']}.*")) if folder.is_dir() else ():
-        digest.update(file.name.encode())
-        with open(file, "rb") as stream:
-            while block := stream.read(2**22):
-                digest.update(block)
-    return digest.hexdigest()[:20]
+    return data_key.files_hash(Path(config["data_path"]), config["dataset"])[:20]
 
 
 def model_mark(model: Any) -> str:
