@@ -223,7 +223,7 @@ def _timing(config: Config, trainer: Any, net: Any, total: float) -> dict[str, A
 
 def _network_calls(config: Config, net: Any) -> int:
     """How often a network is passed to score one user: what the model says, the steps of RecBole's diffusion, or 1."""
-    theirs = type(net).__module__.startswith("recbole.") and type(net).__name__ in {"DiffRec", "LDiffRec"}
+    theirs = type(net).__module__.startswith("recbole.") and type(net).__name__ in registry.DIFFUSION_IN_RECBOLE
     return int(config["steps"] if theirs else getattr(net, "denoiser_calls", 1))
 
 
