@@ -41,7 +41,7 @@ REPRODUCE_USAGE = """usage: recbole-diffusion reproduce MODEL DATASET --data=PAT
   --data=PATH             the official arrays: a .npz with train, valid, test (and item_emb), or a folder with
                           train_list.npy, valid_list.npy, test_list.npy (and item_emb.npy); for sequential models a
                           .txt with lines 'user item item ...' or RecBole's .inter (also as .xz or .gz)
-  --seeds=1,2,3           one run each
+  --seeds=3               three runs, with seeds 1, 2 and 3; or a list such as 7,8,9
   --protocol=official     official: arrays as named, to compare with published numbers; time-proper: in the order of
                           time; both. Sequential models have one only: leave-one-out
   --out=FILE              also write the tables there
@@ -165,6 +165,7 @@ def _reproduce(words: Sequence[str]) -> int:
     places, words = places_of(words, 2)
     options, settings, flags = parse(words)
     from recbole_diffusion.experiment import reproduce
+    from recbole_diffusion.seeds import seeds_of
 
     if "help" in flags or len(places) < 2:
         there = "\n".join(f"  {model} {name}" for model, name in reproduce.available())
@@ -173,12 +174,12 @@ def _reproduce(words: Sequence[str]) -> int:
     source, out = settings.pop("data", None), settings.pop("out", None)
     only("reproduce", options, flags)
     if "seed" in settings:
-        raise UsageError("--seed is not an option of reproduce; write --seeds=1,2,3")
+        raise UsageError("--seed is not an option of reproduce; write --seeds=3 for seeds 1 to 3, --seeds=7, for 7")
     if out is not None and not Path(out).absolute().parent.is_dir():
         raise UsageError(f"--out={out} is not allowed; allowed: a file in a folder that is there")
     if source is None:
         raise UsageError("--data=PATH is missing: the official data")
-    seeds = _seeds(settings.pop("seeds", "1,2,3"))
+    seeds = seeds_of(settings.pop("seeds", "3"))
     model, name = places
     setting = reproduce.load_setting(model, name)
     protocol = settings.pop("protocol", setting.protocols[0])
@@ -196,13 +197,6 @@ def only(command: str, options: dict[str, str], flags: set[str]) -> None:
     """No option or flag of another command: it would have no effect."""
     for word in [*options, *sorted(flags - {"help", "debug"})]:
         raise UsageError(f"--{word} is not an option of {command}")
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(seed) for seed in text.strip("[]").split(",")]
-    except ValueError:
-        raise UsageError(f"--seeds={text} is not allowed; allowed: numbers with commas between them") from None
 
 
 def places_of(words: Sequence[str], count: int) -> tuple[list[str], list[str]]:

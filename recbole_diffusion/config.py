@@ -21,7 +21,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, ModelType
 
-from recbole_diffusion import registry, schema
+from recbole_diffusion import precedence, registry, schema
 
 #: What RecBole derives from other keys; left out of a saved configuration so that it can be read again.
 DERIVED = frozenset(
@@ -69,10 +69,14 @@ class Config(RecBoleConfig):
         return {}
 
     def _load_config_files(self, file_list: Optional[Sequence[Union[str, Path]]]) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
-        for file in file_list or ():
-            merged.update(schema.load_yaml(Path(file)))
-        return merged
+        self._files = [precedence.Source(str(file), schema.load_yaml(Path(file))) for file in file_list or ()]
+        return precedence.merge(self._files)
+
+    def _merge_external_config_dict(self) -> None:
+        super()._merge_external_config_dict()
+        self._sources = [*self._files, precedence.Source(precedence.GIVEN, self.variable_config_dict)]
+        keys = {*self.external_config_dict} - {"model", "dataset"}  # which are arguments too
+        self.notes += precedence.notes(self._sources, keys)
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
         plain = {key: value.item() if hasattr(value, "item") else value for key, value in config_dict.items()}
@@ -85,6 +89,10 @@ class Config(RecBoleConfig):
         for key, value in (("model", wanted), ("dataset", data)):
             if value is None:
                 raise ValueError(f"{key} is not set; give --{key}=NAME, or {key}: NAME in a config file")
+        arguments = {key: value for key, value in (("model", model), ("dataset", dataset)) if isinstance(value, str)}
+        self.notes += precedence.notes(
+            [*self._sources, precedence.Source(precedence.GIVEN, arguments)], ("model", "dataset")
+        )
         self.requested_model = wanted
         self.spec = registry.find_spec(wanted)
         model_class = registry.get_model(wanted)

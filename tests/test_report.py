@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recbole_diffusion import registry
 from recbole_diffusion.experiment import report
 from recbole_diffusion.experiment.report import captions, files, labels, pages, points, records, results, tables
 from recbole_diffusion.experiment.report.analysis import AGAINST_REFERENCE, ALL_PAIRS, analyse
@@ -146,7 +147,7 @@ def test_numbers_of_a_model():
     [("DDRM", True), ("DiffRec", True), ("recbole:DiffRec", True), ("HGCF", False), ("LightGCN", False)],
 )
 def test_which_models_are_diffusion_models(model, expected):
-    assert results.is_diffusion(model) is expected
+    assert registry.is_diffusion(model) is expected
 
 
 def test_a_base_that_another_run_trained_counts():

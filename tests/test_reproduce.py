@@ -224,7 +224,7 @@ def test_the_other_protocol_has_no_reported_numbers(arrays):
 
 @pytest.mark.usefixtures("setting")
 def test_the_command_prints_and_writes_the_tables(arrays, capsys):
-    words = ["LDiffRec", "tiny", f"--data={arrays}", "--seeds=3", "--protocol=both", "--out=t.md", "--epochs=1"]
+    words = ["LDiffRec", "tiny", f"--data={arrays}", "--seeds=3,", "--protocol=both", "--out=t.md", "--epochs=1"]
     assert cli.main(["reproduce", *words]) == 0
     out = capsys.readouterr().out
     assert "LDiffRec on tiny, protocol official" in out
@@ -243,7 +243,7 @@ def test_the_command_prints_and_writes_the_tables(arrays, capsys):
             2,
         ),
         (["reproduce", "DiffRec", "ml-1m_clean", "--data=x", "--model=y"], "--model is not an option of reproduce", 2),
-        (["reproduce", "DiffRec", "ml-1m_clean", "--data=x", "--seed=1"], "write --seeds=1,2,3", 2),
+        (["reproduce", "DiffRec", "ml-1m_clean", "--data=x", "--seed=1"], "write --seeds=3 for seeds 1 to 3", 2),
         (["reproduce", "DiffRec", "ml-1m_clean", "--data=x", "--out=no/t.md"], "--out=no/t.md is not allowed", 2),
         (["convert", "x.npz", "--name=a", "--dry-run"], "--dry-run is not an option of convert", 2),
         (["convert", "x.npz", "--name=.."], "--name=.. is not allowed", 2),
