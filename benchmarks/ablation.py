@@ -89,7 +89,7 @@ def ablate(model: str, seed: int, official: dict[str, Any], proper: dict[str, An
         first = first or result["checkpoint"]
         best = result["timing"]["best_epoch"]
         unmasked = evaluate(result["checkpoint"], {**QUIET, **proper}, "valid")
-        line(what, best + 1, result["test_result"], unmasked)
+        line(what, best, result["test_result"], unmasked)
         for more, inference in INFERRED[model].items() if what == next(iter(TRAINED[model])) else ():
             found = evaluate(first, {**QUIET, **official, **inference}, "test")
             line(more, "", found, evaluate(first, {**QUIET, **proper, **inference}, "valid"))

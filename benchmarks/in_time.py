@@ -90,7 +90,7 @@ def one_run(model: str, keys: dict[str, Any], what: str, saved: bool = False) ->
     test = tuple(result["test_result"][metric] for metric in METRICS)
     best = result["timing"]["best_epoch"]
     valid = result["best_valid_result"]["recall@20"]
-    return Row(what, None if best is None else best + 1, valid, test, result["timing"]["total_s"]), result
+    return Row(what, best, valid, test, result["timing"]["total_s"]), result
 
 
 def rows_of(model: str, data: dict[str, Any], seeds: Sequence[int], lightgcn: Optional[str]) -> list[Row]:

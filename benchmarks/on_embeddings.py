@@ -131,7 +131,7 @@ def table(model: str, title: str, keys: dict[str, Any], trained: Sequence[str], 
         if number == 0 and alone:
             continue
         seconds = f"{timing['train_s_per_epoch']:.0f}"
-        line(what, str(timing["best_epoch"] + 1), *measured(file, {}), seconds)
+        line(what, str(timing["best_epoch"]), *measured(file, {}), seconds)
         for more, inference in INFERRED[model].items() if number == 0 else ():
             line(more, "", *measured(file, inference))
 

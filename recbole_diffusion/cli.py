@@ -25,6 +25,7 @@ from recbole_diffusion.cli_words import (
     parse,
     places_of,
 )
+from recbole_diffusion.seeds import seeds_of
 
 USAGE = """usage: recbole-diffusion COMMAND [options]
 
@@ -57,7 +58,7 @@ REPRODUCE_USAGE = """usage: recbole-diffusion reproduce MODEL DATASET --data=PAT
   --data=PATH             the official arrays: a .npz with train, valid, test (and item_emb), or a folder with
                           train_list.npy, valid_list.npy, test_list.npy (and item_emb.npy); for sequential models a
                           .txt with lines 'user item item ...' or RecBole's .inter (also as .xz or .gz)
-  --seeds=1,2,3           one run each
+  --seeds=3               three runs, with seeds 1, 2 and 3; or a list such as 7,8,9
   --protocol=official     official: arrays as named, to compare with published numbers; time-proper: in the order of
                           time; both. Sequential models have one only: leave-one-out
   --out=FILE              also write the tables there
@@ -148,12 +149,12 @@ def _reproduce(words: Sequence[str]) -> int:
     source, out = settings.pop("data", None), settings.pop("out", None)
     only("reproduce", options, flags)
     if "seed" in settings:
-        raise UsageError("--seed is not an option of reproduce; write --seeds=1,2,3")
+        raise UsageError("--seed is not an option of reproduce; write --seeds=3 for seeds 1 to 3, --seeds=7, for 7")
     if out is not None and not Path(out).absolute().parent.is_dir():
         raise UsageError(f"--out={out} is not allowed; allowed: a file in a folder that is there")
     if source is None:
         raise UsageError("--data=PATH is missing: the official data")
-    seeds = _seeds(settings.pop("seeds", "1,2,3"))
+    seeds = seeds_of(settings.pop("seeds", "3"))
     check_spelling(settings, {"data", "seeds", "protocol"}, places[0])
     from recbole_diffusion.experiment import reproduce
 
@@ -176,13 +177,6 @@ def _published() -> list[tuple[str, str]]:
 
     pairs = (file.stem.partition("_") for file in (schema.properties() / "paper").glob("*.yaml"))
     return sorted((model, name) for model, _, name in pairs)
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(seed) for seed in text.strip("[]").split(",")]
-    except ValueError:
-        raise UsageError(f"--seeds={text} is not allowed; allowed: numbers with commas between them") from None
 
 
 def _convert(words: Sequence[str]) -> int:

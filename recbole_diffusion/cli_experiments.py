@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable
 
-from recbole_diffusion import schema
 from recbole_diffusion.cli_words import UsageError, check_spelling, config_files, only, parse, places_of
+from recbole_diffusion.seeds import seeds_of
 
 RESOURCES = """\
   --workers=N             so many at once on this machine, each in a process of Ray's; without: one by one, no Ray
@@ -97,14 +97,13 @@ def compare(words: Sequence[str]) -> int:
             raise UsageError(f"--{word} is not set; recbole-diffusion compare --help")
     common, own = _by_label(settings)
     check_spelling(common, _OF_COMPARE)
-    for file in reversed(files):
-        common = {**schema.load_yaml(Path(file)), **common}
     path = folder or default_folder("compare", str(dataset))
     arguments = {
         "models": str(models).split(","),
         "datasets": [each.strip() for each in str(dataset).split(",") if each.strip()],
-        "seeds": _seeds(seeds or "3"),
+        "seeds": seeds_of(seeds or "3"),
         "settings": common,
+        "files": files,
         "own": own,
         "tune": _number("tune", tune or "0", int),
         "command": "recbole-diffusion compare " + shlex.join(words),
@@ -172,7 +171,7 @@ def tune(words: Sequence[str]) -> int:
         if word in settings:
             arguments[word] = _number(word, settings.pop(word), kind)
     if "seeds" in settings:
-        arguments["seeds"] = _seeds(settings.pop("seeds"))
+        arguments["seeds"] = seeds_of(settings.pop("seeds"))
     if "cpus" in where:
         raise UsageError("--cpus is not an option of tune, whose trials take one CPU slot each")
     if "gpus" in where:
@@ -182,8 +181,6 @@ def tune(words: Sequence[str]) -> int:
         more = [word for word in arguments if arguments[word] and word not in {"resume", "trials", "executor"}]
         for word in [*settings, *("config_files" if word == "files" else word for word in more)]:
             raise UsageError(f"--{word} is not allowed with --resume, which goes on with what was asked")
-    else:
-        settings.setdefault("metric_decimal_place", "6")  # with four digits trials tie
     from recbole_diffusion.experiment.tune import NoTrialFinished
     from recbole_diffusion.experiment.tune import tune as search
 
@@ -212,17 +209,6 @@ def _number(word: str, text: str, kind: Callable[[str], Any]) -> Any:
         return kind(text)
     except ValueError:
         raise UsageError(f"--{word}={text} is not allowed; allowed: a number") from None
-
-
-def _seeds(text: str) -> list[int]:
-    """``3``: 1, 2, 3; ``7,8``: these."""
-    try:
-        numbers = [int(seed) for seed in text.strip("[]").split(",") if seed.strip()]
-    except ValueError:
-        numbers = []
-    if not numbers or ("," not in text and numbers[0] < 1):
-        raise UsageError(f"--seeds={text} is not allowed; allowed: how many, or numbers with commas between them")
-    return numbers if "," in text or text.startswith("[") else list(range(1, numbers[0] + 1))
 
 
 def _by_label(settings: dict[str, str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:

@@ -98,12 +98,12 @@ def run(
         saved: write a checkpoint; without, the best weights are kept in memory and tested.
         resume: continue from this checkpoint, bit for bit on the CPU as if it had not been interrupted.
         trust: load a checkpoint that holds pickled objects (RecBole's own); they can run code.
-        callback: called as ``callback(epoch, valid_score)`` after each validation.
+        callback: called as ``callback(index, valid_score)`` after each validation; the index is RecBole's, from 0.
         test: score the test split; False leaves it alone, for tuning, and ``test_result`` is None.
 
     Returns:
         RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``, and
-        ``model``, ``dataset``, ``seed``, ``data`` (counts and hash), ``timing``, ``epochs`` (one dict each),
+        ``model``, ``dataset``, ``seed``, ``data`` (counts and hash), ``timing``, ``epochs`` (one dict each, from 1),
         ``per_user`` (:class:`recbole_diffusion.per_user.UserMetrics` of the test split), ``warnings``, ``folder``,
         ``checkpoint``.
 
@@ -212,9 +212,9 @@ def _train_and_test(
         "dataset": config["dataset"],
         "seed": config["seed"],
         "data": counts,
-        "timing": _timing(config, trainer, net, perf_counter() - start),
+        "timing": _timing(config, trainer, net, perf_counter() - start, tested is not None),
         "epochs": getattr(trainer, "epochs_done", []),
-        "per_user": _named(trainer.per_user, dataset) if test and isinstance(trainer, Training) else None,
+        "per_user": None if tested is None else _named(getattr(trainer, "per_user", None), dataset),
         "warnings": list(config.notes),
         "folder": str(folder.path),
         "checkpoint": file,
@@ -228,7 +228,7 @@ def _train_and_test(
     return result
 
 
-def _timing(config: Config, trainer: Any, net: Any, total: float) -> dict[str, Any]:
+def _timing(config: Config, trainer: Any, net: Any, total: float, tested: bool) -> dict[str, Any]:
     """The cost of a run: seconds, users per second at test, memory, parameters, network calls per user."""
     epochs = trainer.epochs_done if isinstance(trainer, Training) else []
     pretraining = getattr(config, "pretraining", None) or pretrain.Spent(0.0, 0.0)
@@ -240,7 +240,7 @@ def _timing(config: Config, trainer: Any, net: Any, total: float) -> dict[str, A
         "best_epoch": getattr(trainer, "best_epoch", None),
         "train_s_per_epoch": float(np.mean([row["train_s"] for row in epochs])) if epochs else 0.0,
         "valid_s_per_epoch": float(np.mean([row["valid_s"] for row in epochs if "valid_s" in row] or [0.0])),
-        "test_users_per_s": evaluation["users"] / max(evaluation["seconds"], 1e-9),
+        "test_users_per_s": evaluation["users"] / max(evaluation["seconds"], 1e-9) if tested else None,
         "denoiser_calls_per_user": 0 if fitted else _network_calls(config, net),
         "parameters": 0 if fitted else sum(each.numel() for each in net.parameters() if each.requires_grad),
         "peak_memory_mib": runs.peak_memory_mib(),
@@ -253,7 +253,7 @@ def _timing(config: Config, trainer: Any, net: Any, total: float) -> dict[str, A
 
 def _network_calls(config: Config, net: Any) -> int:
     """How often a network is passed to score one user: what the model says, the steps of RecBole's diffusion, or 1."""
-    theirs = type(net).__module__.startswith("recbole.") and type(net).__name__ in {"DiffRec", "LDiffRec"}
+    theirs = type(net).__module__.startswith("recbole.") and type(net).__name__ in registry.DIFFUSION_IN_RECBOLE
     return int(config["steps"] if theirs else getattr(net, "denoiser_calls", 1))
 
 

@@ -8,15 +8,20 @@ Other packages add models through the entry-point group ``recbole_diffusion.mode
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.util
+import sys
 import warnings
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from recbole_diffusion import own_models, schema
+from recbole_diffusion import own_models
+from recbole_diffusion.catalogue import OURS as _OURS
+from recbole_diffusion.model_spec import ModelSpec, Paper
+
+__all__ = ["ModelSpec", "Paper", "find_spec", "get_model", "get_trainer", "is_diffusion", "register_model", "specs"]
 
 ENTRY_POINTS = "recbole_diffusion.models"
 RECBOLE_PREFIX = "recbole:"
@@ -31,142 +36,8 @@ _FAMILIES = (
 USER_WISE_IN_RECBOLE = frozenset(
     {"MultiDAE", "MultiVAE", "MacridVAE", "CDAE", "ENMF", "RaCT", "RecVAE", "DiffRec", "LDiffRec"}
 )
-
-
-@dataclass(frozen=True)
-class Paper:
-    """What to cite: title, venue with year, link."""
-
-    title: str
-    venue: str
-    url: str
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """One model.
-
-    Attributes:
-        name: what ``--model`` takes; also the name of its yaml file.
-        path: ``package.module:Class``.
-        task: ``general`` or ``sequential``.
-        loader: ``user`` for one training row per user; None for RecBole's choice by input type.
-        trainer: ``package.module:Class``, a subclass of RecBole's Trainer; None for RecBole's choice by name.
-        dataset: ``package.module:Class``, a subclass of RecBole's Dataset; None for RecBole's choice.
-        needs_time: whether the model reads the times of the interactions.
-        properties: a yaml file with the defaults; None for ``properties/model/<name>.yaml``.
-        paper: what to cite.
-        code: the reference code with the commit that it was compared with.
-        abilities: short words for the model table.
-    """
-
-    name: str
-    path: str
-    task: str = "general"
-    loader: Optional[str] = None
-    trainer: Optional[str] = None
-    dataset: Optional[str] = None
-    needs_time: bool = False
-    properties: Optional[str] = None
-    paper: Optional[Paper] = None
-    code: Optional[str] = None
-    abilities: tuple[str, ...] = field(default=())
-
-    @property
-    def defaults(self) -> Path:
-        """The yaml file with the model's keys."""
-        return Path(self.properties) if self.properties else schema.properties() / "model" / f"{self.name}.yaml"
-
-
-_DIFFREC_PAPER = Paper("Diffusion Recommender Model", "SIGIR 2023", "https://doi.org/10.1145/3539618.3591663")
-_DIFFREC_CODE = "https://github.com/YiyanXu/DiffRec @ d35a6c6"
-_ROWS = ("new users", "full ranking", "fewer steps at inference")
-_EMBEDDINGS = ("on top of any recommender with embeddings", "full ranking", "fewer steps at inference")
-_SEQUENCES = ("new users", "full ranking", "order in time")
-_OURS = (
-    ModelSpec(
-        name="DiffRec",
-        path="recbole_diffusion.model.general_recommender.diffrec:DiffRec",
-        loader="user",
-        paper=_DIFFREC_PAPER,
-        code=_DIFFREC_CODE,
-        abilities=_ROWS,
-    ),
-    ModelSpec(
-        name="LDiffRec",
-        path="recbole_diffusion.model.general_recommender.ldiffrec:LDiffRec",
-        loader="user",
-        paper=_DIFFREC_PAPER,
-        code=_DIFFREC_CODE,
-        abilities=(*_ROWS, "many items", "pretrains item embeddings for its clusters"),
-    ),
-    ModelSpec(
-        name="TDiffRec",
-        path="recbole_diffusion.model.general_recommender.tdiffrec:TDiffRec",
-        loader="user",
-        needs_time=True,
-        paper=_DIFFREC_PAPER,
-        code=_DIFFREC_CODE,
-        abilities=(*_ROWS, "order in time"),
-    ),
-    ModelSpec(
-        name="LTDiffRec",
-        path="recbole_diffusion.model.general_recommender.ltdiffrec:LTDiffRec",
-        loader="user",
-        needs_time=True,
-        paper=_DIFFREC_PAPER,
-        code=_DIFFREC_CODE,
-        abilities=(*_ROWS, "many items", "pretrains item embeddings for its clusters", "order in time"),
-    ),
-    ModelSpec(
-        name="DDRM",
-        path="recbole_diffusion.model.general_recommender.ddrm:DDRM",
-        paper=Paper("Denoising Diffusion Recommender Model", "SIGIR 2024", "https://doi.org/10.1145/3626772.3657825"),
-        code="https://github.com/Polaris-JZ/DDRM @ ad4034c",
-        abilities=_EMBEDDINGS,
-    ),
-    ModelSpec(
-        name="HGCF",
-        path="recbole_diffusion.model.general_recommender.hgcf:HGCF",
-        paper=Paper(
-            "HGCF: Hyperbolic Graph Convolution Networks for Collaborative Filtering",
-            "WWW 2021",
-            "https://doi.org/10.1145/3442381.3450101",
-        ),
-        code="https://github.com/yuanmeng-cpu/HDRM @ 782a194",
-        abilities=("full ranking", "no diffusion: the base of HDRM", "hyperbolic"),
-    ),
-    ModelSpec(
-        name="HDRM",
-        path="recbole_diffusion.model.general_recommender.hdrm:HDRM",
-        paper=Paper("Hyperbolic Diffusion Recommender Model", "WWW 2025", "https://arxiv.org/abs/2504.01541"),
-        code="https://github.com/yuanmeng-cpu/HDRM @ 9f90145",
-        abilities=(*_EMBEDDINGS, "hyperbolic"),
-    ),
-    ModelSpec(
-        name="DiffuRec",
-        path="recbole_diffusion.model.sequential_recommender.diffurec:DiffuRec",
-        task="sequential",
-        paper=Paper(
-            "DiffuRec: A Diffusion Model for Sequential Recommendation", "TOIS 2023", "https://doi.org/10.1145/3631116"
-        ),
-        code="https://github.com/WHUIR/DiffuRec @ f6f70c9",
-        abilities=(*_SEQUENCES, "fewer steps at inference"),
-    ),
-    ModelSpec(
-        name="CDDRec",
-        path="recbole_diffusion.model.sequential_recommender.cddrec:CDDRec",
-        task="sequential",
-        dataset="recbole_diffusion.sequences:UserSequenceDataset",
-        paper=Paper(
-            "Conditional Denoising Diffusion for Sequential Recommendation",
-            "PAKDD 2024",
-            "https://arxiv.org/abs/2304.11433",
-        ),
-        code="https://github.com/YuWang-1024/CDDRec @ edfe0ff",
-        abilities=(*_SEQUENCES, "one training row per user"),
-    ),
-)
+#: RecBole's models that are diffusion models.
+DIFFUSION_IN_RECBOLE = frozenset({"DiffRec", "LDiffRec"})
 _registered: dict[str, ModelSpec] = {}
 
 
@@ -182,9 +53,15 @@ def unregister_model(name: str) -> None:
 
 
 def _from_entry_points() -> dict[str, ModelSpec]:
+    """The specs of other packages; their metadata are read once for each search path."""
+    return _read_entry_points(metadata.entry_points, tuple(sys.path))
+
+
+@functools.lru_cache(maxsize=1)
+def _read_entry_points(entry_points: Any, path: tuple[str, ...]) -> dict[str, ModelSpec]:
     """Each entry point names a ModelSpec, or a function or list that gives several; a broken one is skipped."""
     found: dict[str, ModelSpec] = {}
-    groups: Any = metadata.entry_points()
+    groups: Any = entry_points()
     points = groups.select(group=ENTRY_POINTS) if hasattr(groups, "select") else groups.get(ENTRY_POINTS, ())
     for point in points:
         try:
@@ -297,3 +174,29 @@ def is_user_wise(model_class: type) -> bool:
     from recbole.utils import InputType
 
     return getattr(model_class, "input_type", None) is InputType.LISTWISE
+
+
+def is_diffusion(model: Union[str, type]) -> bool:
+    """Whether a model is a diffusion model: what its spec says, of RecBole's models whether it is one of those two.
+
+    A class without a spec states it by a class attribute ``diffusion_model``, or is what its nearest base class is.
+
+    Args:
+        model: as :func:`get_model` takes it.
+
+    Raises:
+        ValueError: no such model.
+    """
+    spec = find_spec(model)
+    if spec is not None:
+        return spec.diffusion
+    by_path = {spec.path: spec.diffusion for spec in specs().values()}
+    for kind in get_model(model).__mro__:
+        if isinstance(vars(kind).get("diffusion_model"), bool):
+            return bool(vars(kind)["diffusion_model"])
+        path = f"{kind.__module__}:{kind.__qualname__}"
+        if path in by_path:
+            return by_path[path]
+        if kind.__module__.startswith("recbole."):
+            return kind.__name__ in DIFFUSION_IN_RECBOLE
+    return False

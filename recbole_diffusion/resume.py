@@ -168,7 +168,7 @@ class Resumable(Trainer, Collective):
             setattr(self, name, getattr(self, owner))
         if self.lr_scheduler is not None:
             self.lr_scheduler.last_epoch = self.start_epoch
-        self.logger.info(f"Resume from epoch {self.start_epoch} of {resume_file}")
+        self.logger.info(f"Resume after epoch {self.start_epoch} of {resume_file}")
 
     def _restore_run(self) -> None:
         """The generators of the interrupted run, put back when everything else has been set up.
@@ -196,7 +196,7 @@ def _best_file(file: Path, state: dict[str, Any]) -> Optional[Path]:
     if epochs is None:  # RecBole's, which are written at the best epochs only
         return file
     best = [row["epoch"] for row in epochs if row.get("best")]
-    if not best or best[-1] == state["epoch"]:
+    if not best or best[-1] == state["epoch"] + 1:  # epochs_done counts from 1, RecBole's key from 0
         return file if best else None
     beside = file.with_name(state["best_file"])
     if not beside.is_file():

@@ -188,6 +188,8 @@ def result_table(result: dict[str, Any]) -> str:
         table.add_row([metric, *(f"{each[metric]:.4f}" if metric in each else "-" for each in (valid, test))])
     cost, data = result["timing"], result["data"]
     title = f"{result['model']} on {result['dataset']}"
+    test_speed = cost["test_users_per_s"]
+    speed = "nothing was tested" if test_speed is None else f"test: {test_speed:.0f} users/s"
     gpu = "" if cost["peak_gpu_memory_mib"] is None else f" ({cost['peak_gpu_memory_mib']:.0f} on the GPU)"
     lines = [
         "",
@@ -196,7 +198,7 @@ def result_table(result: dict[str, Any]) -> str:
         f"{data['train']} / {data['valid']} / {data['test']} rows)",
         table.draw(),
         f"{cost['epochs']} epochs (best: {cost['best_epoch']}), {cost['train_s_per_epoch']:.2f} s each; "
-        f"test: {cost['test_users_per_s']:.0f} users/s, {cost['denoiser_calls_per_user']} network calls per user; "
+        f"{speed}, {cost['denoiser_calls_per_user']} network calls per user; "
         f"{cost['parameters']:,} parameters; peak {cost['peak_memory_mib']:.0f} MiB{gpu}; "
         f"{cost['total_s']:.1f} s in all",
         f"folder: {result['folder']}" + (f"   checkpoint: {result['checkpoint']}" if result["checkpoint"] else ""),

@@ -24,7 +24,7 @@ from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, calculate_valid_score, dict2str, get_local_time, set_color
 from tqdm import tqdm
 
-from recbole_diffusion import checkpoint, data, per_user, provenance
+from recbole_diffusion import checkpoint, data, epochs, per_user, provenance
 from recbole_diffusion.resume import Result, Resumable
 
 
@@ -32,7 +32,7 @@ class Training(Resumable):
     """The mixin; see :func:`trainer_class`.
 
     Attributes:
-        epochs_done: one dict per epoch: epoch, train_loss, train_s, and where validated score, valid_s, metrics.
+        epochs_done: one dict per epoch: epoch (from 1), train_loss, train_s; where validated score, valid_s, metrics.
         evaluation: of the last evaluation: users, seconds.
         per_user: of the last evaluation: each user's metrics; None where a metric is not a mean over users.
     """
@@ -85,6 +85,7 @@ class Training(Resumable):
 
         Differs from RecBole's loop: a tie with the best score is no gain (``tie_is_better``), without files the
         model ends with its best weights and not with its last, and a resumed run continues the interrupted one.
+        ``callback_fn`` is given RecBole's index of the epoch, from 0; what people see counts from 1.
         """
         self._train_data = train_data
         self._restore_run()
@@ -99,7 +100,8 @@ class Training(Resumable):
                 self.logger.warning(
                     f"lr_decay_step has no effect: {self.config['model']} has a training loop of its own"
                 )
-            return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+            with epochs.logged_from_one(self):
+                return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
         self._collect_of(train_data)
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
@@ -148,7 +150,7 @@ class Training(Resumable):
 
     @property
     def best_epoch(self) -> Optional[int]:
-        """The epoch whose weights are tested; None without validation."""
+        """The epoch whose weights are tested, from 1; None without validation."""
         best = [row["epoch"] for row in self.epochs_done if row.get("best")]
         return best[-1] if best else None
 
@@ -159,7 +161,7 @@ class Training(Resumable):
 
     def _timed_epoch(self, train_data: Any, epoch: int, show_progress: bool, verbose: bool) -> dict[str, Any]:
         start = perf_counter()
-        losses = self.mean(self._train_epoch(train_data, epoch, show_progress=show_progress))
+        losses = self.mean(self._train_epoch(train_data, epochs.Index(epoch), show_progress=show_progress))
         seconds = perf_counter() - start
         rate = self.optimizer.param_groups[0]["lr"]
         end = getattr(self.model, "end_epoch", None)
@@ -170,10 +172,10 @@ class Training(Resumable):
         total = float(sum(losses) if isinstance(losses, tuple) else losses)
         self.train_loss_dict[epoch] = total
         if verbose:
-            self.logger.info(self._generate_train_loss_output(epoch, 0.0, seconds, losses))
-        self._add_train_loss_to_tensorboard(epoch, losses)
-        self.wandblogger.log_metrics({"epoch": epoch, "train_loss": losses, "train_step": epoch}, head="train")
-        return {"epoch": epoch, "train_loss": total, "train_s": seconds, "learning_rate": rate}
+            self.logger.info(self._generate_train_loss_output(epoch + 1, 0.0, seconds, losses))
+        self._add_train_loss_to_tensorboard(epoch + 1, losses)
+        self.wandblogger.log_metrics({"epoch": epoch + 1, "train_loss": losses, "train_step": epoch + 1}, head="train")
+        return {"epoch": epoch + 1, "train_loss": total, "train_s": seconds, "learning_rate": rate}
 
     def _validate(self, valid_data: Any, row: dict[str, Any], show_progress: bool, verbose: bool) -> None:
         """Evaluate, decide whether this epoch is the best, write it all into ``row``."""

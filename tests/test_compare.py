@@ -6,7 +6,6 @@ import errno
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -83,29 +82,13 @@ def test_other_settings_data_and_code_make_other_cells(checkerboard, ran, monkey
     compare(["EASE"], ["board"], [1], "here", QUICK)
     compare(["EASE"], ["board"], [1], "here", {**QUICK, "reg_weight": 3.0})
     assert len(ran) == 2
-    monkeypatch.setattr(module, "code_mark", lambda: "other")
+    monkeypatch.setattr(module, "code_fingerprint", lambda *_: "other")
     compare(["EASE"], ["board"], [1], "here", QUICK)
     assert len(ran) == 3
     with open("dataset/board/board.inter", "a") as file:
         file.write("u0\ti1\t5.0\t2000000000\n")
     compare(["EASE"], ["board"], [1], "here", QUICK)
     assert len(ran) == 4
-
-
-@pytest.mark.parametrize(
-    ("file", "changes"),
-    [
-        *((file, True) for file in ("trainer.py", "diffusion/gaussian.py", "experiment/cell.py")),
-        *((file, False) for file in ("experiment/plan.py", "cli.py", "experiment/report/plot.py")),
-    ],
-)
-def test_the_code_mark_is_of_what_trains(tmp_path, file, changes):
-    copy = tmp_path / "package"
-    shutil.copytree(Path(cells.__file__).parent.parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    before = cells.code_mark.__wrapped__(copy)
-    assert before == cells.code_mark.__wrapped__(copy)
-    (copy / file).write_text((copy / file).read_text() + "# more\n")
-    assert (cells.code_mark.__wrapped__(copy) != before) is changes
 
 
 def test_the_order_in_time_is_part_of_the_data(checkerboard, ran):
@@ -135,7 +118,6 @@ def test_the_code_of_a_model_of_ones_own_is_part_of_its_key(checkerboard, ran, m
         file.write("    weight = 3\n")
     compare(["my_models:Mine"], ["board"], [1], "here", QUICK)
     assert len(ran) == 2
-    assert cells.model_mark("EASE") == cells.model_mark("DiffRec") == ""
 
 
 def test_runs_that_were_not_made_alike_are_said_to_be(checkerboard):

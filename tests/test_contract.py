@@ -221,7 +221,7 @@ def test_the_padding_item_is_never_recommended_and_no_user_is_padding(name, buil
     model.eval()
     assert (model.full_sort_predict(users_of(loaders)).view(8, -1).argmax(1) > 0).all()
     spec = registry.specs()[name]
-    if spec.loader == "user" or "one training row per user" in spec.abilities:
+    if spec.loader == "user" or spec.dataset == "recbole_diffusion.sequences:UserSequenceDataset":
         rows = torch.cat([batch[model.USER_ID] for batch in loaders[0]])
         assert rows.min() > 0
         assert len(rows) == len(rows.unique()) == len(loaders[0]._dataset.inter_feat["user_id"].unique())

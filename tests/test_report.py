@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recbole_diffusion import registry
 from recbole_diffusion.experiment import report
 from recbole_diffusion.experiment.report import captions, files, labels, pages, points, records, results, tables
 from recbole_diffusion.experiment.report.analysis import AGAINST_REFERENCE, ALL_PAIRS, analyse
@@ -47,7 +48,7 @@ def finished(label, seed, level, epochs=3, **more):
     """The record of a finished run; seed s is (s - 2) / 100 above the level."""
     timing = {
         "epochs": epochs,
-        "best_epoch": 0,
+        "best_epoch": 1,
         "train_s_per_epoch": 2.0 if epochs else 0.0,
         "valid_s_per_epoch": 0.5,
         "test_users_per_s": 1000.0 * seed,
@@ -66,7 +67,7 @@ def finished(label, seed, level, epochs=3, **more):
         "test": {"recall@10": score / 2, "ndcg@10": score, **BEYOND},
         "valid_score": score,
         "timing": timing,
-        "epochs": [{"epoch": e, "train_s": 2.0, "score": score + e / 10} for e in range(epochs)],
+        "epochs": [{"epoch": e + 1, "train_s": 2.0, "score": score + e / 10} for e in range(epochs)],
         "data": {"split_sha256": SPLIT},
         "host": "here",
         **more,
@@ -146,7 +147,7 @@ def test_numbers_of_a_model():
     [("DDRM", True), ("DiffRec", True), ("recbole:DiffRec", True), ("HGCF", False), ("LightGCN", False)],
 )
 def test_which_models_are_diffusion_models(model, expected):
-    assert results.is_diffusion(model) is expected
+    assert registry.is_diffusion(model) is expected
 
 
 def test_a_base_that_another_run_trained_counts():

@@ -217,6 +217,28 @@ def test_paper_ours_and_the_difference(arrays, monkeypatch):
 
 
 @pytest.mark.usefixtures("setting")
+def test_other_settings_than_the_published_ones_are_named_in_the_rows(arrays):
+    """Metrics and what is shown are none of them, nor is a published value said again."""
+    own = {"epochs": "1", "steps": 3, "metrics": ["Recall"], "show_progress": False}
+    rows = reproduce.reproduce("LDiffRec", "tiny", arrays, seeds=(1, 2), config_dict=own)
+    assert [row.who for row in rows] == [
+        "paper",
+        "published setting, with epochs=1, seed 1",
+        "published setting, with epochs=1, seed 2",
+        "published setting, with epochs=1, mean of 2 seeds",
+        "ours - paper, with epochs=1",
+        "EASE {'reg_weight': 10.0}",
+    ]
+    assert [row.cost.get("epochs") for row in rows[1:3]] == [1, 1]
+    assert rows[1].cost["best epoch"] == 1  # counted from 1
+    gap = rows[3].metrics["recall@5"] - 0.25
+    text = reproduce.markdown(SETTING, "official", rows)
+    assert f"| ours - paper, with epochs=1 | {gap:+.4f} |" in text
+    with pytest.raises(ValueError, match="data_path is not a setting of reproduce"):
+        reproduce.reproduce("LDiffRec", "tiny", arrays, config_dict={"data_path": "elsewhere"})
+
+
+@pytest.mark.usefixtures("setting")
 def test_the_other_protocol_has_no_reported_numbers(arrays):
     rows = reproduce.reproduce("LDiffRec", "tiny", arrays, seeds=(1,), protocol="time-proper")
     assert [row.who for row in rows] == ["ours, seed 1 (one seed)"]
@@ -224,12 +246,12 @@ def test_the_other_protocol_has_no_reported_numbers(arrays):
 
 @pytest.mark.usefixtures("setting")
 def test_the_command_prints_and_writes_the_tables(arrays, capsys):
-    words = ["LDiffRec", "tiny", f"--data={arrays}", "--seeds=3", "--protocol=both", "--out=t.md", "--epochs=1"]
+    words = ["LDiffRec", "tiny", f"--data={arrays}", "--seeds=3,", "--protocol=both", "--out=t.md", "--epochs=1"]
     assert cli.main(["reproduce", *words]) == 0
     out = capsys.readouterr().out
     assert "LDiffRec on tiny, protocol official" in out
     assert "LDiffRec on tiny, protocol time-proper" in out
-    assert Path("t.md").read_text().count("ours, seed 3") == 2
+    assert Path("t.md").read_text().count("with epochs=1, seed 3 (one seed)") == 2
 
 
 @pytest.mark.parametrize(
@@ -243,7 +265,7 @@ def test_the_command_prints_and_writes_the_tables(arrays, capsys):
             2,
         ),
         (["reproduce", "DiffRec", "ml-1m_clean", "--data=x", "--model=y"], "--model is not an option of reproduce", 2),
-        (["reproduce", "DiffRec", "ml-1m_clean", "--data=x", "--seed=1"], "write --seeds=1,2,3", 2),
+        (["reproduce", "DiffRec", "ml-1m_clean", "--data=x", "--seed=1"], "write --seeds=3 for seeds 1 to 3", 2),
         (["reproduce", "DiffRec", "ml-1m_clean", "--data=x", "--out=no/t.md"], "--out=no/t.md is not allowed", 2),
         (["convert", "x.npz", "--name=a", "--dry-run"], "--dry-run is not an option of convert", 2),
         (["convert", "x.npz", "--name=.."], "--name=.. is not allowed", 2),
@@ -342,7 +364,8 @@ def test_sequential_settings_run_beside_their_baseline(sequences, monkeypatch):
     original = quick_start.run
     monkeypatch.setattr(quick_start, "run", lambda *a, **k: asked.append((a[0], k["config_dict"])) or original(*a, **k))
     rows = reproduce.reproduce("CDDRec", "ring", sequences, seeds=(1,), config_dict={"epochs": 1})
-    assert [row.who.split()[0] for row in rows] == ["ours,", "SASRec"]
+    sasrec = {"loss_type": "CE", "train_neg_sample_args": None, "n_layers": 1, "epochs": 1}  # as it was run
+    assert [row.who for row in rows] == ["published setting, with epochs=1, seed 1 (one seed)", f"SASRec {sasrec}"]
     for _, keys in asked:
         assert keys["mask_history"] is True
         assert keys["MAX_ITEM_LIST_LENGTH"] == 4

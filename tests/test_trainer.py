@@ -38,7 +38,7 @@ def scripted(trainer, scores, monkeypatch):
     monkeypatch.setattr(trainer, "evaluate", evaluate)
 
 
-@pytest.mark.parametrize(("ties", "best"), [(False, 1), (True, 3)])
+@pytest.mark.parametrize(("ties", "best"), [(False, 2), (True, 4)])
 def test_a_tie_is_no_gain_unless_asked_for(ties, best, built, monkeypatch):
     trainer, loaders = trainer_of(built, tie_is_better=ties, stopping_step=10, epochs=5)
     scripted(trainer, [0.1, 0.5, 0.2, 0.5, 0.4], monkeypatch)
@@ -335,7 +335,7 @@ def test_a_training_shorter_than_eval_step_is_validated_at_its_end(settings, mod
     for saved in (True, False):
         result = run(model, "board", config_dict={**settings, **more}, saved=saved)
         assert result["best_valid_score"] > 0
-        assert result["timing"]["best_epoch"] == epochs - 1
+        assert result["timing"]["best_epoch"] == epochs
         assert sum("score" in row for row in result["epochs"]) == 1
 
 

@@ -92,7 +92,7 @@ def test_best_yaml_gives_the_very_same_test(search, capsys):
     content = yaml.safe_load(result.file.read_text())
     assert {key: content[key] for key in result.best} == result.best
     assert content["seed"] == content["split_seed"] == 2020
-    assert Path(content["data_path"]).is_absolute()
+    assert content["data_path"] == "dataset"  # as it was given
     assert not {"prepared_data", "checkpoint_dir", "output_dir"} & {
         key for key, value in content.items() if "here" in str(value)
     }
@@ -141,7 +141,7 @@ def test_nothing_is_left_but_the_folder(search, monkeypatch):
     assert sys.argv == words
     assert {each.name for each in Path().iterdir()} == {"dataset", "here"}
     left = {each.name for each in Path("here").iterdir()} - {"trials.png", "trials.svg", ".lock", "saved", "failed"}
-    assert left == {"cells", "tune.json", "trials.csv", "best.yaml"}
+    assert left == {"cells", "tune.json", "trials.csv", "best.yaml", "best-full.yaml"}
 
 
 def test_a_metric_where_less_is_better(search):
@@ -272,9 +272,9 @@ def test_all_trials_failing_is_one_line_and_exit_code_1(search, capsys, settings
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("recbole-diffusion: all 2 trials failed")
 
 
-def test_no_validation_is_a_failure(search):
+def test_no_validation_is_refused_before_a_trial(search):
     args = {"split": {"RS": [0.8, 0.0, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
-    with pytest.raises(NoTrialFinished, match="nothing was validated"):
+    with pytest.raises(ValueError, match=r"the validation split of .board. is empty"):
         search(trials=1, more={"eval_args": args})
 
 
@@ -351,7 +351,7 @@ def test_failed_trials_are_tried_again(search, monkeypatch):
 
 def test_trials_of_other_code_are_run_again(search, monkeypatch):
     search(trials=2)
-    monkeypatch.setattr(module, "code_mark", lambda: "other")
+    monkeypatch.setattr(module, "code_fingerprint", lambda *_: "other")
     calls = _Interrupt(monkeypatch)
     result = tune(resume="here", executor="serial", show=False)
     assert calls.calls == [0, 1]

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import inspect
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from recbole_diffusion import data_key, registry, runs, schema
 from recbole_diffusion.experiment.store import Cell
 from recbole_diffusion.per_user import UserMetrics
-from recbole_diffusion.places import PACKAGED
-
-#: Settings that name a file or a folder.
-PATHS: tuple[str, ...] = ("data_path", "checkpoint_dir", "output_dir", "prepared_data", "pretrain", "base_checkpoint")
-PATHS += ("dataset_save_path", "dataloaders_save_path", "pre_model_path", "mlp_pretrain_path", "mf_pretrain_path")
-#: Modules and settings that no number depends on.
-_BESIDE = ("experiment", "cli", "doctor", "convert", "bridge")
-_LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas")
 
 
 class Job(NamedTuple):
@@ -126,60 +115,3 @@ def workplace(folder: Path, key: str) -> Iterator[None]:
     finally:
         os.chdir(before)
         shutil.rmtree(work, ignore_errors=True)
-
-
-def absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with paths that do not depend on where a worker stands; ``data_path: recbole`` is none."""
-
-    def whole(key: str, value: Any) -> Any:
-        word = not isinstance(value, str) or not value or (key == "data_path" and value == PACKAGED)
-        return value if word or key not in PATHS else os.path.abspath(os.path.expanduser(value))
-
-    return {key: whole(key, value) for key, value in settings.items()}
-
-
-def files_mark(settings: Mapping[str, Any]) -> str:
-    """A hash of the files that settings name: a checkpoint that is replaced makes another cell."""
-    files = [Path(settings[key]) for key in ("pretrain", "base_checkpoint") if isinstance(settings.get(key), str)]
-    return ";".join(_file_hash(file, file.stat().st_mtime_ns)[:20] for file in files if file.is_file())
-
-
-@functools.lru_cache(maxsize=64)
-def _file_hash(file: Path, changed: int) -> str:
-    """Once for all cells of a plan."""
-    return data_key.file_hash(file)
-
-
-def data_mark(config: Any) -> str:
-    """A hash of the data set's files: the split's hash knows no times, ratings or features."""
-    return data_key.files_hash(Path(config["data_path"]), config["dataset"])[:20]
-
-
-def model_mark(model: Any) -> str:
-    """A hash of the source files of a model that is neither ours nor RecBole's; empty for those."""
-    digest, own = hashlib.sha256(), False
-    for each in registry.get_model(model).__mro__:
-        if each.__module__.split(".")[0] in ("recbole", "recbole_diffusion", "torch", "builtins", "typing", "abc"):
-            continue
-        with contextlib.suppress(TypeError, OSError):  # made in a session, without a file
-            digest.update(Path(inspect.getfile(each)).read_bytes())
-            own = True
-    return digest.hexdigest()[:20] if own else ""
-
-
-def _matters(file: Path) -> bool:
-    """Whether numbers may depend on a module, by its path in the package."""
-    return file.parts[0].split(".")[0] not in _BESIDE or file.name == "cell.py"
-
-
-@functools.lru_cache(maxsize=1)
-def code_mark(package: Path = Path(__file__).parent.parent) -> str:
-    """A hash of the code and the defaults that a run's numbers depend on, and of the libraries' versions."""
-    digest = hashlib.sha256()
-    sources = [file for file in package.rglob("*.py") if _matters(file.relative_to(package))]
-    properties = schema.properties()
-    defaults = [properties / "overall.yaml", *(properties / "model").glob("*.yaml"), *(properties / "quick").glob("*")]
-    for file in [*sorted(sources), *sorted(defaults)]:
-        digest.update(file.name.encode() + file.read_bytes())
-    digest.update(str([runs.version(library) for library in _LIBRARIES]).encode())
-    return digest.hexdigest()[:20]

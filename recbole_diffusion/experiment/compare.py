@@ -2,20 +2,78 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from recbole_diffusion.config import Config, parse_setting
+from recbole_diffusion import precedence, schema
+from recbole_diffusion.config import parse_setting
 from recbole_diffusion.experiment import plan
-from recbole_diffusion.experiment.cell import absolute
-from recbole_diffusion.experiment.executor import one_line
-from recbole_diffusion.experiment.plan import Entry
+from recbole_diffusion.experiment.columns import columns_of
+from recbole_diffusion.experiment.entries import Entry, entries, files_of
+from recbole_diffusion.experiment.fingerprint import absolute
+from recbole_diffusion.experiment.moved import found_again, settings_again
 from recbole_diffusion.experiment.store import Store, alone
-from recbole_diffusion.experiment.work import Column, Resources, Work, metric_names
+from recbole_diffusion.experiment.work import Resources, Work, metric_names
+from recbole_diffusion.precedence import GIVEN, Source
 
 __all__ = ["Resources", "compare", "resume"]
+
+
+@dataclass
+class Asked:
+    """What a comparison was asked for, as comparison.json keeps it: files with their content, paths absolute.
+
+    Attributes:
+        models: words, see :func:`entries`.
+        contents: of the files that these name, by word.
+        datasets, seeds, tune, metric, reference: as :func:`compare` takes them.
+        files: name and content of each config file.
+        settings: those that win over files.
+        own: settings by label.
+    """
+
+    models: list[str]
+    contents: dict[str, dict[str, Any]]
+    datasets: list[str]
+    seeds: list[int]
+    files: list[tuple[str, dict[str, Any]]]
+    settings: dict[str, Any]
+    own: dict[str, dict[str, Any]]
+    tune: int
+    metric: Optional[str]
+    reference: Optional[str]
+
+    def __post_init__(self) -> None:
+        """Refuse what needs no data to be refused.
+
+        Raises:
+            ValueError: seeds or data sets that are not each there once, a number of trials below 0.
+        """
+        if len(set(self.seeds)) < max(len(self.seeds), 1):
+            raise ValueError(f"seeds={self.seeds!r} is not allowed; allowed: one or more, each once")
+        if len(set(self.datasets)) < max(len(self.datasets), 1):
+            raise ValueError(f"dataset={','.join(self.datasets)!r} is not allowed; allowed: one or more, each once")
+        if self.tune < 0:
+            raise ValueError(f"tune={self.tune} is not allowed; allowed: a number of trials, or 0")
+
+    @property
+    def sources(self) -> list[Source]:
+        """Of the settings for all models; the last one is what was given directly."""
+        return [*(Source(name, content) for name, content in self.files), Source(GIVEN, self.settings)]
+
+    def after_move(self, before: str, now: Path) -> Asked:
+        """With its paths found again."""
+        return Asked(
+            **{
+                **vars(self),
+                "contents": {word: settings_again(each, before, now) for word, each in self.contents.items()},
+                "files": [(name, settings_again(each, before, now)) for name, each in self.files],
+                "settings": settings_again(self.settings, before, now),
+                "own": {label: settings_again(each, before, now) for label, each in self.own.items()},
+            }
+        )
 
 
 def compare(
@@ -30,22 +88,24 @@ def compare(
     command: str = "",
     metric: Optional[str] = None,
     reference: Optional[str] = None,
+    files: Sequence[Union[str, Path]] = (),
 ) -> Store:
     """Run what is not there yet of every model, data set and seed, and keep it in ``folder``.
 
     Args:
-        models: as :func:`plan.entries` takes them.
+        models: as :func:`entries` takes them.
         datasets: their names.
         seeds: of the trainings; the split is the same for all of them.
         folder: made where it is not there. Cells in it that the same settings, data and code made are not run again.
-        settings: for every model; they win over the defaults of :mod:`plan`.
-        own: for single models, by label.
+        settings: for every model; they win over the defaults of :mod:`plan`, over ``files`` and over a model's file.
+        own: for single models, by label; they win over everything.
         tune: trials per model and data set, chosen between on the validation split: the model's defaults first, then
             draws from its search space.
         resources: where cells run; by default one after the other in this process.
         command: what was typed, for the record.
         metric: the report's main one; None: that which chooses the epochs.
         reference: the label of the model that the others are tested against in the report; None: the best.
+        files: yaml files of settings for every model, the later ones win. A model's own file wins over them.
 
     Returns:
         The folder's store. Cells that failed are in it with their reasons.
@@ -54,21 +114,48 @@ def compare(
         ValueError: a model, setting or data set that is not right for all of them, another comparison at work in the
             folder; one line.
     """
-    where = resources or Resources()
-    models = [_absolute_file(word) for word in models]
-    settings = absolute({"data_path": "dataset", **_parsed(settings or {})})  # a worker stands elsewhere
-    own = {label: absolute(_parsed(each)) for label, each in (own or {}).items()}
-    asked = {"models": models, "datasets": list(datasets), "seeds": list(seeds), "settings": settings}
-    asked.update(own=own, tune=tune, resources=vars(where), metric=metric, reference=reference)
-    if len(set(seeds)) < max(len(seeds), 1):
-        raise ValueError(f"seeds={list(seeds)!r} is not allowed; allowed: one or more, each once")
-    if len(set(datasets)) < max(len(datasets), 1):
-        raise ValueError(f"dataset={','.join(datasets)!r} is not allowed; allowed: one or more, each once")
-    if tune < 0:
-        raise ValueError(f"tune={tune} is not allowed; allowed: a number of trials, or 0")
-    chosen = plan.entries(models, own)
-    protocol = plan.protocol(chosen, settings)
-    _check_report(chosen, protocol.settings, metric, reference)
+    asked = Asked(
+        models=[word.strip() for word in models if word.strip()],
+        contents={word: absolute(content) for word, content in files_of(models).items()},
+        datasets=list(datasets),
+        seeds=list(seeds),
+        files=[(str(file), absolute(schema.load_yaml(Path(file)))) for file in files],
+        settings=absolute(_parsed(settings or {})),
+        own={label: absolute(_parsed(each)) for label, each in (own or {}).items()},
+        tune=tune,
+        metric=metric,
+        reference=reference,
+    )
+    return _run(asked, Path(folder), resources or Resources(), command, {})
+
+
+def resume(folder: Union[str, Path], resources: Optional[Mapping[str, Any]] = None) -> Store:
+    """Go on with a comparison: what failed or was not reached is run, what is finished is not.
+
+    The folder, or the whole project with its data, may have been moved in between.
+
+    Args:
+        folder: of the comparison.
+        resources: what of :class:`Resources` is to be other than it was.
+
+    Raises:
+        ValueError: the folder holds none; see :func:`compare`.
+    """
+    store = Store(folder, new=False)
+    kept = store.plan()
+    before, now = kept["folder"], store.folder
+    asked = Asked(**kept["asked"]).after_move(before, now)
+    where = Resources(**{**kept["resources"], **(resources or {})})
+    homes = {name: each.get("data_path") for name, each in kept["datasets"].items()}
+    homes = {name: found_again(home, before, now, name) for name, home in homes.items() if home}
+    return _run(asked, store.folder, where, kept["command"], homes)
+
+
+def _run(asked: Asked, folder: Path, where: Resources, command: str, homes: Mapping[str, str]) -> Store:
+    """``homes``: the ``data_path`` of data sets, where an earlier call has found them."""
+    chosen = entries(asked.models, asked.own, asked.contents)
+    protocol = plan.protocol(chosen, precedence.merge(asked.sources))
+    _check_report(chosen, protocol.settings, asked.metric, asked.reference)
     store = Store(folder)
     with alone(store.folder, "comparison"):
         common = {
@@ -77,9 +164,9 @@ def compare(
             "prepared_data": str(store.folder / "data"),
             "checkpoint_dir": str(store.folder / "saved"),
         }
-        columns, notes = _columns(chosen, datasets, common)
-        work = Work(store, columns, list(seeds), common, tune, where, command, [*protocol.notes, *notes], asked)
-        work.run()
+        ready = columns_of(chosen, asked.datasets, common, asked.sources, bool(asked.tune), homes)
+        ready.notes[:0] = [("", note) for note in protocol.notes]
+        Work(store, ready, asked.seeds, common, {*asked.settings}, asked.tune, where, command, asdict(asked)).run()
     return store
 
 
@@ -99,58 +186,6 @@ def _check_report(
         raise ValueError(f"metric={metric!r} is not measured; allowed: {' | '.join(measured)}")
 
 
-def resume(folder: Union[str, Path], resources: Optional[Mapping[str, Any]] = None) -> Store:
-    """Go on with a comparison: what failed or was not reached is run, what is finished is not.
-
-    Args:
-        folder: of the comparison.
-        resources: what of :class:`Resources` is to be other than it was.
-
-    Raises:
-        ValueError: the folder holds none; see :func:`compare`.
-    """
-    plan_there = Store(folder, new=False).plan()
-    asked = plan_there["asked"]
-    where = Resources(**{**asked.pop("resources"), **(resources or {})})
-    return compare(**asked, folder=folder, resources=where, command=plan_there["command"])
-
-
-def _absolute_file(word: str) -> str:
-    """``NAME@FILE.yaml`` with the file's whole path, so that it is found again from elsewhere."""
-    name, at, variant = word.strip().partition("@")
-    if Path(variant).suffix not in {".yaml", ".yml"}:
-        return word.strip()
-    return f"{name}{at}{os.path.abspath(os.path.expanduser(variant))}"
-
-
 def _parsed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Values as they are meant: the command line has strings only."""
     return {key: parse_setting(key, value) for key, value in settings.items()}
-
-
-def _columns(
-    chosen: Sequence[Entry], datasets: Sequence[str], common: Mapping[str, Any]
-) -> tuple[list[Column], list[str]]:
-    """Every model on every data set, its configuration checked; and what the configurations warn of.
-
-    A value that one model refuses is that model's failure. A data set that is not there, or that is not split alike for
-    all, is everybody's.
-    """
-    columns, notes = [], []
-    for dataset in datasets:
-        configs: dict[str, Config] = {}
-        here = [Column(entry, dataset) for entry in chosen]
-        for column in here:
-            try:
-                configs[column.entry.label] = plan.check(column.entry, dataset, common)
-            except ValueError as error:
-                column.error = one_line(error)
-        if configs:
-            split = plan.split_of(configs, dataset)
-            for column in here:
-                column.split, column.error = split, column.error or split.failed.get(column.entry.label)
-        notes += [f"{label}: {note}" for label, config in configs.items() for note in config.notes]
-        columns += here
-    if all(column.error for column in columns):
-        raise ValueError(str(columns[0].error))
-    return columns, list(dict.fromkeys(notes))

@@ -1,117 +1,33 @@
-"""What a comparison will run: models from words, one protocol for all of them, one split, checked by its hash."""
+"""What a comparison will run: one protocol for all models, one split, checked by its hash."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from recbole.utils import ModelType
 
-from recbole_diffusion import data, own_models, prepared, quick_start, registry, schema
+from recbole_diffusion import data, prepared, quick_start, registry, runs
+from recbole_diffusion.account import account_of
 from recbole_diffusion.config import Config
-from recbole_diffusion.experiment.cell import absolute, data_mark
-from recbole_diffusion.experiment.dimensions import NOT_TUNED
+from recbole_diffusion.experiment.defaults import DEFAULTS, LEAVE_ONE_OUT, RANDOM
+from recbole_diffusion.experiment.entries import Entry, entries
 from recbole_diffusion.experiment.executor import one_line
+from recbole_diffusion.experiment.fingerprint import absolute, data_fingerprint
 
-#: What every comparison measures unless told otherwise.
-METRICS = ["Recall", "NDCG", "MRR", "Hit", "Precision"]
-BEYOND = ["ItemCoverage", "AveragePopularity", "GiniIndex", "TailPercentage", "Novelty"]
-DEFAULTS: dict[str, Any] = {
-    "metrics": [*METRICS, *BEYOND],
-    "topk": [10, 20],
-    "valid_metric": "NDCG@10",
-    "metric_decimal_place": 6,  # four digits make ties, which stop a training by chance
-    "split_seed": 2020,  # one split for all seeds
-}
-LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
-RANDOM = {"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"}
-#: Keys of a file of settings that are the comparison's to decide.
-_OF_THE_COMPARISON = frozenset({"model", "dataset", "seed", "data_path", "checkpoint_dir", "output_dir", *DEFAULTS})
-_OF_THE_COMPARISON |= {"eval_args", "show_progress", "state", "prepared_data", "save_per_user", *NOT_TUNED}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One model of a comparison.
-
-    Attributes:
-        label: its name in tables; no two are equal.
-        model: what :func:`recbole_diffusion.run` takes.
-        settings: its own, on top of the common ones.
-    """
-
-    label: str
-    model: str
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-def entries(words: Sequence[str], own: Optional[Mapping[str, Mapping[str, Any]]] = None) -> list[Entry]:
-    """The models that words like ``LightGCN``, ``DDRM:BPR``, ``DiffuRec@quick``, ``DiffRec@best.yaml`` name.
-
-    Args:
-        words: ``NAME[:BASE][@PRESET or FILE.yaml]``; NAME as for ``run``. BASE is the key ``base_model``.
-        own: settings by label.
-
-    Raises:
-        ValueError: no such model or file, two equal labels, settings for a label that is not there.
-    """
-    found = [_entry(word.strip()) for word in words if word.strip()]
-    labels = [entry.label for entry in found]
-    if not found:
-        raise ValueError("models is empty; name some, e.g. --models=LightGCN,EASE,DiffRec")
-    for label in labels:
-        if labels.count(label) > 1:
-            raise ValueError(
-                f"models: {label!r} is there twice; give one of them settings of its own by @FILE.yaml, and two files "
-                "two names"
-            )
-    for label in own or {}:
-        if label not in labels:
-            near = schema.nearest(label, labels)
-            hint = f"did you mean {near}?" if near else f"there are {', '.join(labels)}"
-            raise ValueError(f"settings for {label!r}, which is not among the models; {hint}")
-        for key in sorted({*(own or {})[label]} & _OF_THE_COMPARISON):
-            raise ValueError(f"{label}.{key} would make {label} another comparison; give {key} to all: --{key}=VALUE")
-    together = ({**each.settings, **(own or {}).get(each.label, {})} for each in found)
-    return [Entry(each.label, each.model, absolute(settings)) for each, settings in zip(found, together)]
-
-
-def _entry(word: str) -> Entry:
-    name, _, variant = word.partition("@")
-    model, _, base = name.partition(":")
-    settings: dict[str, Any] = {}
-    if model == "recbole" or "." in model or _is_module(model):  # recbole:DiffRec, package.module:Class
-        model = name
-    elif base:
-        settings["base_model"] = base
-        registry.get_model(base)
-    registry.get_model(model)
-    if base and "base_model" in settings and "base_model" not in _keys_of(model):
-        raise ValueError(f"models: {word!r} names a base, but {model} takes none; DDRM and HDRM do")
-    if not variant:
-        return Entry(name, model, settings)
-    if Path(variant).suffix in {".yaml", ".yml"}:
-        given = schema.load_yaml(Path(variant).expanduser())
-        if given.get("model", model) != model:
-            raise ValueError(f"models: {variant!r} is a file of {given['model']}, not of {model}")
-        own = {key: value for key, value in given.items() if key not in _OF_THE_COMPARISON}
-        return Entry(f"{name}@{Path(variant).stem}", model, {**settings, **own})
-    return Entry(f"{name}@{variant}", model, {**settings, "preset": variant})
-
-
-def _is_module(name: str) -> bool:
-    known = {*registry.specs(), *registry.recbole_model_names()}
-    if name in known or not name.isidentifier():
-        return False
-    return own_models.is_module(name) or schema.nearest(name, known) is None
-
-
-def _keys_of(model: str) -> dict[str, Any]:
-    spec = registry.find_spec(model)
-    return dict(schema.read_keys(spec.defaults)) if spec else {}
+__all__ = [
+    "DEFAULTS",
+    "LEAVE_ONE_OUT",
+    "RANDOM",
+    "Entry",
+    "Protocol",
+    "Split",
+    "check",
+    "entries",
+    "protocol",
+    "split_of",
+]
 
 
 class Protocol(NamedTuple):
@@ -173,40 +89,52 @@ class Split(NamedTuple):
     failed: dict[str, str]
 
 
-def check(entry: Entry, dataset: str, settings: Mapping[str, Any]) -> Config:
+def check(entry: Entry, dataset: str, settings: Mapping[str, Any], given: Collection[str] = ()) -> Config:
     """The model's configuration.
+
+    Args:
+        entry: the model.
+        dataset: its name.
+        settings: for every model.
+        given: keys of these that win over the model's file.
 
     Raises:
         ValueError: a value that is not allowed.
     """
-    return quick_start.configure(
-        entry.model, dataset, config_dict={**settings, **entry.settings, "show_progress": False}
-    )
+    own = {**entry.over(settings, given), "show_progress": False}
+    return quick_start.configure(entry.model, dataset, config_dict=own)
+
+
+def home_of(config: Config) -> str:
+    """The absolute ``data_path`` under which a run from anywhere finds the files that this configuration finds here."""
+    return str(absolute({"data_path": config.data_root})["data_path"])
 
 
 def split_of(configs: Mapping[str, Config], dataset: str) -> Split:
     """Prepare the data for every model, once per kind of data, and make sure that they are the same for all.
 
     Args:
-        configs: by label.
+        configs: by label; warnings about the data are added to their notes.
         dataset: its name.
 
     Raises:
         ValueError: two models would be evaluated on different splits, or the data are not there.
     """
-    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    found: dict[str, tuple[str, dict[str, Any], list[str]]] = {}
     failed: dict[str, str] = {}
     for label, config in configs.items():
         kind = prepared.key(config) if prepared.possible(config) else label
         try:
             if kind not in found:
-                found[kind] = label, _describe(config)
+                found[kind] = label, *_describe(config)
         except Exception as error:  # RecBole's, of any type
             failed[label] = one_line(error)
+            continue
+        config.notes += [note for note in found[kind][2] if note not in config.notes]
     if not found:
         raise ValueError(next(iter(failed.values())))
-    (first, counts), *others = found.values()
-    for label, each in others:
+    (first, counts, _), *others = found.values()
+    for label, each, _ in others:
         if each["split_sha256"] != counts["split_sha256"]:
             raise ValueError(
                 f"{first} and {label} would not be compared on the same split of {dataset!r}: {_line(counts)} against "
@@ -215,7 +143,25 @@ def split_of(configs: Mapping[str, Config], dataset: str) -> Split:
             )
     how = _how(next(iter(configs.values())))
     statement = f"{dataset}: {_line(counts)}; {how}; split {counts['split_sha256'][:12]}, the same for all"
-    return Split({**counts, "files_sha256": data_mark(next(iter(configs.values())))}, statement, failed)
+    return Split({**counts, "files_sha256": data_fingerprint(next(iter(configs.values())))}, statement, failed)
+
+
+def nothing_to_choose_by(dataset: str, config: Config) -> str:
+    """What to say where settings are to be chosen and the validation split is empty."""
+    if config["benchmark_filename"] is not None:
+        return (
+            f"the validation file of {dataset!r} is empty: nothing to choose settings by; benchmark_filename names it"
+        )
+    return (
+        f"the validation split of {dataset!r} is empty: nothing to choose settings by; eval_args.split is "
+        f"{config['eval_args']['split']}; allowed: a share above 0 in the middle, such as {{RS: [0.8, 0.1, 0.1]}}, or "
+        "{LS: valid_and_test}"
+    )
+
+
+def nothing_tested(dataset: str) -> str:
+    """What to say where the test split is empty."""
+    return f"nothing was tested: the test split of {dataset!r} is empty; scores are of the validation split"
 
 
 def _how(config: Config) -> str:
@@ -240,8 +186,9 @@ def _line(counts: Mapping[str, Any]) -> str:
     return f"{users}, {counts['items']} items, {rows} rows"
 
 
-def _describe(config: Config) -> dict[str, Any]:
-    with quick_start.runs.quiet():
+def _describe(config: Config) -> tuple[dict[str, Any], list[str]]:
+    """Counts and hash of the splits, and what there is to warn of in the data."""
+    with runs.quiet():
         dataset, loaders = quick_start.prepare(config)
     tested = np.unique(data.pairs(loaders[2])[:, 0])
-    return {**data.describe(dataset, loaders), "evaluated_users": len(tested)}
+    return {**data.describe(dataset, loaders), "evaluated_users": len(tested)}, list(account_of(dataset).notes)

@@ -123,7 +123,7 @@ def reproduce(
 
     Returns:
         Reported rows, ours (mean and sample standard deviation over the seeds), their difference from the paper,
-        baselines. Metrics are of the test part.
+        baselines. Metrics are of the test part. Rows of other settings than the published ones say which.
 
     Raises:
         ValueError: no such setting or protocol, other data.
@@ -134,8 +134,12 @@ def reproduce(
         raise ValueError(f"protocol={protocol!r} is not allowed; allowed: {' | '.join(setting.protocols)}")
     check_data(setting, source)
     own = dict(config_dict or {})
+    for key in ("data_path", "benchmark_filename"):
+        if key in own:
+            raise ValueError(f"{key} is not a setting of reproduce, which reads its own files of the official data")
     with tempfile.TemporaryDirectory() as folder:
         written = _write(source, folder, name, protocol)
+        changed = _changed(setting, name, own)
         common = {"seed": seeds[0], **setting.settings, **written, **own}
         evaluation = {key: common[key] for key in _OF_EVALUATION if key in common}
         embeddings = convert.settings(folder, name) if "n_cate" in setting.settings else {}
@@ -152,19 +156,42 @@ def reproduce(
             )
             for each, keys in setting.baselines.get(protocol, {}).items()
         }
-    rows = _mean([_row(f"ours, seed {seed}", run) for seed, run in zip(seeds, runs)])
+    who = f"published setting, with {_words(changed)}" if changed else "ours"
+    rows = _mean([_row(f"{who}, seed {seed}", run) for seed, run in zip(seeds, runs)], who)
     if protocol == setting.protocols[0]:
         reported = [Row(who, entry["metrics"], {}, {}) for who, entry in setting.results.items()]
         paper, mine = setting.results.get("paper"), rows[-1].metrics
         gap = {key: mine[key] - value for key, value in paper["metrics"].items() if key in mine} if paper else None
-        rows = [*reported, *rows, *([] if gap is None else [Row("ours - paper", gap, {}, {})])]
-    return rows + [_row(f"{each} {keys}", others[each]) for each, keys in setting.baselines.get(protocol, {}).items()]
+        beside = f", with {_words(changed)}" if changed else ""
+        rows = [*reported, *rows, *([] if gap is None else [Row(f"{GAP}{beside}", gap, {}, {})])]
+    for each, keys in setting.baselines.get(protocol, {}).items():
+        of_all = {key: value for key, value in _for_baselines(own, protocol).items() if key not in _SHOWN_ONLY}
+        rows.append(_row(f"{each} { ({**keys, **of_all}) }", others[each]))
+    return rows
 
 
 #: Keys of the setting that hold for the baselines too.
 _OF_EVALUATION = ("valid_metric", "metrics", "topk", "metric_decimal_place", "mask_history", "MAX_ITEM_LIST_LENGTH")
 #: Keys of the user's that do: where things run and what is shown; of sequential ones also how long at most.
 _OF_THE_RUN = ("use_gpu", "gpu_id", "state", "show_progress", "output_dir", "eval_args")
+
+
+#: The row of the differences from the paper.
+GAP = "ours - paper"
+#: Keys that change no number of a run: where it runs, what is shown and measured beside the rest.
+_SHOWN_ONLY = frozenset({*_OF_THE_RUN, "metrics", "topk", "checkpoint_dir", "worker", "save_per_user"}) - {"eval_args"}
+_SHOWN_ONLY |= {"prepared_data", "eval_memory", "eval_users_per_batch", "log_wandb", "save_last_every"}
+
+
+def _changed(setting: Setting, name: str, own: dict[str, Any]) -> dict[str, Any]:
+    """The user's settings that make it another setting than the published one."""
+    published = quick_start.configure(setting.model, name, config_dict=dict(setting.settings))
+    config = quick_start.configure(setting.model, name, config_dict={**setting.settings, **own})
+    return {key: config[key] for key in own if key not in _SHOWN_ONLY and config[key] != published[key]}
+
+
+def _words(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in settings.items())
 
 
 def _write(source: Union[str, Path], folder: str, name: str, protocol: str) -> dict[str, Any]:
@@ -185,19 +212,19 @@ def _for_baselines(own: dict[str, Any], protocol: str) -> dict[str, Any]:
 def _row(who: str, result: dict[str, Any]) -> Row:
     timing = result["timing"]
     best = timing["best_epoch"]
-    cost = {"best epoch": float("nan") if best is None else best + 1, "epochs": timing["epochs"]}
+    cost = {"best epoch": float("nan") if best is None else best, "epochs": timing["epochs"]}
     cost.update({"s per epoch": timing["train_s_per_epoch"], "s in all": timing["total_s"]})
     return Row(who, dict(result["test_result"]), {}, cost)
 
 
-def _mean(rows: list[Row]) -> list[Row]:
+def _mean(rows: list[Row], who: str) -> list[Row]:
     """The rows, and with several their mean."""
     if len(rows) == 1:
         return [rows[0]._replace(who=f"{rows[0].who} (one seed)")]
     keys = rows[0].metrics
     table = np.array([[row.metrics[key] for key in keys] for row in rows])
     mean, spread = table.mean(axis=0).tolist(), table.std(axis=0, ddof=1).tolist()
-    return [*rows, Row(f"ours, mean of {len(rows)} seeds", dict(zip(keys, mean)), dict(zip(keys, spread)), {})]
+    return [*rows, Row(f"{who}, mean of {len(rows)} seeds", dict(zip(keys, mean)), dict(zip(keys, spread)), {})]
 
 
 def markdown(setting: Setting, protocol: str, rows: Sequence[Row]) -> str:
@@ -211,7 +238,7 @@ def markdown(setting: Setting, protocol: str, rows: Sequence[Row]) -> str:
         "|---|" + "---|" * len([*metrics, *cost]),
     ]
     for row in rows:
-        sign = "+" if row.who == "ours - paper" else ""
+        sign = "+" if row.who.startswith(GAP) else ""
         values = [f"{row.metrics[key]:{sign}.4f}" if key in row.metrics else "" for key in metrics]
         values = [f"{v} ± {row.spread[k]:.4f}" if k in row.spread else v for k, v in zip(metrics, values)]
         costs = [f"{row.cost[key]:.1f}".replace(".0", "") if key in row.cost else "" for key in cost]

@@ -29,7 +29,7 @@ from recbole_diffusion.atomic_write import atomic_write, atomic_write_text, swee
 from recbole_diffusion.per_user import UserMetrics
 from recbole_diffusion.runs import finite
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,22 @@ class Cell:
 
     #: Settings that change no number.
     NO_EFFECT = frozenset({"data_path", "checkpoint_dir", "output_dir", "show_progress", "state", "prepared_data"})
+    #: Settings that may name a file: its content is in ``basis``, and where it lies changes no number.
+    OF_FILES = frozenset(
+        {"pretrain", "base_checkpoint", "dataset_save_path", "dataloaders_save_path"}
+        | {"pre_model_path", "mlp_pretrain_path", "mf_pretrain_path"}
+    )
 
     @property
     def key(self) -> str:
-        """The cell's hash, 20 hexadecimal digits. Its label is not part of it."""
+        """The cell's hash, 20 hexadecimal digits. Its label is not part of it, nor is where its files lie."""
         content = asdict(self)
         del content["label"]
-        content["settings"] = {key: value for key, value in self.settings.items() if key not in self.NO_EFFECT}
+        content["settings"] = {
+            key: Path(value).name if key in self.OF_FILES and isinstance(value, str) else value
+            for key, value in self.settings.items()
+            if key not in self.NO_EFFECT
+        }
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -158,14 +167,19 @@ def _read(file: Path) -> Optional[dict[str, Any]]:
 
 @contextlib.contextmanager
 def alone(folder: Path, what: str) -> Iterator[None]:
-    """Nobody else works in the folder, which is made, and nothing of a driver that was killed is left there.
+    """Create ``folder`` if needed and hold an exclusive lock on it.
+
+    Removes what a process that was killed has left in it. A folder that was made for nothing, since the block was left
+    by an error before anything was written, is removed again.
 
     Args:
+        folder: of the comparison or tuning.
         what: is kept there: ``comparison`` or ``tuning``.
 
     Raises:
         ValueError: another process works there.
     """
+    new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(folder / ".lock"), timeout=0)
     try:
@@ -177,5 +191,9 @@ def alone(folder: Path, what: str) -> Iterator[None]:
             shutil.rmtree(folder / name, ignore_errors=True)
         sweep(folder, recursive=True)
         yield
+    except ValueError:
+        if new and not any((folder / name).exists() for name in ("comparison.json", "tune.json", "cells", "failed")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     finally:
         lock.release()

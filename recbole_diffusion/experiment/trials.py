@@ -80,7 +80,7 @@ def run_trial(study: Study, number: int, chosen: dict[str, Any], report: Callabl
             config_dict={**cell.settings, **own},
             saved=False,
             test=False,
-            callback=lambda epoch, score: report(epoch + 1, float(score)),
+            callback=lambda index, score: report(index + 1, float(score)),
         )
     if not math.isfinite(result["best_valid_score"]):
         raise ValueError("nothing was validated; give eval_args a validation split, and eval_step <= epochs")

@@ -4,7 +4,8 @@
 
     FOLDER/tune.json       what was asked, what came of it
     FOLDER/trials.csv      each trial: settings, best validation score, epochs, seconds, status, reason
-    FOLDER/best.yaml       the best settings, for ``recbole-diffusion run --config_files``
+    FOLDER/best.yaml       the best settings and what was given, for ``recbole-diffusion run --config_files``
+    FOLDER/best-full.yaml  every setting of the best trial, to look things up
     FOLDER/trials.png      the scores in their order, and against each key; also as svg
     FOLDER/cells, failed   a record of each trial and of the tested runs, see :mod:`store`
 """
@@ -24,8 +25,9 @@ from recbole_diffusion.atomic_write import atomic_write_text
 from recbole_diffusion.experiment import plan as plans
 from recbole_diffusion.experiment import search_space, tune_plot, tune_report, tune_serial
 from recbole_diffusion.experiment import tune_request as requests
-from recbole_diffusion.experiment.cell import Job, code_mark, failure, files_mark, model_mark, run_cell
+from recbole_diffusion.experiment.cell import Job, failure, run_cell
 from recbole_diffusion.experiment.executor import OnRay, Serial
+from recbole_diffusion.experiment.fingerprint import code_fingerprint, files_fingerprint
 from recbole_diffusion.experiment.search_space import Space
 from recbole_diffusion.experiment.store import Store, alone
 from recbole_diffusion.experiment.trials import Board, Median, Record, Study, best_of
@@ -60,8 +62,9 @@ def tune(
         model, dataset: as :func:`recbole_diffusion.run` takes them.
         trials: the budget; None: 20, of a grid all of it.
         space: what to choose from: a file, or a :class:`Space`; None: ``properties/hyper/<model>.yaml``.
-        settings: of every trial. They are not tuned, and go before the files.
-        files: yaml files of settings. Keys of the space in them are tuned all the same.
+        settings: of every trial. They win over the files and are not tuned. Without them trials are chosen by
+            NDCG@10 at six decimals, as in a comparison.
+        files: yaml files of settings, the later ones win. Keys of the space in them are tuned all the same.
         search: ``random`` (the model's defaults first, then draws), ``grid``, ``optuna`` or ``hyperopt``.
         scheduler: ``asha`` stops what is not among the best third at its rung, ``median`` what is below the median,
             ``none`` nothing. None: ``asha`` on Ray, else ``median``.
@@ -72,13 +75,13 @@ def tune(
         folder: of the tuning; None: a new one below ``outputs``.
         resume: the folder of a tuning to go on with; of what else is given only ``trials`` and where it runs count.
         seed: of the trials and of the search; None: the setting ``seed``. The split has the same, or ``split_seed``.
-        seeds: of the tested runs; None: ``seed`` alone.
+        seeds: of the tested runs; None: ``seed`` alone. Nothing is tested where the test split is empty.
         grace: epochs that no trial is stopped before; None: the patience, ``stopping_step * eval_step``.
         executor: ``ray`` or ``serial``; None: Ray where it is there.
         show: progress on stderr.
 
     Raises:
-        ValueError: an argument, a space, a setting or a folder that is not right; one line.
+        ValueError: an argument, a space, a setting or a folder that is not right, or no validation split; one line.
         NoTrialFinished: every trial failed.
         KeyboardInterrupt: what had ended is kept; ``resume`` goes on.
     """
@@ -117,7 +120,12 @@ class _Tuning:
         described = quick_start.configure(request.model, request.dataset, config_dict=common)
         self.split = plans.split_of({request.model: described}, request.dataset)
         counts = self.split.counts
-        basis = {"code": code_mark(), "model": model_mark(request.model), "files": files_mark(common)}
+        if not counts["valid"]:
+            raise ValueError(plans.nothing_to_choose_by(request.dataset, described))
+        self._note(*described.notes)
+        if not counts["test"]:
+            self._note(plans.nothing_tested(request.dataset))
+        basis = {"code": code_fingerprint(request.model, common), "files": files_fingerprint(common)}
         basis.update(split=counts["split_sha256"], data=counts["files_sha256"])
         basis = {name: mark for name, mark in basis.items() if mark}
         self.study = Study(
@@ -125,6 +133,10 @@ class _Tuning:
         )
         bigger, at_once = bool(self.config["valid_metric_bigger"]), where.workers or 1
         self.board = Board(self.study, store, request.trials, self.metric, bigger, show, at_once)
+
+    def _note(self, *notes: str) -> None:
+        """Add notes, each once."""
+        self.request.notes += [note for note in notes if note not in self.request.notes]
 
     def run(self) -> TuneResult:
         """The trials, then the tested runs."""
@@ -144,7 +156,6 @@ class _Tuning:
                 best = best_of(self.board.records.values(), self.board.bigger)
                 if best is None:
                     raise NoTrialFinished(self._all_failed())
-                say(f"best: trial {best['trial']}; trained anew and tested with seed {_list(request.seeds)}")
                 tested = self._test(ray, best)
         except KeyboardInterrupt:
             say(
@@ -210,7 +221,12 @@ class _Tuning:
         return f"all {len(self.board.failures)} trials failed; the first: {first['error']}"
 
     def _test(self, ray: Any, best: Record) -> dict[int, Record]:
-        """The best settings trained from scratch with each seed, and the only look at the test split."""
+        """Train the best settings from scratch with each seed: the only look at the test split, if it has rows."""
+        if not self.split.counts["test"]:
+            self.board.say(f"best: trial {best['trial']}; {plans.nothing_tested(self.request.dataset)}")
+            return {}
+        seeds = ", ".join(map(str, self.request.seeds))
+        self.board.say(f"best: trial {best['trial']}; trained anew and tested with seed {seeds}")
         cells = [self.study.cell(best["chosen"], seed=seed) for seed in self.request.seeds]
         missing = {cell.key: cell for cell in cells if self.store.cell(cell.key) is None}
         where = self.where
@@ -237,10 +253,9 @@ class _Tuning:
                 f"trained anew with the same seed the best trial has {self.metric} {again['valid_score']:.6f} in place "
                 f"of {best['valid_score']:.6f}: training does not repeat here"
             )
-        file = folder / "best.yaml"
-        own = {**request.settings, **best["chosen"], "seed": request.seeds[0]}
-        config = quick_start.configure(request.model, request.dataset, config_dict=own)
-        tune_report.write_best(file, config, best, self.metric, self.study.threads)
+        for record in tested.values():
+            self._note(*record["warnings"])
+        file = tune_report.write_best(folder, request, best, self.metric, self.study.threads)
         result = TuneResult(
             best["chosen"],
             best["trial"],
@@ -263,6 +278,7 @@ class _Tuning:
     def _write(self, outcome: dict[str, Any]) -> None:
         content = {
             "format": FORMAT,
+            "folder": str(self.store.folder),
             "request": vars(self.request),
             "metric": self.metric,
             "split": self.split.counts,
@@ -274,7 +290,3 @@ class _Tuning:
         }
         text = json.dumps(runs.finite(content), indent=1, default=str) + "\n"
         atomic_write_text(self.store.folder / "tune.json", text)
-
-
-def _list(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds))

@@ -11,20 +11,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from recbole_diffusion import quick_start, schema
+from recbole_diffusion import precedence, quick_start, schema
 from recbole_diffusion.config import Config, parse_setting
-from recbole_diffusion.experiment import search_space
-from recbole_diffusion.experiment.cell import absolute
+from recbole_diffusion.experiment import plan, search_space
+from recbole_diffusion.experiment.defaults import CHOICE
+from recbole_diffusion.experiment.fingerprint import absolute
+from recbole_diffusion.experiment.moved import settings_again
 from recbole_diffusion.experiment.search_space import Settings, Space, identity
+from recbole_diffusion.precedence import GIVEN, Source
 
-FORMAT = 1
+FORMAT = 2
 TRIALS = 20
 SEARCHES = ("random", "grid", "optuna", "hyperopt")
 #: Searches that invent their trials one after the other, on Ray.
 INVENTING = ("optuna", "hyperopt")
 SCHEDULERS = ("asha", "median", "none")
 EXECUTORS = ("ray", "serial")
-Source = Union[str, Path, Space, None]
+SpaceSource = Union[str, Path, Space, None]
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Request:
         model, dataset: what :func:`recbole_diffusion.run` takes.
         trials: how many there will be.
         space, source: what is chosen from, see :meth:`Space.plain`, and the file that it came from.
-        settings: of every trial, those of files included; paths are absolute.
+        settings: of every trial, those of files and defaults of the tuning included; paths are absolute.
+        given: those that were given, in files too; paths as they were given.
         search, scheduler: one of the words above.
         grace: epochs that no trial is stopped before.
         seed: of the trials and of the search.
@@ -70,6 +74,7 @@ class Request:
     space: dict[str, Any]
     source: str
     settings: Settings
+    given: Settings
     search: str
     scheduler: str
     grace: int
@@ -159,7 +164,7 @@ def new(
     model: Optional[str],
     dataset: Optional[str],
     trials: Optional[int],
-    space: Source,
+    space: SpaceSource,
     settings: Optional[Settings],
     files: Sequence[Union[str, Path]],
     search: str,
@@ -174,15 +179,14 @@ def new(
         ValueError: something that is not right; one line.
     """
     given = {key: parse_setting(key, value) for key, value in (settings or {}).items()}
-    common: Settings = {}
-    for file in files:
-        common.update(schema.load_yaml(Path(file)))
-    common.update(given)
-    model, dataset = (_name(word, value or common.pop(word, None)) for word, value in _pairs(model, dataset))
-    common = absolute({key: value for key, value in common.items() if key not in {"model", "dataset"}})
+    sources = [Source(str(file), schema.load_yaml(Path(file))) for file in files]
+    sources.append(Source(GIVEN, {**given, **{word: name for word, name in _pairs(model, dataset) if name}}))
+    asked = precedence.merge(sources)
+    model, dataset = (_name(word, asked.pop(word, None)) for word in ("model", "dataset"))
+    common = absolute({**CHOICE, **asked})
     whole = space if isinstance(space, Space) else search_space.load(space if space is not None else model)
     config = quick_start.configure(model, dataset, config_dict=common)
-    common.update(absolute({"data_path": config.data_root}))
+    common["data_path"] = plan.home_of(config)
     chosen_seed = int(config["seed"] if seed is None else seed)
     common.pop("seed", None)
     common.setdefault("split_seed", chosen_seed)
@@ -206,13 +210,19 @@ def new(
         space=left.plain(),
         source=whole.source,
         settings=common,
+        given=asked,
         search=search,
         scheduler=scheduler,
         grace=patience if grace is None else at_least_one("grace", grace),
         seed=chosen_seed,
         seeds=[int(each) for each in seeds] if seeds else [chosen_seed],
         configurations=configurations,
-        notes=[*config.notes, *(f"{key}={given[key]!r} is given and not tuned" for key in fixed), *notes],
+        notes=[
+            *precedence.notes(sources),
+            *config.notes,
+            *(f"{key}={given[key]!r} is given and not tuned" for key in fixed),
+            *notes,
+        ],
     )
 
 
@@ -269,11 +279,12 @@ def kept(home: Path, trials: Optional[int]) -> Request:
     file = home / "tune.json"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
+        if content.get("format") != FORMAT:
+            raise ValueError(f"{str(file)!r} has format {content.get('format')!r}; this version reads {FORMAT}")
         request = Request(**content["request"])
+        request.settings = settings_again(request.settings, content["folder"], home, request.dataset)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"resume={str(home)!r} is not the folder of a tuning: {error}") from error
-    if content.get("format") != FORMAT:
-        raise ValueError(f"{str(file)!r} has format {content.get('format')!r}; this version reads {FORMAT}")
     if trials is not None and at_least_one("trials", trials) < request.trials:
         raise ValueError(f"trials={trials} is not allowed; {str(home)!r} was asked for {request.trials}; allowed: more")
     return request if trials in (None, request.trials) else _extended(request, int(trials or 0))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Optional
 
-from recbole_diffusion import runs
+from recbole_diffusion import registry, runs
 from recbole_diffusion.experiment import plan, search_space
-from recbole_diffusion.experiment.cell import Job, code_mark, failure, files_mark, model_mark, run_cell
+from recbole_diffusion.experiment.cell import Job, failure, run_cell
+from recbole_diffusion.experiment.columns import Column, Ready, joined
 from recbole_diffusion.experiment.dimensions import identity
 from recbole_diffusion.experiment.executor import executor, one_line
-from recbole_diffusion.experiment.plan import Entry
+from recbole_diffusion.experiment.fingerprint import DECIDING, code_fingerprint, files_fingerprint
 from recbole_diffusion.experiment.progress import Progress
 from recbole_diffusion.experiment.store import Cell, Store
 
@@ -43,19 +44,6 @@ class Resources:
                 raise ValueError(f"{name}={value!r} is not allowed; allowed: a whole number from {least}")
 
 
-@dataclass
-class Column:
-    """One model on one data set: its cells as they become known."""
-
-    entry: Entry
-    dataset: str
-    split: Optional[plan.Split] = None
-    trials: list[Cell] = field(default_factory=list)
-    finals: list[Cell] = field(default_factory=list)
-    best: Optional[dict[str, Any]] = None
-    error: Optional[str] = None
-
-
 def metric_names(settings: Mapping[str, Any]) -> list[str]:
     """Every metric at each cut-off, or by itself where it has none, as in results."""
     metrics, cuts = settings["metrics"], settings["topk"]
@@ -68,23 +56,37 @@ def metric_names(settings: Mapping[str, Any]) -> list[str]:
 
 
 class Work:
-    """A comparison at work."""
+    """A comparison at work.
+
+    Args:
+        store: its folder.
+        ready: the models on their data sets, with notes for the reader.
+        seeds: of the tested runs.
+        common: settings for all models.
+        given: keys of these that win over a model's file, and are not tuned.
+        tune: trials of each model; 0 for none.
+        where: cells run.
+        command: what was typed.
+        asked: what ``--resume`` needs.
+    """
 
     def __init__(
         self,
         store: Store,
-        columns: list[Column],
+        ready: Ready,
         seeds: list[int],
         common: Mapping[str, Any],
+        given: Collection[str],
         tune: int,
         where: Resources,
         command: str,
-        notes: list[str],
         asked: dict[str, Any],
     ) -> None:
-        self.asked = asked
-        self.store, self.columns, self.seeds, self.common = store, columns, seeds, dict(common)
-        self.tune, self.where, self.command, self.notes = tune, where, command, notes
+        self.store, self.columns, self.notes = store, ready.columns, ready.notes
+        self.seeds, self.common, self.given = seeds, dict(common), given
+        self.equal_budget, self.asked = ready.equal_budget, asked
+        self.tune, self.where, self.command = tune, where, command
+        self._code: dict[str, str] = {}
 
     def run(self) -> None:
         """Trials first, then the tested runs of what they chose."""
@@ -100,7 +102,7 @@ class Work:
         with Progress(self._size(working), self.common["valid_metric"], self.where) as progress:
             for line in dict.fromkeys(column.split.statement for column in working if column.split):
                 progress.say(line)
-            for note in dict.fromkeys(self.notes):
+            for note in joined(self.notes):
                 progress.say(f"note: {note}")
             with executor(**vars(self.where)) as pool:
                 self._work([cell for column in working for cell in column.trials], pool, progress)
@@ -123,38 +125,42 @@ class Work:
         return list(sizes.items())
 
     def _cell(self, column: Column, chosen: Mapping[str, Any], seed: int, trial: Optional[int]) -> Cell:
-        settings = {**self.common, **column.entry.settings, **chosen}
-        basis = {"code": code_mark(), "model": model_mark(column.entry.model), "files": files_mark(settings)}
+        entry, settings = column.entry, {**self._settings(column), **chosen}
+        basis = {"code": self._code_of(entry.model, settings), "files": files_fingerprint(settings)}
         if column.split is not None:
             basis.update(split=column.split.counts["split_sha256"], data=column.split.counts["files_sha256"])
         basis = {name: mark for name, mark in basis.items() if mark}
-        entry = column.entry
         return Cell(entry.label, entry.model, column.dataset, seed, settings, trial, basis)
+
+    def _settings(self, column: Column) -> dict[str, Any]:
+        """Of every run of the model, trials without what they draw."""
+        home = {"data_path": column.home} if column.home else {}
+        return {**column.entry.over(self.common, self.given), **home}
+
+    def _code_of(self, model: str, settings: Mapping[str, Any]) -> str:
+        """The code's fingerprint, made once for all runs of the same code."""
+        which = str((model, [settings.get(key) for key in DECIDING]))
+        if which not in self._code:
+            self._code[which] = code_fingerprint(model, settings)
+        return self._code[which]
 
     def _trials(self, column: Column) -> list[Cell]:
         """The model's defaults, then draws from its space. None for a model that has nothing to tune."""
         label = column.entry.label
         try:
-            space = search_space.load(column.entry.model)
+            space = search_space.load(column.entry.model).fix([*column.entry.settings, *self.given])
+            if not space.dimensions:
+                raise ValueError("every key of its space is given")
+            space.check(column.entry.model, column.dataset, self._settings(column))
+            configured = plan.check(column.entry, column.dataset, self.common, self.given)
         except ValueError as error:
-            self.notes.append(f"{label} is not tuned: {one_line(error)}")
-            return []
-        space = space.fix([*column.entry.settings, *self.common])
-        if not space.dimensions:
-            self.notes.append(f"{label} is not tuned: every key of its space is given")
-            return []
-        try:
-            given = {**self.common, **column.entry.settings}
-            space.check(column.entry.model, column.dataset, given)
-            configured = plan.check(column.entry, column.dataset, self.common)
-        except ValueError as error:
-            self.notes.append(f"{label} is not tuned: {one_line(error)}")
+            self.notes.append(("", f"{label} is not tuned: {one_line(error)}"))
             return []
         defaults = {key: configured[key] for key in space.dimensions}
         others = (draw for draw in space.sample(self.tune, seed=0) if identity(draw) != identity(defaults))
         draws = [{}, *itertools.islice(others, self.tune - 1)]
         if len(draws) < self.tune:
-            self.notes.append(f"{label}: {len(draws)} trials are its defaults and all of its space")
+            self.notes.append((label, f"{len(draws)} trials are its defaults and all of its space"))
         return [self._cell(column, draw, self.seeds[0], number) for number, draw in enumerate(draws)]
 
     def _finals(self, column: Column, chosen: Mapping[str, Any]) -> list[Cell]:
@@ -172,8 +178,8 @@ class Work:
             return
         sign = 1 if there[0][1]["valid_score_bigger"] else -1
         best, _ = max(there, key=lambda each: sign * each[1]["valid_score"])  # the first of equals
-        given = {**self.common, **column.entry.settings}
-        column.best = {key: value for key, value in best.settings.items() if key not in given or given[key] != value}
+        before = self._settings(column)
+        column.best = {key: value for key, value in best.settings.items() if key not in before or before[key] != value}
         column.finals = self._finals(column, column.best)
 
     def _refuse(self, column: Column) -> None:
@@ -216,19 +222,17 @@ class Work:
         models: dict[str, dict[str, Any]] = {}
         for column in self.columns:
             entry = column.entry
-            model = models.setdefault(
-                entry.label, {"label": entry.label, "model": entry.model, "settings": entry.settings, "cells": {}}
-            )
+            model = models.setdefault(entry.label, self._head(column))
             model["cells"][column.dataset] = [cell.key for cell in column.finals]
             if column.trials:
                 model.setdefault("trials", {})[column.dataset] = [cell.key for cell in column.trials]
             if column.best is not None:
                 model.setdefault("best", {})[column.dataset] = column.best
-        splits = {column.dataset: column.split for column in self.columns if column.split is not None}
+        splits = {column.dataset: column for column in self.columns if column.split is not None}
         self.store.write_plan(
             {
                 "models": list(models.values()),
-                "datasets": {name: {**each.counts, "statement": each.statement} for name, each in splits.items()},
+                "datasets": {name: _of_data(column) for name, column in splits.items()},
                 "seeds": self.seeds,
                 "metrics": metric_names(self.common),
                 "main_metric": self.common["valid_metric"].lower(),
@@ -236,16 +240,41 @@ class Work:
                 "settings": {key: value for key, value in self.common.items() if key not in Cell.NO_EFFECT},
                 "tune": self.tune,
                 "search": "the defaults, then random" if self.tune else None,
-                "notes": [*dict.fromkeys(self.notes), *self._mixed()],
+                "equal_budget": self.equal_budget,
+                "notes": [*joined([*self.notes, *self._of_runs()]), *self._mixed()],
                 "environment": runs.environment(),
                 "command": self.command,
+                "folder": str(self.store.folder),
                 "asked": self.asked,
+                "resources": vars(self.where),
                 "threads": self.where.threads,
                 "workers": self.where.workers,
                 "executor": self._where()["executor"],
                 "driver": {"pid": os.getpid()},
             }
         )
+
+    def _head(self, column: Column) -> dict[str, Any]:
+        entry, used = column.entry, self._settings(column)
+        return {
+            "label": entry.label,
+            "model": entry.model,
+            "diffusion": registry.is_diffusion(entry.model),
+            "settings": {key: used[key] for key in entry.settings},
+            "cells": {},
+        }
+
+    def _of_runs(self) -> list[tuple[str, str]]:
+        """What the tested runs have warned of, by the model's label; and where there was nothing to test."""
+        where = {column.dataset: f"{column.dataset}: " for column in self.columns}
+        where = where if len(where) > 1 else dict.fromkeys(where, "")
+        found = []
+        for column in self.columns:
+            records = [record for cell in column.finals for record in [self.store.cell(cell.key)] if record]
+            for record in records:
+                found += [(column.entry.label, where[column.dataset] + note) for note in record["warnings"]]
+        untested = [each.dataset for each in self.columns if each.split and not each.split.counts["test"]]
+        return [*found, *(("", plan.nothing_tested(dataset)) for dataset in dict.fromkeys(untested))]
 
     def _where(self) -> dict[str, Any]:
         """What a cell's cost depends on beside its settings."""
@@ -260,3 +289,10 @@ class Work:
             return []
         ways = "; ".join(", ".join(f"{name} {value}" for name, value in way) for way in sorted(found, key=str))
         return [f"costs do not compare: the runs were not made alike ({ways})"]
+
+
+def _of_data(column: Column) -> dict[str, Any]:
+    """What comparison.json says of a data set."""
+    counts = column.split.counts if column.split is not None else {}
+    statement = column.split.statement if column.split is not None else ""
+    return {**counts, "statement": statement, "data_path": column.home}

@@ -108,7 +108,7 @@ def _curve(run: Row) -> list[Row]:
         {
             "metric": str(run.get("valid_metric", "")).lower(),
             "seed": run["seed"],
-            "epoch": row["epoch"] + 1,
+            "epoch": row["epoch"],
             "seconds": spent,
             "score": row["score"],
         }

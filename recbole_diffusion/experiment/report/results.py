@@ -156,15 +156,20 @@ def _result(store: Store, plan: dict[str, Any], entry: dict[str, Any], dataset: 
     best = (entry.get("best") or {}).get(dataset)
     label, model = entry["label"], entry["model"]
     return Result(
-        label, model, dataset, is_diffusion(model), runs, missing, failed, trials, len(trial_keys), best,
+        label, model, dataset, _is_diffusion(entry), runs, missing, failed, trials, len(trial_keys), best,
         entry.get("settings") or {}, _mean_over_seeds(label, users),
     )  # fmt: skip
 
 
-def is_diffusion(model: str) -> bool:
-    """Whether one of our models, or RecBole's of the same name, that is not marked as a base without diffusion."""
-    spec = registry.specs().get(model.rpartition(":")[2])
-    return spec is not None and not any(ability.startswith("no diffusion") for ability in spec.abilities)
+def _is_diffusion(entry: dict[str, Any]) -> bool:
+    """What the comparison has written down; for a plan without it, what the registry says of the model."""
+    kept = entry.get("diffusion")
+    if kept is not None:
+        return bool(kept)
+    try:
+        return registry.is_diffusion(entry["model"])
+    except (ValueError, ImportError):  # a model of a package that is not installed here
+        return False
 
 
 def common_users(parts: Sequence[UserMetrics]) -> np.ndarray:
