@@ -12,7 +12,6 @@ import copy
 import functools
 import os
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from time import perf_counter
 from typing import Any, Callable, Optional
@@ -24,7 +23,7 @@ from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, calculate_valid_score, dict2str, get_local_time, set_color
 from tqdm import tqdm
 
-from recbole_diffusion import checkpoint, data, epochs, per_user, provenance
+from recbole_diffusion import checkpoint, collect, data, epochs, per_user, provenance
 from recbole_diffusion.resume import Result, Resumable
 
 
@@ -48,6 +47,7 @@ class Training(Resumable):
         self.evaluation: dict[str, float] = {}
         self.per_user: Optional[per_user.UserMetrics] = None
         self._best: Optional[tuple[dict[str, Any], Any]] = None  # weights in memory, for saved=False
+        self._collected: Any = None  # the training data that the metrics' counts are of
         self.lr_scheduler = self._build_scheduler()
         self.saved_model_file = self.of_first(self.saved_model_file)
 
@@ -87,7 +87,7 @@ class Training(Resumable):
         model ends with its best weights and not with its last, and a resumed run continues the interrupted one.
         ``callback_fn`` is given RecBole's index of the epoch, from 0; what people see counts from 1.
         """
-        self._train_data = train_data
+        self._train_data, self._collected = train_data, None
         self._restore_run()
         if not saved and os.path.exists(self.saved_model_file):  # the best weights so far, of a resumed run
             state = checkpoint.read(self.saved_model_file)
@@ -102,7 +102,6 @@ class Training(Resumable):
                 )
             with epochs.logged_from_one(self):
                 return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
-        self._collect_of(train_data)
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
         for epoch in range(self.start_epoch, self.epochs):
@@ -139,9 +138,9 @@ class Training(Resumable):
         first item never is in sequences; here all interactions count, so that models of both kinds compare.
         """
         self.eval_collector.data_collect(train_data)
-        if self.eval_collector.register.need("data.count_items"):
-            items = data.interactions(train_data)[:, 1].tolist()
-            self.eval_collector.data_struct.set("data.count_items", Counter(items))
+        if any(map(self.eval_collector.register.need, ("data.count_items", "data.item_users"))):
+            collect.counts(self.eval_collector, data.interactions(train_data))
+        self._collected = train_data
 
     @property
     def keeps_in_files(self) -> bool:
@@ -233,6 +232,8 @@ class Training(Resumable):
             self.logger.info(f"Loading model structure and parameters from {file}")
         if self.several:
             self.agree()
+        if self._train_data not in (None, self._collected):  # or a loop of the trainer's own has counted in its way
+            self._collect_of(self._train_data)
         self.model.eval()
         begin = getattr(self.model, "begin_evaluation", None)
         if begin is not None:
