@@ -1,4 +1,4 @@
-"""Words of the command line: config files with spaces in their names, misspelt options, what is printed to be pasted."""
+"""Words of the command line: config files with spaces in their names, misspelt options, lines to be pasted."""
 
 from __future__ import annotations
 
@@ -171,8 +171,10 @@ def test_the_other_commands_know_their_options_too(words, option, checkerboard, 
 
 @pytest.mark.parametrize(
     ("word", "near"),
-    [("trials", None), ("trails", "trials"), ("trial", "trials"), ("trialss", "trials"), ("triels", "trials")]
-    + [("trels", None), ("t-rials", "trials"), ("TRIALS", "trials"), ("", None), ("tralis", None)],
+    [
+        *((each, "trials") for each in ("trails", "trial", "rials", "trialss", "triels", "t-rials", "TRIALS")),
+        *((each, None) for each in ("trials", "trels", "tralis", "")),
+    ],
 )
 def test_one_edit(word, near):
     assert nearest_option(word, ["trials"]) == near
