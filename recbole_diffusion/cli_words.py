@@ -13,7 +13,7 @@ OPTIONS = {"model", "dataset", "config_files", "resume"}
 #: RecBole's words for several processes, which ``run`` takes out of the settings.
 OF_THE_GROUP = ("nproc", "world_size", "ip", "port", "group_offset")
 #: Names that other programs, or RecBole's functions, have for an option.
-_ALIASES = {"config_file_list": "config_files", "config": "config_files", "configs": "config_files"}
+_ALIASES = dict.fromkeys(("config_file_list", "config_file", "configs", "config"), "config_files")
 #: Letters of an option from which on one edit makes a misspelling: many words are near to --ip.
 _SHORTEST = 4
 _SEPARATOR = re.compile(r"[\s,]+")

@@ -32,9 +32,8 @@ PROBES = {
     "torch": "import torch; torch.zeros(1).numpy()",
     "pandas": "import pandas",
     "scipy": "import scipy.sparse, scipy.stats",
-    "recbole": "import recbole.config, recbole.data, recbole.trainer",
     "ray": "import ray",
-    "recbole-diffusion": "import recbole_diffusion.quick_start, colorlog, texttable",
+    "RecBole": "import recbole.config, recbole.data, recbole.trainer; import recbole_diffusion.quick_start, texttable",
 }
 #: Seconds for all of them together; a file system on a network takes its time.
 TIMEOUT = 180.0
@@ -204,7 +203,8 @@ def report(found: Optional[Versions] = None, failures: Optional[Failures] = None
     """
     found = installed() if found is None else found
     failures = probe() if failures is None else failures
-    lines = [f"{name:18} {_state(have, failures.get(name))}" for name, have in found.items()]
+    causes = {failure.library: failure for failure in failures.values()}
+    lines = [f"{name:18} {_state(have, causes.get(name))}" for name, have in found.items()]
     repaired = [each for each in REPAIRED if each.holds(found)]
     if repaired:
         lines += ["", "repaired by this package:", *(f"  {each.what}" for each in repaired)]
@@ -228,7 +228,7 @@ def _unexplained(found: Versions, failures: Failures, problems: list[tuple[str, 
     causes: set[str] = set()
     for name, failure in failures.items():
         library = "RecBole" if failure.library == "recbole" else failure.library or name
-        known = any(what.startswith(f"{library} ") for what, _ in problems)
+        known = any(what.startswith((f"{library} ", f"{name} ")) for what, _ in problems)
         if library in causes or known or (name == "ray" and found.get("ray") is None):
             continue
         causes.add(library)
