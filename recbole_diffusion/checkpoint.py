@@ -96,10 +96,9 @@ def rehydrate(checkpoint: Any) -> Any:
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         return checkpoint
     from recbole_diffusion.config import Config
+    from recbole_diffusion.precedence import Source
 
-    settings = dict(checkpoint["config"])
-    config = Config(settings.pop("model"), settings.pop("dataset"), config_dict=settings)
-    return {**checkpoint, "config": config}
+    return {**checkpoint, "config": Config(stored=Source("checkpoint", checkpoint["config"]))}
 
 
 def random_state() -> dict[str, Any]:
