@@ -102,9 +102,9 @@ def rehydrate(checkpoint: Any) -> Any:
         return checkpoint
     from recbole_diffusion import numbering
     from recbole_diffusion.config import Config
+    from recbole_diffusion.precedence import Source
 
-    settings = dict(checkpoint["config"])
-    config = Config(settings.pop("model"), settings.pop("dataset"), config_dict=settings)
+    config = Config(stored=Source("checkpoint", checkpoint["config"]))
     numbering.use(config, checkpoint, "the checkpoint")
     return {**checkpoint, "config": config}
 

@@ -87,11 +87,7 @@ class Config(RecBoleConfig):
         return {}
 
     def _load_config_files(self, file_list: Optional[Sequence[Union[str, Path]]]) -> dict[str, Any]:
-        for file in file_list or ():
-            content = schema.load_yaml(Path(file))
-            # yaml reads Python's None as a word
-            settings = {key: None if value == "None" else value for key, value in content.items()}
-            self._sources.append(Source(str(file), settings))
+        self._sources += [Source(str(file), schema.load_yaml(Path(file))) for file in file_list or ()]
         return {}
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +143,7 @@ class Config(RecBoleConfig):
         given = self.external_config_dict
         self._elsewhere = elsewhere.take_out(given, known_keys.read_by(self.model_class))
         self.notes += known_keys.notes_of_unknown(given, self.keys, self.model, self.model_class)
-        rules = schema.load_yaml(schema.properties() / "recbole.yaml")
+        rules: dict[str, Any] = nested.of_recbole()
         consistency.check_old_form(given)
         for key, value in given.items():
             entry = self.keys.get(key, schema.Key(None, None, ""))

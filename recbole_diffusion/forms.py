@@ -54,5 +54,5 @@ FORMS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "interval": (intervals.normalise, intervals.EXAMPLE),
     "shares": (shares, "three numbers >= 0 for train, valid and test, the first > 0, e.g. [0.8, 0.1, 0.1]"),
     "mode": (mode, "full | labeled | uniN | popN with N >= 1 negatives, e.g. uni100"),
-    "values": (values, "of a column of names a list, e.g. ['a', 'b']"),
+    "values": (values, "a list of values, e.g. ['a', 'b']"),
 }

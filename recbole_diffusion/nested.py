@@ -6,11 +6,18 @@ reads would have no effect, as a misspelt key has none; it is refused, with the 
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Union
 
 from recbole_diffusion import schema
 
 Rule = Union[str, dict[str, Any], None]
+
+
+@functools.lru_cache(maxsize=1)
+def of_recbole() -> dict[str, Rule]:
+    """The rules of RecBole's keys; not to be changed."""
+    return schema.load_yaml(schema.properties() / "recbole.yaml")
 
 
 def check(name: str, value: Any, rule: Rule, notes: list[str]) -> Any:
@@ -29,7 +36,7 @@ def check(name: str, value: Any, rule: Rule, notes: list[str]) -> Any:
         return value
     if isinstance(rule, str):
         return schema.check_key(name, value, rule, None)
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not {"keys", "each"} & {*rule}:
         return _plain(name, value, rule)
     if rule.get("one") and (len(value) != 1 or not ({*value} <= {*rule.get("keys", value)})):
         raise _refusal(name, value, rule)

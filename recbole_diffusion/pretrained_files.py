@@ -11,6 +11,7 @@ from torch import Tensor
 from recbole_diffusion import checkpoint, compat, convert, provenance
 from recbole_diffusion.config import Config, settings_of
 from recbole_diffusion.model.embeddings import Embeddings, embeddings_of
+from recbole_diffusion.precedence import Source
 
 #: What LightGCN-PyTorch calls its tables, as DDRM's authors ship them; their rows count from 0.
 OFFICIAL = {"user": "embedding_user.weight", "item": "embedding_item.weight"}
@@ -97,10 +98,9 @@ def config_of(config: Any, settings: dict[str, Any]) -> Config:
     Raises:
         ValueError: a setting that is not allowed.
     """
-    others = {"model", "dataset", "data_path", "gpu_id", "use_gpu"}
-    kept = {key: value for key, value in settings.items() if key not in others}
+    kept = {key: value for key, value in settings.items() if key not in {"dataset", "data_path"}}
     here = {"use_gpu": config["use_gpu"], "gpu_id": config["gpu_id"]}
-    return Config(settings["model"], config["dataset"], config_dict={**kept, **here})
+    return Config(None, config["dataset"], stored=Source("checkpoint", {**kept, **here}))
 
 
 def _compare_splits(config: Any, state: Any, settings: dict[str, Any], what: str, dataset: Any) -> None:

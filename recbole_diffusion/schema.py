@@ -148,14 +148,14 @@ def check(rule: str, value: Any) -> Any:
 
 
 def _check_one(rule: str, value: Any) -> Any:
-    if rule in {"null", "None"}:
-        fits, result = value is None, value
+    if rule == "null":
+        fits, result = value is None or value == "None", None  # yaml reads Python's None as a word
     elif rule in _KINDS:
         fits, result = isinstance(value, _KINDS[rule]), value
     elif rule in FORMS:
         fits, result = _read_form(rule, value)
     elif rule == "[]":
-        fits, result = isinstance(value, (list, tuple)) and len(value) == 0, list(value or ())
+        fits, result = isinstance(value, (list, tuple)) and len(value) == 0, []
     elif rule == "list":
         fits, result = isinstance(value, (list, tuple)), value
     elif rule.startswith("list"):
