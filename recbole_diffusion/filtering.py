@@ -69,8 +69,8 @@ def _stable(original: Method) -> Method:
         if keep is None or time not in frame or dataset.config["keep_time_order"] is False:
             original(dataset)
             return
-        frame.sort_values(time, kind="stable", inplace=True)
-        frame.drop_duplicates([dataset.uid_field, dataset.iid_field], keep=keep, inplace=True)
+        pair = [dataset.uid_field, dataset.iid_field]
+        dataset.inter_feat = frame.sort_values(time, kind="stable").drop_duplicates(pair, keep=keep)
 
     return _remove_duplication
 

@@ -109,17 +109,16 @@ def _drop_repeats(dataset: Any, part: np.ndarray) -> None:
     pairs = frame[[dataset.uid_field, dataset.iid_field]].assign(**{"": part[frame.index]})
     if dataset.time_field in frame:
         pairs = pairs.loc[frame[dataset.time_field].sort_values(kind="stable").index]
-    frame.drop(pairs.index[pairs.duplicated(keep=keep)], inplace=True)
+    dataset.inter_feat = frame.drop(pairs.index[pairs.duplicated(keep=keep)])
 
 
 def _drop_without_line(known: dict[str, set[Any]]) -> Callable[[Any], None]:
     """Drop rows of users and items whose line ``val_interval`` has dropped; those that never had one stay."""
 
     def drop(dataset: Any) -> None:
-        frame = dataset.inter_feat
         for field, ids in filtering.lines(dataset).items():
-            gone = known[field] - ids
-            frame.drop(frame.index[frame[field].isin(gone)], inplace=True)
+            frame = dataset.inter_feat
+            dataset.inter_feat = frame.drop(frame.index[frame[field].isin(known[field] - ids)])
 
     return drop
 
