@@ -140,6 +140,19 @@ def count_single(dataset: Any) -> None:
     account_of(dataset).drop("a user's only interaction makes no sequence", single, False)
 
 
+def note_items_without_rows(dataset: Any) -> None:
+    """Say how many items are candidates only because ``.item`` names them."""
+    if dataset.item_feat is None:
+        return
+    without = dataset.item_num - 1 - dataset.inter_feat[dataset.iid_field].nunique()
+    if without:
+        file = file_of(dataset, dataset.iid_field)
+        account_of(dataset).note(
+            f"{without} of {dataset.item_num - 1} items have no interaction, only a line in {file}, and are ranked too; "
+            "item_inter_num_interval: '[1,inf)' leaves them out"
+        )
+
+
 def illegal_ids(dataset: Any, field: str, feat: Any, inter_num: Any, inter_interval: Any = None) -> set[Any]:
     """The ids whose number of rows is outside of the intervals, also those of ``feat`` without a row.
 
