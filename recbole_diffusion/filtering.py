@@ -148,7 +148,7 @@ def note_items_without_rows(dataset: Any) -> None:
     if without:
         file = file_of(dataset, dataset.iid_field)
         account_of(dataset).note(
-            f"{without} of {dataset.item_num - 1} items have no interaction, only a line in {file}, and are ranked too; "
+            f"{without} of {dataset.item_num - 1} items have no interaction, only a line in {file}, and are ranked; "
             "item_inter_num_interval: '[1,inf)' leaves them out"
         )
 

@@ -114,7 +114,7 @@ def test_items_that_have_a_line_only_are_counted(model, tmp_path):
     lines = "".join(f"i{n}\t1\n" for n in range(13))
     (tmp_path / "dataset" / "few" / "few.item").write_text("item_id:token\tprice:float\n" + lines)
     keys = {"load_col": {**COLUMNS, "item": ["item_id", "price"]}, **KINDS[model]}
-    note = "3 of 13 items have no interaction, only a line in few.item, and are ranked too"
+    note = "3 of 13 items have no interaction, only a line in few.item, and are ranked;"
     config, dataset, _ = made(model, "few", **keys)
     assert any(line.startswith(note) for line in config.notes)
     assert dataset.item_num == 14
