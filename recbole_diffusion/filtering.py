@@ -69,8 +69,8 @@ def _stable(original: Method) -> Method:
         if keep is None or time not in frame or dataset.config["keep_time_order"] is False:
             original(dataset)
             return
-        frame.sort_values(time, kind="stable", inplace=True)
-        frame.drop_duplicates([dataset.uid_field, dataset.iid_field], keep=keep, inplace=True)
+        pair = [dataset.uid_field, dataset.iid_field]
+        dataset.inter_feat = frame.sort_values(time, kind="stable").drop_duplicates(pair, keep=keep)
 
     return _remove_duplication
 
@@ -138,6 +138,19 @@ def count_single(dataset: Any) -> None:
     """Enter the rows of users who have one only, which no sequence can be made of."""
     single = int((dataset.inter_feat[dataset.uid_field].value_counts() == 1).sum())
     account_of(dataset).drop("a user's only interaction makes no sequence", single, False)
+
+
+def note_items_without_rows(dataset: Any) -> None:
+    """Say how many items are candidates only because ``.item`` names them."""
+    if dataset.item_feat is None:
+        return
+    without = dataset.item_num - 1 - dataset.inter_feat[dataset.iid_field].nunique()
+    if without:
+        file = file_of(dataset, dataset.iid_field)
+        account_of(dataset).note(
+            f"{without} of {dataset.item_num - 1} items have no interaction, only a line in {file}, and are ranked; "
+            "item_inter_num_interval: '[1,inf)' leaves them out"
+        )
 
 
 def illegal_ids(dataset: Any, field: str, feat: Any, inter_num: Any, inter_interval: Any = None) -> set[Any]:

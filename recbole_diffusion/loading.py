@@ -41,8 +41,10 @@ def _steps() -> list[Hook]:
         if dataset.benchmark_filename_list is not None:
             presplit.filter_rows(dataset)
         process(dataset)
-        if dataset.benchmark_filename_list is None and isinstance(dataset, SequentialDataset):
-            filtering.count_single(dataset)
+        if dataset.benchmark_filename_list is None:
+            filtering.note_items_without_rows(dataset)
+            if isinstance(dataset, SequentialDataset):
+                filtering.count_single(dataset)
 
     return [(Dataset, "_from_scratch", _from_scratch), (Dataset, "_data_processing", _data_processing)]
 

@@ -6,6 +6,7 @@ RecBole skips all its filters for such files. What has one meaning for the rows 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -38,25 +39,35 @@ def settle(config: Any) -> None:
     _note_split(config)
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         return
-    fields = [columns.header(config, file) for file in columns.interaction_files(config)]
-    if any(each is None for each in fields):
+    headers = {file: columns.header(config, file) for file in columns.interaction_files(config)}
+    known = {file: fields for file, fields in headers.items() if fields is not None}
+    if len(known) < len(headers):  # the reader says what is wrong with the others
         return
+    _check_list_column(config, known)
+    _check_seq_len(config, next(iter(known.values())))
     column = list_field(config)
-    for file, each in zip(columns.interaction_files(config), fields):
-        if (each or {}).get(column) != "token_seq":
-            raise ValueError(
-                f"{file} needs the column {column}:token_seq: in pre-split files of a sequential model "
-                f"({config['model']}) each row holds its earlier items there, loaded by load_col; it has "
-                f"{', '.join(f'{name}:{kind}' for name, kind in (each or {}).items())}. Plain rows go into one file, "
-                f"{config['dataset']}.inter, without benchmark_filename"
-            )
     columns.load_too(config, column, f"model={config['model']!r} needs it")
     alias = list(config["alias_of_item_id"] or [])
     if column not in alias:  # otherwise the items in lists have ids of their own
         config["alias_of_item_id"] = [*alias, column]
+
+
+def _check_list_column(config: Any, headers: dict[Path, dict[str, str]]) -> None:
+    column = list_field(config)
+    for file, fields in headers.items():
+        if fields.get(column) != "token_seq":
+            raise ValueError(
+                f"{file} needs the column {column}:token_seq: in pre-split files of a sequential model "
+                f"({config['model']}) each row holds its earlier items there, loaded by load_col; it has "
+                f"{', '.join(f'{name}:{kind}' for name, kind in fields.items())}. Plain rows go into one file, "
+                f"{config['dataset']}.inter, without benchmark_filename"
+            )
+
+
+def _check_seq_len(config: Any, fields: dict[str, str]) -> None:
     suffix = config["LIST_SUFFIX"]
     for name, length in (config["seq_len"] or {}).items():
-        if name.endswith(suffix) and name[: -len(suffix)] in (fields[0] or {}):
+        if name.endswith(suffix) and name[: -len(suffix)] in fields:
             raise ValueError(
                 f"seq_len={{{name!r}: {length!r}}} keeps the oldest items of a sequence; "
                 f"MAX_ITEM_LIST_LENGTH: {length} keeps the last ones"
@@ -109,17 +120,16 @@ def _drop_repeats(dataset: Any, part: np.ndarray) -> None:
     pairs = frame[[dataset.uid_field, dataset.iid_field]].assign(**{"": part[frame.index]})
     if dataset.time_field in frame:
         pairs = pairs.loc[frame[dataset.time_field].sort_values(kind="stable").index]
-    frame.drop(pairs.index[pairs.duplicated(keep=keep)], inplace=True)
+    dataset.inter_feat = frame.drop(pairs.index[pairs.duplicated(keep=keep)])
 
 
 def _drop_without_line(known: dict[str, set[Any]]) -> Callable[[Any], None]:
     """Drop rows of users and items whose line ``val_interval`` has dropped; those that never had one stay."""
 
     def drop(dataset: Any) -> None:
-        frame = dataset.inter_feat
         for field, ids in filtering.lines(dataset).items():
-            gone = known[field] - ids
-            frame.drop(frame.index[frame[field].isin(gone)], inplace=True)
+            frame = dataset.inter_feat
+            dataset.inter_feat = frame.drop(frame.index[frame[field].isin(known[field] - ids)])
 
     return drop
 

@@ -42,11 +42,9 @@ class Past:
     """
 
     def __init__(self, before: Sequence[Any], own: Any) -> None:
-        pairs = np.unique(np.concatenate([*map(sequence_pairs, before)]), axis=0)
-        self.pairs = pairs
-        self.items = torch.from_numpy(pairs[:, 1].copy())
-        counts = np.bincount(pairs[:, 0], minlength=own.user_num)
-        self.count = torch.from_numpy(counts)
+        self.pairs = np.unique(np.concatenate([*map(sequence_pairs, before)]), axis=0)
+        self.items = torch.from_numpy(self.pairs[:, 1].copy())
+        self.count = torch.from_numpy(np.bincount(self.pairs[:, 0], minlength=own.user_num))
         whole = getattr(own, "whole_lists", None)
         self.whole: Optional[tuple[torch.Tensor, torch.Tensor]] = None
         if whole is not None:

@@ -124,13 +124,14 @@ def sort_rows(dataset: Any) -> None:
 def add_ranks(dataset: Any) -> None:
     """Add the ranks in time as a column: exact in float32 too, whatever the order of the rows will be.
 
-    RecBole's own time-aware models sort by the time column and read nothing else of it: for them it holds the ranks.
+    RecBole's own models sort by the time column with ``time-aware`` and read nothing else of it: there it holds the
+    ranks too.
     """
     times, config = exact_times(dataset), dataset.config
     ranks = np.empty(len(times))
     ranks[np.argsort(times, kind="stable")] = np.arange(len(times))
     dataset.inter_feat[RANK_FIELD] = ranks
-    if getattr(config, "spec", None) is None and config["keep_time_order"]:
+    if config["time-aware"] and config["keep_time_order"]:
         dataset.inter_feat[dataset.time_field] = ranks
     dataset.set_field_property(RANK_FIELD, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
 

@@ -126,6 +126,24 @@ def test_a_filter_on_items_reaches_the_rows(plain, tmp_path):
     assert sum(each.rows for each in dataset.account.dropped) == 31 - sum(expected)
 
 
+def test_the_links_of_a_knowledge_graph_are_those_of_the_rows(plain, tmp_path):
+    """RecBole keeps links of items that no file has, and fails with a KeyError. Items without a link are counted."""
+    folder = tmp_path / "dataset" / "plain"
+    links = "".join(f"i{n}\te{n}\n" for n in range(10) if n != 7) + "unknown\te7\n"
+    (folder / "plain.link").write_text("item_id:token\tentity_id:token\n" + links)
+    triples = "".join(f"e{n}\tr\te{(n + 1) % 10}\n" for n in range(10))
+    (folder / "plain.kg").write_text("head_id:token\trelation_id:token\ttail_id:token\n" + triples)
+    load = {
+        "inter": ["user_id", "item_id"],
+        "kg": ["head_id", "relation_id", "tail_id"],
+        "link": ["item_id", "entity_id"],
+    }
+    config, _, loaders = made("CKE", "plain", load_col=load)
+    expected = [sum(item != "i7" for _, item, *_ in rows) for rows in plain.values()]
+    assert [len(loader._dataset) for loader in loaders] == expected
+    assert any(f"{31 - sum(expected)} rows were dropped: plain.link has no entity" in note for note in config.notes)
+
+
 def test_users_and_items_that_train_has_not(plain, tmp_path):
     test = [("new", "i1", 1, 9), ("a", "i8", 1, 9), ("b", "i2", 1, 9)]
     write(tmp_path / "dataset", "plain", HEADER, {"test": test})

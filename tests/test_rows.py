@@ -107,6 +107,22 @@ def test_rows_without_a_line_that_are_kept_are_counted(shop):
     assert sum(len(loader._dataset) for loader in loaders) == len(shop)
 
 
+@pytest.mark.parametrize("model", ["EASE", "SASRec"])
+def test_items_that_have_a_line_only_are_counted(model, tmp_path):
+    rows = [(f"u{n % 6}", f"i{n % 10}", 5, n) for n in range(40)]
+    write_inter(tmp_path / "dataset", "few", rows, HEADER)
+    lines = "".join(f"i{n}\t1\n" for n in range(13))
+    (tmp_path / "dataset" / "few" / "few.item").write_text("item_id:token\tprice:float\n" + lines)
+    keys = {"load_col": {**COLUMNS, "item": ["item_id", "price"]}, **KINDS[model]}
+    note = "3 of 13 items have no interaction, only a line in few.item, and are ranked;"
+    config, dataset, _ = made(model, "few", **keys)
+    assert any(line.startswith(note) for line in config.notes)
+    assert dataset.item_num == 14
+    config, dataset, _ = made(model, "few", **keys, item_inter_num_interval="[1,inf)")
+    assert not any("have no interaction" in line for line in config.notes)
+    assert dataset.item_num == 11
+
+
 def test_items_that_the_knowledge_graph_lacks_are_counted(shop):
     load = {**COLUMNS, "kg": ["head_id", "relation_id", "tail_id"], "link": ["item_id", "entity_id"]}
     config, _, loaders = made("CKE", load_col=load)
