@@ -242,9 +242,8 @@ class _Reader:
         known = self.dataset.field2type
         for name, kind in self.types.items():
             if name in known and known[name].value != kind:
-                raise self.text.fault(
-                    f"is of type {kind} here and of type {known[name].value} in another file", None, name
-                )
+                other = known[name].value
+                raise self.text.fault(f"is of type {kind}, in another file of type {other}; write one type", None, name)
         sources = self.dataset.field2source
         if self.parts:
             before = {name for name, source in sources.items() if source == FeatureSource.INTERACTION}
@@ -263,18 +262,29 @@ class _Reader:
         dropped = np.zeros(len(frame), dtype=bool)
         names = [*self.ids] or [name for name in self._shared_ids() if name in self.types]
         for name in names:
-            self._leave_out(dropped, frame[name].isna().to_numpy(), f"they have no {name}")
+            self._leave_out(dropped, frame[name].isna().to_numpy(), f"no {name}")
         if time is not None and self._in_time and self.types[time.name] == "float":
             missing = frame[time.name].isna().to_numpy()
-            self._leave_out(dropped, missing, f"they have no time ({time.name})")
+            self._leave_out(dropped, missing, f"no time ({time.name})")
         elif time is not None and self.types[time.name] == "float":
             self._count_missing(time, frame[time.name].isna().to_numpy())
         if self.kind in {"user", "item"}:
             repeated = frame.duplicated(subset=names).to_numpy()
-            self._leave_out(dropped, repeated, f"they repeat a {names[0]}, the first of each is kept")
+            self._leave_out(dropped, repeated, f"the {names[0]} of an earlier row")
+        if self.kind == "link":
+            self._count_linked_twice(frame, names)
         if len(frame) and dropped.all():
-            raise self.text.fault(f"no row is left: {self.account.dropped[-1].reason}")
+            raise self.text.fault(f"no row is left: {self.account.dropped[-1].reason}; fill in the column")
         return dropped
+
+    def _count_linked_twice(self, frame: pd.DataFrame, names: Sequence[str]) -> None:
+        """RecBole keeps one entity for an item and one item for an entity: the last."""
+        twice = np.logical_or.reduce([frame.duplicated(subset=[name]).to_numpy() for name in names])
+        if twice.any():
+            self.account.note(
+                f"{twice.sum()} of {len(frame)} rows of {self.file} link an item or an entity of an earlier row "
+                f"({atomic_values.first(twice, self.text)}); the last link counts"
+            )
 
     def _shared_ids(self) -> list[str]:
         return [self.config[key] for key in ("USER_ID_FIELD", "ITEM_ID_FIELD") if self.config[key]]

@@ -89,8 +89,6 @@ def check_files(config: Any, dataset: Any, folder: str) -> None:
     if user is not None and user == item:
         raise ValueError(f"USER_ID_FIELD and ITEM_ID_FIELD are both {user!r}; set each to its own column")
     name, parts = config["dataset"], config["benchmark_filename"]
-    if parts is not None and (isinstance(parts, str) or not all(isinstance(part, str) for part in parts)):
-        raise ValueError(f"benchmark_filename={parts!r} is not allowed; allowed: a list, e.g. [train, valid, test]")
     for part in parts or [None]:
         file = f"{name}.inter" if part is None else f"{name}.{part}.inter"
         _check_file(Path(folder) / file, _way_to_inter(Path(folder), name, part))

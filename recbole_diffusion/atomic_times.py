@@ -45,58 +45,58 @@ def parse(text: AtomicText, column: Column, texts: np.ndarray) -> Times:
         ValueError: names the first that is neither a number nor an ISO date, or of another kind than those before.
     """
     present = ~pd.isna(texts)
-    numbers = _numbers(texts[present])
-    if numbers is None:
+    times = _numbers(texts[present]) or _dates(text, column, np.flatnonzero(present), texts[present])
+    if times is None:
         words = [missing_word(value) or infinite_word(value) for value in texts]
         present &= ~np.array(words, dtype=bool)
-        numbers = _numbers(texts[present])
+        rows = np.flatnonzero(present)
+        times = _numbers(texts[present]) or _dates(text, column, rows, texts[present])
+    if times is None:
+        raise _no_time(text, column, rows, texts[present])
     values = np.full(len(texts), np.nan)
-    if numbers is not None:
-        values[present] = numbers[0]
-        return Times(values, "numbers", numbers[1])
-    values[present], ranks = _dates(text, column, np.flatnonzero(present), texts[present])
-    return Times(values, "ISO dates", ranks)
+    values[present] = times.values
+    return times._replace(values=values)
 
 
-def _numbers(texts: np.ndarray) -> Optional[tuple[np.ndarray, bool]]:
-    """Finite numbers, and whether they are ranks; None if one of the texts is none."""
+def _numbers(texts: np.ndarray) -> Optional[Times]:
+    """The times as finite numbers; None if one of the texts is none."""
     together = "".join(texts)
     if "_" in together or not together.isascii():  # Python reads 1_000 and digits of other scripts
         return None
     try:
         return _integers([int(text) for text in texts])
-    except (ValueError, OverflowError):
+    except ValueError:
         pass
     try:
         values = np.array([float(text) for text in texts])
     except ValueError:
         return None
-    return (values, False) if np.isfinite(values).all() else None
+    return Times(values, "numbers") if np.isfinite(values).all() else None
 
 
-def _integers(numbers: list[int]) -> tuple[np.ndarray, bool]:
-    exact = np.array(numbers, dtype=np.int64)
+def _integers(numbers: list[int]) -> Times:
+    try:
+        exact = np.array(numbers, dtype=np.int64)
+    except OverflowError:
+        exact = np.array(numbers, dtype=object)
     values = exact.astype(np.float64)
     large = len(exact) > 0 and max(int(exact.max()), -int(exact.min())) > EXACT
-    return _distinct(exact, values) if large else (values, False)
+    return _distinct(exact, values, "numbers") if large else Times(values, "numbers")
 
 
-def _distinct(exact: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, bool]:
+def _distinct(exact: np.ndarray, values: np.ndarray, read_as: str) -> Times:
     """The values if float64 tells all times apart, else their ranks."""
     different, ranks = np.unique(exact, return_inverse=True)
     if len(np.unique(values)) == len(different):
-        return values, False
-    return ranks.reshape(-1).astype(np.float64), True
+        return Times(values, read_as)
+    return Times(ranks.reshape(-1).astype(np.float64), read_as, ranks=True)
 
 
-def _dates(text: AtomicText, column: Column, rows: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, bool]:
-    matches = [_DATE.fullmatch(value) for value in texts]
-    if not all(matches):
-        raise _no_time(text, column, rows, texts)
-    zoned = np.array([match is not None and match["zone"] is not None for match in matches])
-    if zoned.any() and not zoned.all():
-        place = int(np.flatnonzero(zoned != zoned[0])[0])
-        raise _unlike(text, column, rows, texts, place, "has a time zone" if zoned[0] else "has no time zone")
+def _dates(text: AtomicText, column: Column, rows: np.ndarray, texts: np.ndarray) -> Optional[Times]:
+    """The times as dates; None if one of the texts does not look like one."""
+    if not len(texts) or not all(map(_DATE.fullmatch, texts)):
+        return None
+    _check_zones(text, column, rows, texts)
     moments = _moments(texts)
     wrong = np.flatnonzero(pd.isna(moments) | (moments.year < 1678) | (moments.year > 2261))
     if len(wrong):
@@ -107,7 +107,23 @@ def _dates(text: AtomicText, column: Column, rows: np.ndarray, texts: np.ndarray
     ticks = moments.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
     seconds, rest = np.divmod(ticks, 10**9)
     values = seconds + rest / 1e9
-    return _distinct(ticks, values) if (rest % 1000).any() else (values, False)
+    return _distinct(ticks, values, "ISO dates") if (rest % 1000).any() else Times(values, "ISO dates")
+
+
+def _check_zones(text: AtomicText, column: Column, rows: np.ndarray, texts: np.ndarray) -> None:
+    """Dates with a time zone and dates without have no common order.
+
+    Raises:
+        ValueError: names the first that is unlike the one of the first row.
+    """
+    together = "".join(texts)
+    if "Z" not in together and "+" not in together and together.count("-") == 2 * len(texts):
+        return
+    zoned = [match is not None and match["zone"] is not None for match in map(_DATE.fullmatch, texts)]
+    if all(zoned):
+        return
+    place = zoned.index(not zoned[0])
+    raise _unlike(text, column, rows, texts, place, "has a time zone" if zoned[0] else "has no time zone")
 
 
 def _moments(texts: np.ndarray) -> pd.DatetimeIndex:

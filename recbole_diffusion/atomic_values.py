@@ -23,8 +23,8 @@ MISSING = ("", "#N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN"
 NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 _INFINITE = re.compile(r"\s*[+-]?inf(?:inity)?\s*", re.IGNORECASE)
 _NAN = re.compile(r"\s*[+-]?nan\s*", re.IGNORECASE)
-#: pandas reads these as 1 and 0 in a column of numbers.
-_FLAGS = (b"True", b"False", b"TRUE", b"FALSE", b"true", b"false")
+#: pandas reads True and False as 1 and 0 in a column of numbers.
+_FLAGS = (b"rue", b"alse", b"RUE", b"ALSE")
 #: RecBole's tensors are float32.
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -50,8 +50,7 @@ def read(text: AtomicText, separator: str, columns: Sequence[Column], as_text: S
     frame = _parse(text, separator, columns, set())
     for column in numbers:
         values = frame[column.name].to_numpy()
-        plain = all(isinstance(value, float) or NUMBER.fullmatch(value) for value in values)
-        if plain or column.name not in as_text:
+        if column.name not in as_text or all(isinstance(each, float) or NUMBER.fullmatch(each) for each in values):
             frame[column.name] = to_numbers(text, column, values)
     return frame
 
@@ -134,17 +133,20 @@ def to_sequences(
         ValueError: names the first value of a ``float_seq`` that is no finite number.
     """
     codes, texts = pd.factorize(np.where(pd.isna(values), "", values))
-    pieces = [[piece for piece in value.split(separator) if piece] for value in texts]
     if column.type == "float_seq":
-        arrays = [_floats(piece) for piece in pieces]
+        arrays = [_floats(_pieces(value, separator)) for value in texts]
         for number, array in enumerate(arrays):
             if array is None:
                 row = int(np.flatnonzero(codes == number)[0])
-                raise _no_number(text, column, pieces[number], separator, row)
+                raise _no_number(text, column, _pieces(texts[number], separator), separator, row)
     else:
-        arrays = [np.array(piece) for piece in pieces]
+        arrays = [np.array(_pieces(value, separator)) for value in texts]
         _note_other_separator(column, separator, texts, account, file)
     return [arrays[code] for code in codes]
+
+
+def _pieces(value: str, separator: str) -> list[str]:
+    return list(filter(None, value.split(separator)))
 
 
 def _floats(pieces: list[str]) -> Optional[np.ndarray]:
