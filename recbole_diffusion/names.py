@@ -57,12 +57,13 @@ def pack(dataset: Any) -> dict[str, Any]:
     """The names of a data set as plain values and tensors, for a file that loads with ``weights_only=True``."""
     fields_by_text: dict[str, list[str]] = {}
     for field in dataset.field2id_token:
-        fields_by_text.setdefault(json.dumps(names_of(dataset, field).tolist()), []).append(field)
+        text = json.dumps(names_of(dataset, field).tolist())
+        fields_by_text.setdefault(text, []).append(str(field))  # RecBole's are numpy's strings in part
     return {
         "format": FORMAT,
-        "columns": list(dataset.field2type),
-        "user_field": dataset.uid_field,
-        "item_field": dataset.iid_field,
+        "columns": [str(column) for column in dataset.field2type],
+        "user_field": str(dataset.uid_field),
+        "item_field": str(dataset.iid_field),
         "groups": [{"fields": fields, "names": _packed(text)} for text, fields in fields_by_text.items()],
     }
 

@@ -85,14 +85,22 @@ def renumber(dataset: Any, vocabulary: Vocabulary) -> None:
 
 
 def check(config: Any, dataset: Any) -> None:
-    """Compare the ids of a data set with the vocabulary that it was to take, wherever it was read from.
+    """Compare a split with the vocabulary that it was to take, wherever it was read from.
 
     Raises:
-        ValueError: they differ.
+        ValueError: ids differ, or columns where the model has a table for each.
     """
     vocabulary = getattr(config, "vocabulary", None)
-    field = None if vocabulary is None else names.first_difference(vocabulary, dataset)
-    if vocabulary is not None and field is not None:
+    if vocabulary is None:
+        return
+    new = [column for column in dataset.field2type if column not in vocabulary.columns]
+    if new and config["MODEL_TYPE"] in _COLUMN_MODELS:
+        raise ValueError(
+            f"the data set has the column {new[0]!r}, which {vocabulary.source} was trained without; leave it out "
+            "by load_col, or train anew"
+        )
+    field = names.first_difference(vocabulary, dataset)
+    if field is not None:
         raise ValueError(
             f"{vocabulary.source} numbers the names of {field!r} otherwise than the data set does; its rows would be "
             "those of other names; leave out dataset_save_path and dataloaders_save_path, or train anew"
@@ -179,17 +187,7 @@ def _apply(dataset: Any, field: str, ids: np.ndarray, known: np.ndarray) -> None
 
 
 def _order_columns(dataset: Any, vocabulary: Vocabulary) -> None:
-    """Put the columns into the order of the vocabulary, by which models with a table per column number these tables.
-
-    Raises:
-        ValueError: such a model was trained without one of the columns.
-    """
+    """Put the columns into the order of the vocabulary, by which models with a table per column number these tables."""
     kinds = dataset.field2type
-    new = [column for column in kinds if column not in vocabulary.columns]
-    if new and dataset.config["MODEL_TYPE"] in _COLUMN_MODELS:
-        raise ValueError(
-            f"the data set has the column {new[0]!r}, which {vocabulary.source} was trained without; leave it out "
-            "by load_col, or train anew"
-        )
     first = {column: kinds[column] for column in vocabulary.columns if column in kinds}
     dataset.field2type = {**first, **kinds}

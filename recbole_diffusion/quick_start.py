@@ -137,8 +137,9 @@ def prepare(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
         dataset, parts = prepared.load(config, Path(config["prepared_data"]))
     else:
         dataset, parts = data.create_dataset(config), None
-    numbering.check(config, dataset)
-    return dataset, data.prepare(config, dataset, parts)
+    loaders = data.prepare(config, dataset, parts)
+    numbering.check(config, loaders[0]._dataset)
+    return dataset, loaders
 
 
 def _build_model(config: Config, loaders: tuple[Any, Any, Any], state: Optional[dict[str, Any]] = None) -> Any:

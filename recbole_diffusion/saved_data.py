@@ -1,12 +1,12 @@
 """RecBole's ``save_dataset`` and ``save_dataloaders``, read again only where they are what the run would make itself.
 
-RecBole takes a file that lies in ``checkpoint_dir`` unasked, and compares a few settings only. Here a json file lies
-beside each saved file, with all that its content depends on, the hash of the names behind its ids and that of its
-bytes. It is compared before the saved file is unpickled. The files are RecBole's: pickles, which can run code.
+RecBole takes a file that lies in ``checkpoint_dir`` unasked, and compares a few settings only. Here each file ends with
+a record: all that its content depends on, and a hash of the names behind its ids. The record is compared before the
+file is unpickled. The files are RecBole's otherwise: pickles, which can run code; their readers ignore what follows.
 
-A file that does not fit, or has no json file, is not used where the run has merely found it. One that
-``dataset_save_path`` or ``dataloaders_save_path`` names is refused where it does not fit; without a json file it is
-used, which is noted.
+A file that does not fit, or has no record, is not used where the run has merely found it. One that
+``dataset_save_path`` or ``dataloaders_save_path`` names is refused where it does not fit; without a record it is used,
+which is noted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from recbole_diffusion import data_key, names, registry
 from recbole_diffusion.atomic_write import atomic_write
 from recbole_diffusion.config import Config
 
-FORMAT = 1
+_MARK = b"recbole-diffusion/saved/1"
 #: Settings that loaders keep beside those of the data and the split.
 _LOADER_KEYS: tuple[str, ...] = ("train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args", "shuffle")
 _LOADER_KEYS += ("transform", "train_padding_user", "worker", "seed", "split_seed")
@@ -121,18 +121,17 @@ def _read(config: Config, key: str, default: Path, content: dict[str, Any]) -> A
     record = _record(file)
     if record is None and not named:
         config.notes.append(
-            f"{file} is not used: without {_beside(file).name} beside it, what it was made of is not known; "
-            f"{key}: {file} takes it all the same"
+            f"{file} is not used: it has no record of what it was made of; {key}: {file} takes it all the same"
         )
         return None
-    differs = [] if record is None else _differences(config, file, record, content)
+    differs = [] if record is None else _differences(config, record, content)
     if named and not {*differs} <= _DOUBTS:
         raise ValueError(_unfit(config, key, differs))
     if differs and not named:
         config.notes.append(f"{file} is not used: it was saved with other {', '.join(differs)}")
         return None
     doubt = f", saved with other {', '.join(differs)}" if differs else ""
-    doubt = "; what it was made of is not known" if record is None else doubt
+    doubt = ", which has no record of what it was made of" if record is None else doubt
     config.notes.append(f"the {'data set is' if key.startswith('dataset') else 'splits are'} read from {file}{doubt}")
     try:
         with open(file, "rb") as stream:
@@ -141,7 +140,7 @@ def _read(config: Config, key: str, default: Path, content: dict[str, Any]) -> A
         raise ValueError(f"{key}={str(file)!r} cannot be read: it is no saved data, or damaged") from error
 
 
-def _differences(config: Config, file: Path, record: dict[str, Any], content: dict[str, Any]) -> list[str]:
+def _differences(config: Config, record: dict[str, Any], content: dict[str, Any]) -> list[str]:
     """What a saved file was made of otherwise, in words."""
     stored = record["content"]
     differs = [name for name in sorted({*stored, *content}) if stored.get(name) != content.get(name)]
@@ -150,7 +149,7 @@ def _differences(config: Config, file: Path, record: dict[str, Any], content: di
     vocabulary = getattr(config, "vocabulary", None)
     if vocabulary is not None and record["ids"] != vocabulary.of_users_and_items:
         differs.append("names behind the ids")
-    return differs + ([] if record["sha256"] == data_key.file_hash(file) else ["bytes than are there now"])
+    return differs
 
 
 def _check_ids(config: Config, key: str, saved: Any) -> None:
@@ -175,30 +174,28 @@ def _may_save(config: Config, key: str) -> bool:
 
 
 def _write(file: Path, content: dict[str, Any], saved: Any, whole: Any) -> None:
-    """Write the pickle, and what it was made of beside it."""
+    """Write the pickle, the record, the length of the record and the mark."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    _beside(file).unlink(missing_ok=True)
-    atomic_write(file, lambda stream: pickle.dump(saved, stream, protocol=4))
-    record = {
-        "format": FORMAT,
-        "content": content,
-        "ids": names.of_users_and_items(whole),
-        "sha256": data_key.file_hash(file),
-    }
-    atomic_write(_beside(file), lambda stream: stream.write(json.dumps(record, indent=1).encode()))
+    record = json.dumps({"content": content, "ids": names.of_users_and_items(whole)}).encode()
+
+    def write(stream: Any) -> None:
+        pickle.dump(saved, stream, protocol=4)
+        stream.write(record + len(record).to_bytes(8, "little") + _MARK)
+
+    atomic_write(file, write)
 
 
 def _record(file: Path) -> Optional[dict[str, Any]]:
-    """What lies beside a saved file; None where nothing of this format does."""
-    try:
-        record = json.loads(_beside(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and record.get("format") == FORMAT else None
-
-
-def _beside(file: Path) -> Path:
-    return file.with_name(f"{file.name}.json")
+    """The record at the end of a saved file; None where there is none."""
+    end, total = len(_MARK) + 8, file.stat().st_size
+    with open(file, "rb") as stream:
+        stream.seek(max(total - end, 0))
+        length, mark = stream.read(8), stream.read()
+        if mark != _MARK:
+            return None
+        stream.seek(total - end - int.from_bytes(length, "little"))
+        record: dict[str, Any] = json.loads(stream.read()[:-end])
+    return record
 
 
 def _loaders_file(config: Config) -> Path:
