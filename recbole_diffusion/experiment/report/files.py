@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
-from recbole_diffusion.experiment.report import captions, pages, points, records, tables
+from recbole_diffusion.experiment.report import accounts, captions, pages, points, records, tables
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
 from recbole_diffusion.experiment.report.results import Comparison, read
 from recbole_diffusion.experiment.store import Store
@@ -69,6 +69,7 @@ def _text(comparison: Comparison, found: Analysis) -> str:
         "",
         *(line for line in (captions.verdict(found), captions.marks(found, captions.IN_TEXT)) if line),
         *(f"Note: {note}" for note in pages.notes(comparison, found)),
+        *(f"Data: {line}" for line in accounts.lines(found.results)),
     ]
     return "\n".join(lines)
 
