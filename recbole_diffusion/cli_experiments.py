@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable
 
-from recbole_diffusion.cli_words import UsageError, check_spelling, config_files, only, parse, places_of
+from recbole_diffusion.cli_words import UsageError, config_files, only, parse, places_of
+from recbole_diffusion.option_names import check_words
 from recbole_diffusion.seeds import seeds_of
 
 RESOURCES = """\
@@ -31,7 +32,8 @@ COMPARE_USAGE = f"""usage: recbole-diffusion compare --models=A,B,C --dataset=NA
   --folder=FOLDER         where results are kept (outputs/compare-...); a cell that is there already is not run again
   --resume=FOLDER         go on with that comparison: what failed or was not reached; no models or data set beside it
   --metric=NDCG@10        main metric of the report   --reference=MODEL   tested against it instead of the best
-  --config_files="A B"    yaml files for every model; --key=value wins over them, --MODEL.key=value over that
+  --config_files="A B"    yaml files for every model; DiffRec@FILE.yaml wins over them for its model, --key=value over
+                          both, --MODEL.key=value over all; where they differ, a note says which value is used
   --debug                 a traceback instead of one line
 
 One split for all models and seeds, its hash printed; full ranking; with a sequential model leave-one-out in time.
@@ -57,7 +59,8 @@ TUNE_USAGE = """usage: recbole-diffusion tune --model=NAME --dataset=NAME [optio
   --folder=FOLDER         where the tuning is kept (outputs/tune-...)   --resume=FOLDER   go on with it
   --config_files="A B"    yaml files for every trial; --key=value wins over them and is not tuned
 
-Chosen on the validation split; the test split is read once, at the end. FOLDER/best.yaml is for run --config_files."""
+Chosen by NDCG@10 on the validation split (--valid_metric=...); the test split is read once, at the end.
+FOLDER/best.yaml is for run --config_files and compare --models=NAME@FOLDER/best.yaml; best-full.yaml holds all keys."""
 
 _OF_TUNE: dict[str, Callable[[str], Any]] = {"trials": int, "grace": int, "seed": int}
 _OF_TUNE.update(dict.fromkeys(("space", "search", "scheduler", "folder", "executor"), str))
@@ -78,6 +81,7 @@ def compare(words: Sequence[str]) -> int:
     dataset = options.pop("dataset", None)
     models, seeds = settings.pop("models", None), settings.pop("seeds", None)
     tune, folder = settings.pop("tune", None), settings.pop("folder", None)
+    check_words("compare", options, [])
     only("compare", options, flags)
     if again is not None:
         given = {
@@ -96,7 +100,7 @@ def compare(words: Sequence[str]) -> int:
         if not value:
             raise UsageError(f"--{word} is not set; recbole-diffusion compare --help")
     common, own = _by_label(settings)
-    check_spelling(common, _OF_COMPARE)
+    check_words("compare", common, [word.partition("@")[0] for word in str(models).split(",")])
     path = folder or default_folder("compare", str(dataset))
     arguments = {
         "models": str(models).split(","),
@@ -176,11 +180,11 @@ def tune(words: Sequence[str]) -> int:
         raise UsageError("--cpus is not an option of tune, whose trials take one CPU slot each")
     if "gpus" in where:
         arguments["gpus_per_trial"] = where.pop("gpus")
-    check_spelling(settings, {*_OF_TUNE, *_WHERE, "model", "dataset", "seeds", "resume", "config_files"})
     if arguments["resume"] is not None:
         more = [word for word in arguments if arguments[word] and word not in {"resume", "trials", "executor"}]
         for word in [*settings, *("config_files" if word == "files" else word for word in more)]:
             raise UsageError(f"--{word} is not allowed with --resume, which goes on with what was asked")
+        check_words("tune", settings, [str(arguments["model"])])
     from recbole_diffusion.experiment.tune import NoTrialFinished
     from recbole_diffusion.experiment.tune import tune as search
 

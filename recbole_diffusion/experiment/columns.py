@@ -92,6 +92,7 @@ def columns_of(
         if configs:
             split = plan.split_of(configs, dataset)
             _check_parts(split, configs, dataset, tuned)
+            notes += [("", note) for note in plan.empty_parts(split, dataset)]
             for column in here:
                 column.split, column.error = split, column.error or split.failed.get(column.entry.label)
         notes += [(label, where + note) for label, config in configs.items() for note in config.notes]

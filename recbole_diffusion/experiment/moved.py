@@ -20,7 +20,7 @@ def found_again(path: str, before: str, now: Path, inside: str = "") -> str:
         inside: what the path is to hold, e.g. a data set's folder.
     """
     moved = os.path.normpath(os.path.join(now, os.path.relpath(path, before)))
-    there = [each for each in (path, moved) if os.path.exists(os.path.join(each, inside))]
+    there = [each for each in (path, moved) if os.path.exists(os.path.join(each, inside) if inside else each)]
     return there[0] if there else path
 
 

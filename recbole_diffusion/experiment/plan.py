@@ -120,21 +120,26 @@ def split_of(configs: Mapping[str, Config], dataset: str) -> Split:
     Raises:
         ValueError: two models would be evaluated on different splits, or the data are not there.
     """
-    found: dict[str, tuple[str, dict[str, Any], list[str]]] = {}
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    notes: dict[tuple[str, Any], list[str]] = {}
     failed: dict[str, str] = {}
     for label, config in configs.items():
         kind = prepared.key(config) if prepared.possible(config) else label
+        of_type, before = (kind, config["MODEL_TYPE"]), len(config.notes)
         try:
             if kind not in found:
-                found[kind] = label, *_describe(config)
+                counts, of_data = _describe(config)
+                found[kind] = label, counts
+                notes.update({of_type: config.notes[before:], (kind, None): of_data})
         except Exception as error:  # RecBole's, of any type
             failed[label] = one_line(error)
             continue
-        config.notes += [note for note in found[kind][2] if note not in config.notes]
+        same = notes.get(of_type) or notes[kind, None]
+        config.notes += [note for note in same if note not in config.notes]
     if not found:
         raise ValueError(next(iter(failed.values())))
-    (first, counts, _), *others = found.values()
-    for label, each, _ in others:
+    (first, counts), *others = found.values()
+    for label, each in others:
         if each["split_sha256"] != counts["split_sha256"]:
             raise ValueError(
                 f"{first} and {label} would not be compared on the same split of {dataset!r}: {_line(counts)} against "
@@ -159,9 +164,16 @@ def nothing_to_choose_by(dataset: str, config: Config) -> str:
     )
 
 
-def nothing_tested(dataset: str) -> str:
-    """What to say where the test split is empty."""
-    return f"nothing was tested: the test split of {dataset!r} is empty; scores are of the validation split"
+def empty_parts(split: Split, dataset: str) -> list[str]:
+    """What a reader must know where a split is empty."""
+    notes = []
+    if not split.counts["valid"]:
+        notes.append(
+            f"nothing is validated: that split of {dataset!r} is empty; every model is tested at its last epoch"
+        )
+    if not split.counts["test"]:
+        notes.append(f"nothing was tested: the test split of {dataset!r} is empty; scores are of the validation split")
+    return notes
 
 
 def _how(config: Config) -> str:

@@ -28,6 +28,7 @@ from recbole_diffusion.experiment import tune_request as requests
 from recbole_diffusion.experiment.cell import Job, failure, run_cell
 from recbole_diffusion.experiment.executor import OnRay, Serial
 from recbole_diffusion.experiment.fingerprint import code_fingerprint, files_fingerprint
+from recbole_diffusion.experiment.report.accounts import words
 from recbole_diffusion.experiment.search_space import Space
 from recbole_diffusion.experiment.store import Store, alone
 from recbole_diffusion.experiment.trials import Board, Median, Record, Study, best_of
@@ -122,9 +123,7 @@ class _Tuning:
         counts = self.split.counts
         if not counts["valid"]:
             raise ValueError(plans.nothing_to_choose_by(request.dataset, described))
-        self._note(*described.notes)
-        if not counts["test"]:
-            self._note(plans.nothing_tested(request.dataset))
+        self._note(*described.notes, *plans.empty_parts(self.split, request.dataset))
         basis = {"code": code_fingerprint(request.model, common), "files": files_fingerprint(common)}
         basis.update(split=counts["split_sha256"], data=counts["files_sha256"])
         basis = {name: mark for name, mark in basis.items() if mark}
@@ -144,6 +143,8 @@ class _Tuning:
         self._read_kept()
         say, request = self.board.say, self.request
         say(self.split.statement.replace(", the same for all", ""))
+        for line in words(self.split.counts.get("account") or {}):
+            say(line)
         for note in request.notes:
             say(f"note: {note}")
         if self.board.records:
@@ -223,7 +224,7 @@ class _Tuning:
     def _test(self, ray: Any, best: Record) -> dict[int, Record]:
         """Train the best settings from scratch with each seed: the only look at the test split, if it has rows."""
         if not self.split.counts["test"]:
-            self.board.say(f"best: trial {best['trial']}; {plans.nothing_tested(self.request.dataset)}")
+            self.board.say(f"best: trial {best['trial']}; {plans.empty_parts(self.split, self.request.dataset)[-1]}")
             return {}
         seeds = ", ".join(map(str, self.request.seeds))
         self.board.say(f"best: trial {best['trial']}; trained anew and tested with seed {seeds}")

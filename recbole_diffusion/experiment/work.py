@@ -17,6 +17,7 @@ from recbole_diffusion.experiment.dimensions import identity
 from recbole_diffusion.experiment.executor import executor, one_line
 from recbole_diffusion.experiment.fingerprint import DECIDING, code_fingerprint, files_fingerprint
 from recbole_diffusion.experiment.progress import Progress
+from recbole_diffusion.experiment.report.accounts import words
 from recbole_diffusion.experiment.store import Cell, Store
 
 _WITHOUT_CUT = frozenset({"gauc", "auc", "logloss", "mae", "rmse"})
@@ -100,8 +101,9 @@ class Work:
             if column.error is not None:
                 self._refuse(column)
         with Progress(self._size(working), self.common["valid_metric"], self.where) as progress:
-            for line in dict.fromkeys(column.split.statement for column in working if column.split):
-                progress.say(line)
+            for split in {column.dataset: column.split for column in working if column.split}.values():
+                for line in (split.statement, *words(split.counts.get("account") or {})):
+                    progress.say(line)
             for note in joined(self.notes):
                 progress.say(f"note: {note}")
             with executor(**vars(self.where)) as pool:
@@ -265,7 +267,7 @@ class Work:
         }
 
     def _of_runs(self) -> list[tuple[str, str]]:
-        """What the tested runs have warned of, by the model's label; and where there was nothing to test."""
+        """What the tested runs have warned of, by the model's label."""
         where = {column.dataset: f"{column.dataset}: " for column in self.columns}
         where = where if len(where) > 1 else dict.fromkeys(where, "")
         found = []
@@ -273,8 +275,7 @@ class Work:
             records = [record for cell in column.finals for record in [self.store.cell(cell.key)] if record]
             for record in records:
                 found += [(column.entry.label, where[column.dataset] + note) for note in record["warnings"]]
-        untested = [each.dataset for each in self.columns if each.split and not each.split.counts["test"]]
-        return [*found, *(("", plan.nothing_tested(dataset)) for dataset in dict.fromkeys(untested))]
+        return found
 
     def _where(self) -> dict[str, Any]:
         """What a cell's cost depends on beside its settings."""

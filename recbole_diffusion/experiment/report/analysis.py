@@ -206,6 +206,11 @@ def _notes(comparison: Comparison, dataset: str) -> list[str]:
         splits = {run.get("data", {}).get("split_sha256", split) for run in result.runs}
         if split and splits - {split}:
             notes.append(f"{result.label} was run on another split than the comparison's: its numbers do not compare")
+    finished = [result for result in results if result.runs]
+    if finished and not any(result.tested for result in finished):
+        chosen = next(run["valid_metric"] for result in finished for run in result.runs)
+        scores = [f"{each.label} {each.valid_score:.4f}" for each in finished if each.valid_score is not None]
+        notes.append(f"no test scores; {chosen} on the validation split: {', '.join(scores) or 'none'}")
     failed = [(each.label, sum(trial["status"] == "failed" for trial in each.trials), each.trials) for each in results]
     if any(count for _, count, _ in failed):
         counts = ", ".join(f"{label} {count} of {len(trials)}" for label, count, trials in failed if count)

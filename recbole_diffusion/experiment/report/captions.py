@@ -62,7 +62,7 @@ def tuning(plan: dict[str, Any], found: Analysis) -> str:
         return ""
     how = f" ({plan['search']})" if plan.get("search") else ""
     budget = f"{planned} trial{'s' * (planned > 1)} each{how}"
-    if {len(result.trials) for result in found.results} == {planned}:
+    if {len(result.trials) for result in found.results} == {planned} and plan.get("equal_budget", True):
         return f"Tuned on the validation split, equal budget: {budget}."
     return f"Tuned on the validation split, budget: {budget}; the table tells how many each had."
 
@@ -71,6 +71,8 @@ def marks(found: Analysis, text: str = IN_TABLE) -> str:
     """What bold, underline and mark mean."""
     family = [row for row in found.pairs if (row["family"], row["metric"]) == (AGAINST_REFERENCE, found.main)]
     tests = [row for row in family if row["p_wilcoxon"] is not None]
+    if not any(result.tested for result in found.results):
+        return ""
     if not tests:
         return text + "."
     return (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
 from recbole_diffusion.atomic_write import atomic_write
-from recbole_diffusion.experiment.report import captions, pages, points, records, tables
+from recbole_diffusion.experiment.report import accounts, captions, pages, points, records, tables
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
 from recbole_diffusion.experiment.report.results import Comparison, read
 from recbole_diffusion.experiment.store import Store
@@ -70,6 +70,7 @@ def _text(comparison: Comparison, found: Analysis) -> str:
         "",
         *(line for line in (captions.verdict(found), captions.marks(found, captions.IN_TEXT)) if line),
         *(f"Note: {note}" for note in pages.notes(comparison, found)),
+        *(f"Data: {line}" for line in accounts.lines(found.results)),
     ]
     return "\n".join(lines)
 

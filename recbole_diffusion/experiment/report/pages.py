@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recbole_diffusion.experiment.report import captions, tables
+from recbole_diffusion.experiment.report import accounts, captions, tables
 from recbole_diffusion.experiment.report.analysis import Analysis
 from recbole_diffusion.experiment.report.results import Comparison
 
@@ -27,8 +27,8 @@ def markdown(comparison: Comparison, analyses: Sequence[Analysis], pictures: Seq
 def _section(comparison: Comparison, found: Analysis, pictures: Sequence[str]) -> list[str]:
     parts = [f"## {found.dataset}", captions.caption(comparison, found), tables.markdown(tables.accuracy(found))]
     parts += [line for line in (captions.verdict(found), captions.over_seeds(found)) if line]
-    there = notes(comparison, found)
-    parts += ["\n".join(["Notes:", "", *(f"- {note}" for note in there)])] if there else []
+    for title, there in (("Notes", notes(comparison, found)), ("Data", accounts.lines(found.results))):
+        parts += ["\n".join([f"{title}:", "", *(f"- {line}" for line in there)])] if there else []
     parts += ["### Cost", captions.COST, tables.markdown(tables.cost(found))]
     if found.beyond:
         parts += ["### Beyond accuracy", captions.BEYOND, tables.markdown(tables.beyond(found))]

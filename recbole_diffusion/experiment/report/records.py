@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from recbole_diffusion.experiment.report import accounts
 from recbole_diffusion.experiment.report.analysis import Analysis
 from recbole_diffusion.experiment.report.results import Comparison, Result
 
@@ -68,6 +69,7 @@ def document(comparison: Comparison, analyses: Sequence[Analysis]) -> Row:
                 "models": [_full(found, result) for result in found.results],
                 "pairs": found.pairs,
                 "notes": found.notes,
+                "accounts": accounts.by_models(found.results),
             }
             for found in analyses
         },
@@ -166,6 +168,8 @@ def _full(found: Analysis, result: Result) -> Row:
         "seeds": [run["seed"] for run in result.runs],
         "missing": [{"seed": seed, "reason": reason} for seed, reason in result.missing],
         "trials": len(result.trials),
+        "warnings": result.warnings,
+        "valid_score": result.valid_score,
         "metrics": {
             metric: {
                 "mean": result.mean(metric),

@@ -90,6 +90,28 @@ class Result:
         return float(max(values) if name.startswith("peak") else np.mean(values))
 
     @property
+    def valid_score(self) -> Optional[float]:
+        """The mean over finished runs of the validation score that chose their epochs; None without validation."""
+        values = [run["valid_score"] for run in self.runs if _is_number(run.get("valid_score"))]
+        return float(np.mean(values)) if values else None
+
+    @property
+    def tested(self) -> bool:
+        """Whether a finished run has test metrics."""
+        return any(run["test"] for run in self.runs)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the finished runs have warned of, each once."""
+        return list(dict.fromkeys(note for run in self.runs for note in run.get("warnings") or ()))
+
+    @property
+    def account(self) -> dict[str, Any]:
+        """Rows read and dropped, see :mod:`recbole_diffusion.account`; empty where no run has finished."""
+        accounts = [(run.get("data") or {}).get("account") for run in self.runs]
+        return next((each for each in accounts if each), {})
+
+    @property
     def tuning_s(self) -> Optional[float]:
         """Seconds of all finished trials; None without tuning."""
         values = [trial["timing"]["total_s"] for trial in self.trials if trial.get("timing")]
@@ -142,7 +164,8 @@ def _result(store: Store, plan: dict[str, Any], entry: dict[str, Any], dataset: 
     for place, seed in enumerate(plan["seeds"]):
         key = keys[place] if place < len(keys) else None
         record = store.cell(key) if key else None
-        if key is not None and record is not None and record.get("test"):
+        if key is not None and record is not None and record.get("trial") is None:
+            record["test"] = record.get("test") or {}  # None where the test split is empty
             runs.append(record)
             users[key] = store.users(key)
         else:
