@@ -21,7 +21,7 @@ from recbole.data.utils import get_dataloader as recbole_get_dataloader  # the o
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import EvaluatorType, FeatureSource, FeatureType, ModelType
 
-from recbole_diffusion import collective, loading, registry, sequences
+from recbole_diffusion import collective, evaluation_notes, loading, registry, sequences
 from recbole_diffusion.account import account_of
 from recbole_diffusion.config import Config
 from recbole_diffusion.model.history import RANK_FIELD, sequence_pairs
@@ -243,6 +243,7 @@ def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None)
         if len(loader) == 0:
             config.notes.append(f"the {phase} split is empty: eval_args={config['eval_args']}")
     _warn_of_repeats(config, loaders)
+    config.notes += evaluation_notes.notes(config, loaders)
     config.notes += [note for note in account_of(dataset).notes if note not in config.notes]
     return loaders
 
