@@ -65,7 +65,6 @@ FOLDER/best.yaml is for run --config_files and compare --models=NAME@FOLDER/best
 _OF_TUNE: dict[str, Callable[[str], Any]] = {"trials": int, "grace": int, "seed": int}
 _OF_TUNE.update(dict.fromkeys(("space", "search", "scheduler", "folder", "executor"), str))
 _WHERE: dict[str, Callable[[str], Any]] = {"workers": int, "address": str, "threads": int, "cpus": float, "gpus": float}
-_OF_COMPARE = {"models", "dataset", "seeds", "tune", "folder", "resume", "config_files", "metric", "reference", *_WHERE}
 
 
 def compare(words: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ its lists go on with such items. Here they end; the places that are left hold th
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -47,6 +48,12 @@ def batch(collector: Any, scores: Tensor, rows: Any, positive_u: Tensor, positiv
         struct.update_tensor("data.label", rows[collector.label_field].to(collector.device))
 
 
+def finite(scores: Tensor, ranking: bool) -> bool:
+    """Whether scores are numbers; in rankings -inf is for items that are no candidates."""
+    ends = [float(scores.max()), *([] if ranking else [float(scores.min())])]  # nan comes through both
+    return all(math.isfinite(end) or (ranking and end == -math.inf) for end in ends)
+
+
 def top_items(scores: Tensor, k: int) -> Tensor:
     """The ``k`` best candidates of each row, (n_users, k); :data:`NO_ITEM` where there are no more."""
     best, items = torch.topk(scores, k, dim=-1)
@@ -66,6 +73,12 @@ def rank_sums(collector: Any, scores: Tensor, positives: Tensor) -> Tensor:
     lost = count - found.sum(1)
     ranks += lost * candidates + lost * (lost + 1) / 2
     return torch.stack([ranks, (candidates + lost).double(), count.double()], dim=1)
+
+
+def clear(collector: Any) -> None:
+    """Forget the rows of an evaluation that was broken off."""
+    for key in ("rec.items", "rec.topk", "rec.meanrank", "rec.score", "data.label"):
+        collector.data_struct._data_dict.pop(key, None)
 
 
 def counts(collector: Any, pairs: np.ndarray) -> None:

@@ -17,6 +17,7 @@ from recbole.utils import EvaluatorType, ModelType
 from recbole_diffusion import (
     collective,
     columns,
+    evaluation_notes,
     loading,
     presplit,
     registry,
@@ -141,6 +142,7 @@ def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None)
     account_of(dataset).drop("first items of users who have no answer in train: in sequences only", first, True)
     sizes = [len(loader._dataset) for loader in loaders]
     lines = split_checks.notes(config, interactions(loaders[0]), pairs(loaders[2]), dataset, sizes)
+    lines += evaluation_notes.notes(config, loaders)
     config.notes += [note for note in (*lines, *account_of(dataset).notes) if note not in config.notes]
     return loaders
 

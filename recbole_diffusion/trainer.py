@@ -23,7 +23,16 @@ from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, calculate_valid_score, dict2str, get_local_time, set_color
 from tqdm import tqdm
 
-from recbole_diffusion import checkpoint, collect, data, epochs, per_user, provenance
+from recbole_diffusion import (
+    checkpoint,
+    collect,
+    data,
+    epochs,
+    mixed_precision,
+    per_user,
+    provenance,
+    value_metrics,
+)
 from recbole_diffusion.resume import Result, Resumable
 
 
@@ -48,6 +57,9 @@ class Training(Resumable):
         self.per_user: Optional[per_user.UserMetrics] = None
         self._best: Optional[tuple[dict[str, Any], Any]] = None  # weights in memory, for saved=False
         self._collected: Any = None  # the training data that the metrics' counts are of
+        self.enable_scaler = mixed_precision.scales(config)
+        for note in mixed_precision.notes(config):
+            self._note(note)
         self.lr_scheduler = self._build_scheduler()
         self.saved_model_file = self.of_first(self.saved_model_file)
 
@@ -126,6 +138,10 @@ class Training(Resumable):
         self._add_hparam_to_tensorboard(self.best_valid_score)
         return self.best_valid_score, self.best_valid_result
 
+    def _train_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        with mixed_precision.explained(self.config):
+            return super()._train_epoch(*args, **kwargs)
+
     def _validates_after(self, epoch: int) -> bool:
         """Each ``eval_step`` epochs; and after the last where that is never (EASE has one epoch only)."""
         if self.eval_step <= 0:
@@ -181,6 +197,11 @@ class Training(Resumable):
         start = perf_counter()
         metrics = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)
         score = float(calculate_valid_score(metrics, self.valid_metric))
+        if np.isnan(score):
+            raise ValueError(
+                f"valid_metric={self.config['valid_metric']!r} is nan on the validation split, so that no epoch is the "
+                "best one; take another valid_metric, or a validation split that has rows for it"
+            )
         best = self._improves(score)
         if best:
             self.best_valid_score, self.best_valid_result = score, metrics
@@ -239,6 +260,7 @@ class Training(Resumable):
         if begin is not None:
             phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
             begin(phase, functools.partial(data.valid_pairs, eval_data))
+        collect.clear(self.eval_collector)
         start, users = perf_counter(), 0
         who: list[torch.Tensor] = []
         with (
@@ -262,24 +284,39 @@ class Training(Resumable):
         struct = self.eval_collector.get_data_struct()
         who = [self.gather(struct, torch.cat(who), eval_data)]
         self.evaluation = {"users": max(users, len(who[0])), "seconds": perf_counter() - start}
+        if self.config["eval_type"] == EvaluatorType.VALUE:
+            self._check_values(struct)
         with per_user.recorded(self.evaluator) as metrics:
             result = self.of_first(self.evaluator.evaluate(struct))
         self.per_user = per_user.collect(who, metrics)
         self.wandblogger.log_eval_metrics(result, head="eval")
         return {metric: float(value) for metric, value in result.items()}  # numpy scalars on numpy 2
 
+    def _check_values(self, struct: Any) -> None:
+        """Refuse labels that do not suit the metrics; warn of scores that do not."""
+        value_metrics.check_labels(struct, self.evaluator.metrics, self.config["LABEL_FIELD"])
+        for note in value_metrics.clipped(struct, self.evaluator.metrics, self.config["model"]):
+            self._note(note)
+
+    def _note(self, text: str) -> None:
+        """Warn, and keep the warning with the run's; once."""
+        notes = getattr(self.config, "notes", [])
+        if text not in notes:
+            notes.append(text)
+            self.logger.warning(text)
+
     def _scored(self, eval_data: Any) -> Iterator[tuple[Any, torch.Tensor, Any, Any]]:
         """Batches with their scores, seen items at -inf, as RecBole's collector takes them."""
         full = isinstance(eval_data, FullSortEvalDataLoader)
         if full and self.item_tensor is None:
             self.item_tensor = eval_data._dataset.get_item_feature().to(self.device)
-        if self.config["eval_type"] == EvaluatorType.RANKING:
+        ranking = self.config["eval_type"] == EvaluatorType.RANKING
+        if ranking:
             self.tot_item_num = eval_data._dataset.item_num
         score = self._full_sort_batch_eval if full else self._neg_sample_batch_eval
         for batch in eval_data:
             result = score(batch)
-            top = float(result[1].max())  # nan and +inf come through a maximum
-            if top != top or top == np.inf:
+            if not collect.finite(result[1], ranking):
                 raise ValueError(
                     f"model {self.config['model']} gives scores that are not finite; "
                     "try a smaller learning_rate, or clip_grad_norm: {max_norm: 1}"

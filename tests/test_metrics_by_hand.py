@@ -84,6 +84,8 @@ class Known(_Table, GeneralRecommender):
 
 
 class KnownOfSequences(_Table, SequentialRecommender):
+    input_type = InputType.POINTWISE
+
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         self.fill(dataset)
@@ -128,8 +130,6 @@ def of_user(items: list[str], positives: set[str], k: int, train: Rows) -> dict[
     users = Counter(item for _, item in set(train))
     hits = [item in positives for item in top]
     places = [place for place, hit in enumerate(hits, start=1) if hit]
-    tail = sorted(ITEMS, key=lambda item: had[item])[:3]  # a quarter
-    assert had[tail[-1]] < sorted(had[item] for item in ITEMS)[3]  # no tie at the border
     ideal = sum(1 / math.log2(place + 1) for place in range(1, min(len(positives), k) + 1))
     return {
         "recall": len(places) / len(positives),
@@ -139,9 +139,15 @@ def of_user(items: list[str], positives: set[str], k: int, train: Rows) -> dict[
         "precision": len(places) / k,
         "map": sum((n + 1) / place for n, place in enumerate(places)) / min(len(positives), k),
         "averagepopularity": np.mean([had[item] for item in top]),
-        "tailpercentage": np.mean([item in tail for item in top]),
+        "tailpercentage": np.mean([in_tail(item, had) for item in top]),
         "novelty": np.mean([-math.log2(max(users[item], 1) / len(USERS)) for item in top]),
     }
+
+
+def in_tail(item: str, had: Counter[str]) -> float:
+    """How probable it is that the item is in the rarest quarter, where items that tie stand in any order."""
+    rarer, alike = sum(had[other] < had[item] for other in ITEMS), sum(had[other] == had[item] for other in ITEMS)
+    return min(max((3 - rarer) / alike, 0), 1)
 
 
 def of_all(tops: list[list[str]]) -> dict[str, float]:

@@ -103,7 +103,7 @@ def test_the_metrics_are_their_own_again_afterwards():
 
 
 def test_value_metrics_have_no_users(settings):
-    labelled = {"metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}, "threshold": {"rating": 3}}
+    labelled = {"metrics": ["MAE"], "valid_metric": "MAE", "eval_args": {"mode": "labeled"}, "threshold": {"rating": 3}}
     result = run("BPR", "board", config_dict={**settings, "epochs": 1, **labelled}, saved=False)
     assert result["per_user"] is None
 
