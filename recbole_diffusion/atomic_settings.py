@@ -124,8 +124,9 @@ def check_files(config: Any, dataset: Any, folder: str) -> None:
     for part in parts or [None]:
         file = f"{name}.inter" if part is None else f"{name}.{part}.inter"
         _check_file(Path(folder) / file, _way_to_inter(Path(folder), name, part))
-    for kind in [*_kinds_asked(config, dataset)]:
-        _check_file(Path(folder) / f"{name}.{kind}", f"put it there, or {_KIND_WAYS.get(kind, _KIND_WAYS['kg'])}")
+    for kind in _kinds_asked(config, dataset):
+        instead = _KIND_WAYS.get(kind, f"take {kind} out of additional_feat_suffix")
+        _check_file(Path(folder) / f"{name}.{kind}", f"put it there, or {instead}")
 
 
 _KIND_WAYS = {
@@ -141,6 +142,7 @@ def _kinds_asked(config: Any, dataset: Any) -> list[str]:
     load = config["load_col"] or {}
     defaults = getattr(config, "internal_config_dict", {}).get("load_col") or {}
     kinds = [kind for kind in ("user", "item") if load.get(kind) and load[kind] != defaults.get(kind)]
+    kinds += [kind for kind in config["additional_feat_suffix"] or ()]
     return kinds + (["kg", "link"] if isinstance(dataset, KnowledgeBasedDataset) else [])
 
 

@@ -110,7 +110,7 @@ def _way_to_number(value: str, column: Column) -> str:
     return f"write a number, leave the field empty, or name the column {column.name}:token"
 
 
-def check_numbers(text: AtomicText, column: Column, values: np.ndarray) -> None:
+def check_numbers(text: AtomicText, separator: str, column: Column, values: np.ndarray) -> None:
     """Whether float32 holds every number.
 
     Raises:
@@ -121,7 +121,8 @@ def check_numbers(text: AtomicText, column: Column, values: np.ndarray) -> None:
     if len(wrong):
         row = int(wrong[0])
         what = "not finite" if np.isinf(values[row]) else "more than float32 holds, which RecBole computes with"
-        raise text.fault(f"{values[row]:g} is {what}; write a finite number or leave the field empty", row, column.name)
+        found = shown(text.row(row).split(separator)[column.place])
+        raise text.fault(f"{found} is {what}; write a finite number or leave the field empty", row, column.name)
 
 
 def to_sequences(
