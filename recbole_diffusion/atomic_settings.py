@@ -142,7 +142,7 @@ def _kinds_asked(config: Any, dataset: Any) -> list[str]:
     load = config["load_col"] or {}
     defaults = getattr(config, "internal_config_dict", {}).get("load_col") or {}
     kinds = [kind for kind in ("user", "item") if load.get(kind) and load[kind] != defaults.get(kind)]
-    kinds += [kind for kind in config["additional_feat_suffix"] or ()]
+    kinds += list(config["additional_feat_suffix"] or ())
     return kinds + (["kg", "link"] if isinstance(dataset, KnowledgeBasedDataset) else [])
 
 

@@ -892,9 +892,9 @@ def main() -> None:
 
 INTRODUCTION = """# Damaged and unusual files
 
-What our reader says about {cases} small data sets named `d`, each with one thing that is wrong or unusual: {refused} are
-refused, in one line with exit code 2 and before any training, the others are read, and what was left out or replaced is
-in the run's warnings. `run`, `compare` and `tune` say the same. RecBole's own reader is used under `enable()` only.
+What our reader says about {cases} small data sets named `d`, each with one thing that is wrong or unusual. {refused} of
+them are refused, in one line with exit code 2. The others are read, and what was left out or replaced is in the run's
+warnings. `run`, `compare` and `tune` use this reader; under `enable()` RecBole's own one stays.
 
 Made by `python tests/damaged_files.py` (pandas {pandas}) from the cases that `tests/test_damaged_files.py` tests, where
 the rows that must be read are stated too. The settings are BPR with leave-one-out in time and `load_col: null`, unless
