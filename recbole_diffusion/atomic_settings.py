@@ -69,10 +69,9 @@ def columns_asked(config: Any, kind: str) -> tuple[Optional[set[str]], Optional[
     Raises:
         ValueError: one is no list of columns, or both are set.
     """
-    given = config["load_col"]
-    load = None if given is None else _names("load_col", kind, given.get(kind, []))
-    given = config["unload_col"] or {}
-    unload = _names("unload_col", kind, given[kind]) if kind in given else None
+    to_load, to_leave = config["load_col"], config["unload_col"] or {}
+    load = None if to_load is None else _names("load_col", kind, to_load.get(kind, []))
+    unload = _names("unload_col", kind, to_leave[kind]) if kind in to_leave else None
     if load and unload:
         raise ValueError(
             f"load_col.{kind} and unload_col.{kind} are both set; set load_col: null to load all but these"
@@ -150,9 +149,9 @@ def _check_file(file: Path, way_out: str) -> None:
     if file.is_dir():
         raise fault(str(file), "is a folder; put the file itself there")
     if not file.is_file():
-        near = sorted(other.name for other in file.parent.iterdir())
-        there = f" (there: {', '.join(near[:12])}{', …' if len(near) > 12 else ''})" if near else ""
-        raise fault(str(file), f"is not there{there}; {way_out}")
+        names = sorted(other.name for other in file.parent.iterdir())
+        listed = f" (there: {', '.join(names[:12])}{', …' if len(names) > 12 else ''})" if names else ""
+        raise fault(str(file), f"is not there{listed}; {way_out}")
 
 
 def _way_to_inter(folder: Path, name: str, part: Optional[str]) -> str:
@@ -160,7 +159,7 @@ def _way_to_inter(folder: Path, name: str, part: Optional[str]) -> str:
         return "set benchmark_filename to the parts that are there"
     middles = [file.name[len(name) + 1 : -len(".inter")] for file in sorted(folder.glob(f"{name}.*.inter"))]
     if middles:
-        ordered = sorted(middles, key=lambda each: _PARTS.index(each) if each in _PARTS else len(_PARTS))
+        ordered = sorted(middles, key=lambda part: _PARTS.index(part) if part in _PARTS else len(_PARTS))
         return f"set benchmark_filename: [{', '.join(ordered)}] to read files that are split"
     if any(folder.glob(f"{name}.inter.*")):
         return f"unpack it to {name}.inter"

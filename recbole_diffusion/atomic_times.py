@@ -142,7 +142,7 @@ def _moments(texts: np.ndarray) -> pd.DatetimeIndex:
 def _no_time(text: AtomicText, column: Column, rows: np.ndarray, texts: np.ndarray) -> ValueError:
     """The error about the first text that is no time, or of another kind than the first one."""
     kinds = [
-        "is a date" if _DATE.fullmatch(each) else "is a number" if NUMBER.fullmatch(each) else None for each in texts
+        "is a date" if _DATE.fullmatch(value) else "is a number" if NUMBER.fullmatch(value) else None for value in texts
     ]
     place = next(place for place, kind in enumerate(kinds) if kind is None or kind != kinds[0])
     if kinds[place] is None:
