@@ -138,12 +138,12 @@ def absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
 def files_mark(settings: Mapping[str, Any]) -> str:
     """A hash of the files that settings name: a checkpoint that is replaced makes another cell."""
     files = [Path(settings[key]) for key in ("pretrain", "base_checkpoint") if isinstance(settings.get(key), str)]
-    return ";".join(_file_hash(file, file.stat().st_mtime_ns)[:20] for file in files if file.is_file())
+    return ";".join(_file_hash(file, file.stat().st_ctime_ns)[:20] for file in files if file.is_file())
 
 
 @functools.lru_cache(maxsize=64)
 def _file_hash(file: Path, changed: int) -> str:
-    """Once for all cells of a plan."""
+    """Hash a file once for all cells of a plan. ``changed``: its ctime, which nobody can set back."""
     return data_key.file_hash(file)
 
 
