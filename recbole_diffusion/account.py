@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Callable
+
+#: The longest warning that is kept whole, in characters.
+LONGEST = 400
 
 
 @dataclass(frozen=True)
@@ -47,9 +54,10 @@ class Account:
                 self.note(f"{rows} rows were dropped: {reason}")
 
     def note(self, text: str) -> None:
-        """Add a warning, once."""
-        if text not in self.notes:
-            self.notes.append(text)
+        """Add a warning as one line, once."""
+        line = one_line(text)
+        if line not in self.notes:
+            self.notes.append(line)
 
     def plain(self) -> dict[str, Any]:
         """For json: ``{"files": {...}, "dropped": [{"reason", "rows", "requested"}]}``."""
@@ -62,3 +70,48 @@ def account_of(dataset: Any) -> Account:
         dataset.account = Account()
     found: Account = dataset.account
     return found
+
+
+def one_line(text: str) -> str:
+    """``text`` without line breaks and colours; long lists of numbers and long lines are shortened."""
+    line = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
+    line = re.sub(r"\[(\d+(?:, \d+){9,})\]", _few, line)
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
+
+
+def _few(numbers: re.Match[str]) -> str:
+    every = numbers[1].split(", ")
+    return f"[{', '.join(every[:5])}, ... ({len(every)} in all)]"
+
+
+class _ToNotes(logging.Filter):
+    """Hands warnings to ``note`` and keeps them out of the log."""
+
+    def __init__(self, note: Callable[[str], None], level: int) -> None:
+        super().__init__()
+        self.note, self.level = note, level
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return record.levelno >= self.level
+        self.note(record.getMessage())
+        return False
+
+
+@contextlib.contextmanager
+def warnings_noted(note: Callable[[str], None]) -> Iterator[None]:
+    """Call ``note`` with each warning that RecBole logs in the block.
+
+    RecBole logs on the root logger. While data are loaded the run has no log yet, and Python would print the bare line
+    on stderr.
+    """
+    root = logging.getLogger()
+    level = root.level
+    catcher = _ToNotes(note, level)
+    root.addFilter(catcher)
+    root.setLevel(min(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        root.removeFilter(catcher)
+        root.setLevel(level)

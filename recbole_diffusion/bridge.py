@@ -37,7 +37,7 @@ def enable(trust: bool = False) -> None:
     import recbole.utils.utils as utils
     from recbole.trainer import Trainer
 
-    from recbole_diffusion import data, pretrain, sequences
+    from recbole_diffusion import data, pretrain, provenance, sequences
     from recbole_diffusion.config import Config
     from recbole_diffusion.trainer import trainer_class
 
@@ -76,6 +76,7 @@ def enable(trust: bool = False) -> None:
         loaders = original_preparation(config, dataset)
         if registry.find_spec(config["model"]) is not None:
             pretrain.attach(config, loaders)
+            provenance.describe(dataset, loaders)
             sequences.check_lengths(config, loaders)
             sequences.mask_past(config, loaders)
         return loaders

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from recbole_diffusion import compat
-from recbole_diffusion.runs import write_whole
+from recbole_diffusion.atomic_write import atomic_write
 
 FORMAT = "recbole-diffusion/1"
 
@@ -28,9 +28,9 @@ class UntrustedFile(ValueError):
 
 
 def write(checkpoint: dict[str, Any], path: Path) -> None:
-    """Save beside ``path`` and move into place, so that a crash leaves the old file or the new one, not half of one."""
+    """Write a checkpoint; after a crash the old file is there, or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda file: torch.save({"format": FORMAT, **checkpoint}, file))
+    atomic_write(path, lambda file: torch.save({"format": FORMAT, **checkpoint}, file))
     compat.trust_own(str(path))
 
 
@@ -68,11 +68,16 @@ def load_weights(model: Any, state: dict[str, Any], misfit: str) -> None:
     Raises:
         ValueError: other shapes or names; one line that starts with ``misfit``.
     """
+    others = state.get("other_parameter")
+    for name, value in (others or {}).items():
+        own = getattr(getattr(model, name, None), "shape", None)
+        if own is not None and getattr(value, "shape", own) != own:
+            raise ValueError(f"{misfit}: {name} is {tuple(value.shape)}, and would be {tuple(own)}")
     try:
         model.load_state_dict(state["state_dict"])
     except RuntimeError as error:
         raise ValueError(f"{misfit}: {str(error).splitlines()[-1].strip()}") from error
-    model.load_other_parameter(state.get("other_parameter"))
+    model.load_other_parameter(others)
 
 
 _UNTRUSTED = (
@@ -95,10 +100,12 @@ def rehydrate(checkpoint: Any) -> Any:
     """For RecBole's own readers: a checkpoint of ours with its settings as a Config object."""
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         return checkpoint
+    from recbole_diffusion import numbering
     from recbole_diffusion.config import Config
+    from recbole_diffusion.precedence import Source
 
-    settings = dict(checkpoint["config"])
-    config = Config(settings.pop("model"), settings.pop("dataset"), config_dict=settings)
+    config = Config(stored=Source("checkpoint", checkpoint["config"]))
+    numbering.use(config, checkpoint, "the checkpoint")
     return {**checkpoint, "config": config}
 
 

@@ -5,10 +5,27 @@ Exit codes: 0 done, 1 failed, 2 a word, setting, file or data set that is not ri
 
 from __future__ import annotations
 
+import json
+import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
+
+from recbole_diffusion import libraries
+from recbole_diffusion.atomic_write import atomic_write_text
+from recbole_diffusion.cli_words import (
+    OF_THE_GROUP,
+    OPTIONS,
+    UsageError,
+    check_spelling,
+    config_files,
+    only,
+    parse,
+    places_of,
+)
+from recbole_diffusion.seeds import seeds_of
 
 USAGE = """usage: recbole-diffusion COMMAND [options]
 
@@ -54,56 +71,15 @@ CONVERT_USAGE = """usage: recbole-diffusion convert SOURCE --name=NAME [--to=dat
 Writes TO/NAME/NAME.{train,valid,test}.inter from the official arrays (a .npz or a folder of .npy files), or
 TO/NAME/NAME.inter from sequences (a .txt), see reproduce --help, and says which settings read them."""
 
-_FLAGS = {"dry-run", "trust-checkpoint", "no-save", "debug", "help", "all"}
-_OPTIONS = {"model", "dataset", "config_files", "resume"}
-
-
-class UsageError(ValueError):
-    """The words cannot be understood."""
-
-
-def parse(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str], set[str]]:
-    """Options, settings and flags of a ``run`` command line.
-
-    Raises:
-        UsageError: a word that is no option, a key without a value, two different values for one key.
-    """
-    options: dict[str, str] = {}
-    settings: dict[str, str] = {}
-    flags: set[str] = set()
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if word in {"-h", "--help"}:
-            flags.add("help")
-            continue
-        if not word.startswith("--") or len(word) < 3:
-            raise UsageError(f"{word!r} is not understood; settings are --key=value")
-        key, equals, value = word[2:].partition("=")
-        flag = key.replace("_", "-")
-        if flag in _FLAGS and value.lower() in {"", "true", "1", "false", "0"}:
-            flags |= {flag} if value.lower() in {"", "true", "1"} else set()
-            continue
-        if flag in _FLAGS:
-            raise UsageError(f"--{key}={value!r} is not allowed; allowed: nothing, True or False")
-        if not equals:
-            if not rest or rest[0].startswith("--"):
-                raise UsageError(f"--{key} has no value; write --{key}=VALUE")
-            value = rest.pop(0)
-        target = options if key in _OPTIONS else settings
-        if target.get(key, value) != value:
-            raise UsageError(f"--{key} is given twice, as {target[key]!r} and {value!r}")
-        target[key] = value
-    return options, settings, flags
-
 
 def _run(words: Sequence[str]) -> int:
     options, settings, flags = parse(words)
     if "help" in flags:
         print(_help(options.get("model")))
         return 0
+    check_spelling(settings, {*OPTIONS, *OF_THE_GROUP}, options.get("model"))
     group = _group(settings)
-    files = options.pop("config_files", "").split()
+    files = config_files(options.pop("config_files", ""))
     resume, model, dataset = (options.get(key) for key in ("resume", "model", "dataset"))
     trust = "trust-checkpoint" in flags
     from recbole_diffusion import distributed, quick_start
@@ -112,6 +88,8 @@ def _run(words: Sequence[str]) -> int:
         config = quick_start.configure(model, dataset, files, dict(settings), resume, trust)
         for note in config.notes:
             print(f"warning: {note}", file=sys.stderr)
+        for line in config.overridden:
+            print(line, file=sys.stderr)
         print(config.to_yaml(), end="")
         return 0
     saved = "no-save" not in flags
@@ -129,7 +107,7 @@ def _group(settings: dict[str, str]) -> dict[str, Any]:
         UsageError: one that is no number.
     """
     found: dict[str, Any] = {"nproc": 1}
-    for key in ("nproc", "world_size", "ip", "port", "group_offset"):
+    for key in OF_THE_GROUP:
         value = settings.pop(key, None)
         if value is not None and key != "ip" and not value.lstrip("-").isdigit():
             raise UsageError(f"--{key}={value} is not allowed; allowed: a number")
@@ -164,11 +142,8 @@ def _help(model: Optional[str]) -> str:
 def _reproduce(words: Sequence[str]) -> int:
     places, words = places_of(words, 2)
     options, settings, flags = parse(words)
-    from recbole_diffusion.experiment import reproduce
-    from recbole_diffusion.seeds import seeds_of
-
     if "help" in flags or len(places) < 2:
-        there = "\n".join(f"  {model} {name}" for model, name in reproduce.available())
+        there = "\n".join(f"  {model} {name}" for model, name in _published())
         print(f"{REPRODUCE_USAGE}\n{there}", file=sys.stdout if "help" in flags else sys.stderr)
         return 0 if "help" in flags else 2
     source, out = settings.pop("data", None), settings.pop("out", None)
@@ -180,6 +155,9 @@ def _reproduce(words: Sequence[str]) -> int:
     if source is None:
         raise UsageError("--data=PATH is missing: the official data")
     seeds = seeds_of(settings.pop("seeds", "3"))
+    check_spelling(settings, {"data", "seeds", "protocol"}, places[0])
+    from recbole_diffusion.experiment import reproduce
+
     model, name = places
     setting = reproduce.load_setting(model, name)
     protocol = settings.pop("protocol", setting.protocols[0])
@@ -189,23 +167,16 @@ def _reproduce(words: Sequence[str]) -> int:
         tables.append(reproduce.markdown(setting, each, rows))
         print(f"\n{tables[-1]}\n", flush=True)
         if out is not None:
-            Path(out).write_text("\n\n".join(tables) + "\n", encoding="utf-8")
+            atomic_write_text(out, "\n\n".join(tables) + "\n")
     return 0
 
 
-def only(command: str, options: dict[str, str], flags: set[str]) -> None:
-    """No option or flag of another command: it would have no effect."""
-    for word in [*options, *sorted(flags - {"help", "debug"})]:
-        raise UsageError(f"--{word} is not an option of {command}")
+def _published() -> list[tuple[str, str]]:
+    """(model, data set) of every published setting; needs no RecBole."""
+    from recbole_diffusion import schema
 
-
-def places_of(words: Sequence[str], count: int) -> tuple[list[str], list[str]]:
-    """The first words that are no options, at most ``count``, and the rest."""
-    places: list[str] = []
-    rest = list(words)
-    while rest and len(places) < count and not rest[0].startswith("-"):
-        places.append(rest.pop(0))
-    return places, rest
+    pairs = (file.stem.partition("_") for file in (schema.properties() / "paper").glob("*.yaml"))
+    return sorted((model, name) for model, _, name in pairs)
 
 
 def _convert(words: Sequence[str]) -> int:
@@ -231,7 +202,8 @@ def _convert(words: Sequence[str]) -> int:
         written = convert.write_split(places[0], folder, name, protocol or "official")
         keys = convert.settings(folder, name)
     print(f"{written}: {', '.join(sorted(file.name for file in written.iterdir() if not file.name.startswith('.')))}")
-    print(f"run it with --dataset={name} " + " ".join(f'--{key}="{value}"' for key, value in keys.items()))
+    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in keys.items()}
+    print("run it with " + " ".join(f"--{key}={shlex.quote(text)}" for key, text in {"dataset": name, **texts}.items()))
     return 0
 
 
@@ -300,6 +272,8 @@ def main(words: Optional[Sequence[str]] = None) -> int:
         return _say(f"no command {words[0]!r}; there are {', '.join(_COMMANDS)}", 2)
     debug = "--debug" in words
     try:
+        if os.getcwd() not in sys.path:  # the console script's own folder is there in its place
+            sys.path.append(os.getcwd())
         return command(words[1:])
     except KeyboardInterrupt:
         return _say("interrupted", 130)
@@ -308,14 +282,20 @@ def main(words: Optional[Sequence[str]] = None) -> int:
         return 0
     except UsageError as error:
         return _say(str(error), 2)
-    except (ValueError, NotImplementedError, OSError, ModuleNotFoundError) as error:
+    except Exception as error:
         if debug:
             raise
-        return _say(" ".join(str(error).split()), 2 if isinstance(error, ValueError) else 1)
-    except Exception as error:  # somewhere in RecBole or below: still one line
-        if debug:
-            raise
-        return _say(f"{type(error).__name__}: {' '.join(str(error).split())[:300]} (--debug shows where)", 1)
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """One line for an error, wherever it was raised."""
+    of_library, text = libraries.explain(error), " ".join(str(error).split())
+    if of_library is not None:
+        return _say(of_library, 1)
+    if isinstance(error, (ValueError, NotImplementedError, OSError)):
+        return _say(text, 2 if isinstance(error, ValueError) else 1)
+    return _say(f"{type(error).__name__}: {text[:300]} (--debug shows where)", 1)
 
 
 def _say(message: Any, code: int) -> int:

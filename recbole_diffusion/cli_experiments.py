@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable
 
-from recbole_diffusion.cli import UsageError, only, parse, places_of
+from recbole_diffusion.cli_words import UsageError, config_files, only, parse, places_of
 from recbole_diffusion.option_names import check_words
 from recbole_diffusion.seeds import seeds_of
 
@@ -76,7 +76,7 @@ def compare(words: Sequence[str]) -> int:
     metric, reference = settings.pop("metric", None), settings.pop("reference", None)
     where = _resources(settings)
     again = options.pop("resume", None)
-    files = options.pop("config_files", "").split()
+    files = config_files(options.pop("config_files", ""))
     dataset = options.pop("dataset", None)
     models, seeds = settings.pop("models", None), settings.pop("seeds", None)
     tune, folder = settings.pop("tune", None), settings.pop("folder", None)
@@ -124,7 +124,9 @@ def _compared(work: Callable[[Any], Any], folder: str) -> int:
     try:
         store = work(module)
     except KeyboardInterrupt:
-        print(f"interrupted; go on with: recbole-diffusion compare --resume={folder}", file=sys.stderr)
+        print(
+            f"interrupted; go on with: recbole-diffusion compare --resume={shlex.quote(str(folder))}", file=sys.stderr
+        )
         return 130
     wanted = store.plan()["asked"]
     files = reports.write(store.folder, wanted["metric"], wanted["reference"])
@@ -133,7 +135,7 @@ def _compared(work: Callable[[Any], Any], folder: str) -> int:
     failed = [key for model in store.plan()["models"] for keys in model["cells"].values() for key in keys]
     failed = [key for key in failed if store.cell(key) is None]
     if failed:
-        print(f"{len(failed)} runs failed; try them again with --resume={folder}", file=sys.stderr)
+        print(f"{len(failed)} runs failed; try them again with --resume={shlex.quote(str(folder))}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -166,7 +168,7 @@ def tune(words: Sequence[str]) -> int:
         return 0 if "help" in flags else 2
     where = _resources(settings)
     arguments: dict[str, Any] = {word: options.pop(word, None) for word in ("model", "dataset", "resume")}
-    arguments["files"] = options.pop("config_files", "").split()
+    arguments["files"] = config_files(options.pop("config_files", ""))
     only("tune", options, flags)
     for word, kind in _OF_TUNE.items():
         if word in settings:

@@ -1,8 +1,9 @@
 """Repairs of RecBole 1.2.1 on today's libraries, one function each.
 
 Each repair is applied only where its condition holds, changes only what RecBole's own code sees, and can be
-taken back with :func:`undo`. None changes a number on a stack where RecBole ran before. Nothing happens at
-import: :func:`apply` is called by our runner and by :func:`recbole_diffusion.enable`.
+taken back with :func:`undo`. On a stack where RecBole ran before, only wrong numbers change (ShannonEntropy, Pop,
+lists of users with fewer than k candidates). Nothing happens at import: :func:`apply` is called by our runner
+and by :func:`recbole_diffusion.enable`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
+
+from recbole_diffusion.atomic_write import atomic_write
 
 Undo = Callable[[], None]
 
@@ -194,9 +197,11 @@ def torch_load() -> Optional[Undo]:
         return rehydrate(read(f, trust=_trust_all, map_location=kwargs.get("map_location")))
 
     def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:
-        original_save(obj, f, *args, **kwargs)
-        if _called_by_recbole() and isinstance(f, (str, os.PathLike)):
-            trust_own(str(f))
+        if not _called_by_recbole() or not isinstance(f, (str, os.PathLike)):
+            original_save(obj, f, *args, **kwargs)
+            return
+        atomic_write(f, lambda file: original_save(obj, file, *args, **kwargs))
+        trust_own(str(f))
 
     return replace((torch, "load", load), (torch, "save", save))
 
@@ -287,25 +292,86 @@ def download_barrier() -> Optional[Undo]:
     return replace((Dataset, "_download", _download))
 
 
-@repair(drop_when="RecBole has a metric of novelty")
-def novelty_metric() -> Optional[Undo]:
-    """RecBole measures coverage, popularity, Gini, entropy and tail, but not novelty."""
+@repair(drop_when="RecBole keeps names in its checkpoints and finds rows by them")
+def ids_of_a_checkpoint() -> Optional[Undo]:
+    """RecBole numbers names in order of appearance: other lines, and a checkpoint's rows are those of other names."""
+    from recbole.data.dataset import Dataset
+
+    from recbole_diffusion.numbering import renumbering
+
+    step = "_user_item_feat_preparation"  # changes nothing where the Config has no vocabulary
+    return replace((Dataset, step, renumbering(vars(Dataset)[step])))
+
+
+@repair(drop_when="RecBole's collector keeps no items that are no candidates, and its rank sums are in float64")
+def collector_candidates() -> Optional[Undo]:
+    """Where a user has fewer than k candidates, RecBole's lists go on with masked items and the padding item."""
+    from recbole.evaluator.collector import Collector
+
+    from recbole_diffusion import collect
+
+    original = Collector.data_collect
+
+    def data_collect(self: Any, train_data: Any) -> None:
+        original(self, train_data)
+        collect.counts(self, collect.pairs_of(train_data.dataset))
+
+    return replace((Collector, "eval_batch_collect", collect.batch), (Collector, "data_collect", data_collect))
+
+
+@repair(drop_when="RecBole's entropy is one, its coverage and Gini leave the padding item out, and it has novelty")
+def list_metrics() -> Optional[Undo]:
+    """ShannonEntropy is divided by the number of items, coverage and Gini count the padding item, novelty lacks."""
     from recbole.evaluator import register
 
-    from recbole_diffusion.per_user import Novelty
+    from recbole_diffusion import list_metrics as ours
 
-    tables = (register.metrics_dict, Novelty), (register.metric_information, Novelty.metric_need)
-    added = (*tables, (register.metric_types, Novelty.metric_type))
-    if "novelty" in register.metrics_dict:
-        return None
-    for table, value in added:
-        table["novelty"] = value
+    undos = []
+    for metric in ours.ALL:
+        for table, value in (
+            (register.metrics_dict, metric),
+            (register.metric_information, metric.metric_need),
+            (register.metric_types, metric.metric_type),
+        ):
+            undos.append(_replace_item(table, metric.__name__.lower(), value))
 
     def revert() -> None:
-        for table, _ in added:
-            del table["novelty"]
+        for each in reversed(undos):
+            each()
 
     return revert
+
+
+def _replace_item(table: dict[str, Any], key: str, value: Any) -> Undo:
+    """Set an entry of a dict and return a function that restores it, or takes it out."""
+    was_there, before = key in table, table.get(key)
+    table[key] = value
+
+    def revert() -> None:
+        if was_there:
+            table[key] = before
+        else:
+            del table[key]
+
+    return revert
+
+
+@repair(drop_when="RecBole's models take their sparse products out of autocast")
+def sparse_products_in_float32() -> Optional[Undo]:
+    """torch has no sparse products in bfloat16 and float16 on the CPU: with enable_amp, LightGCN and others die."""
+    original = torch.sparse.mm
+
+    def mm(first: torch.Tensor, second: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if not _called_by_recbole():
+            return original(first, second, *args, **kwargs)
+        with torch.autocast(first.device.type, enabled=False):
+            return original(_in_float32(first), _in_float32(second), *args, **kwargs)
+
+    return replace((torch.sparse, "mm", mm))
+
+
+def _in_float32(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def repair_model(model_class: type) -> None:

@@ -2,15 +2,13 @@
 
 Differences from RecBole's, each on purpose: ``sys.argv`` is never read, strings are parsed and not evaluated,
 ``CUDA_VISIBLE_DEVICES`` is left alone (``gpu_id`` counts among the visible devices), yaml's own loaders and
-RecBole's argument lists are not changed, ``data_path`` is honoured for ml-100k too.
+RecBole's argument lists are not changed, ``data_path`` is honoured for ml-100k too (:mod:`places`). The device is
+derived from the machine and kept beside the settings: ``use_gpu`` and ``gpu_id`` stay what the user said.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
-import inspect
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -18,10 +16,20 @@ from typing import Any, Optional, Union
 import torch
 import yaml
 from recbole.config import Config as RecBoleConfig
-from recbole.evaluator import metric_types
-from recbole.utils import EvaluatorType, ModelType
+from recbole.utils import ModelType
 
-from recbole_diffusion import precedence, registry, schema
+from recbole_diffusion import (
+    consistency,
+    elsewhere,
+    known_keys,
+    nested,
+    own_models,
+    places,
+    precedence,
+    registry,
+    schema,
+)
+from recbole_diffusion.precedence import Source
 
 #: What RecBole derives from other keys; left out of a saved configuration so that it can be read again.
 DERIVED = frozenset(
@@ -31,13 +39,20 @@ DERIVED = frozenset(
 
 
 class Config(RecBoleConfig):
-    """The settings of one run. Precedence as in RecBole: defaults < data set < files < ``config_dict``.
+    """The settings of one run.
+
+    Precedence: defaults < the model's file < the data set's file < preset < checkpoint < files < ``config_dict``.
 
     Args:
         model: a name (ours, RecBole's, ``recbole:Name``, ``package.module:Class``) or a class.
         dataset: the data set's name.
         config_file_list: yaml files, the later ones win.
         config_dict: keys and values; strings are parsed (``"1e-3"`` is a number).
+        stored: the settings of a checkpoint.
+
+    Attributes:
+        notes: warnings, one line each.
+        overridden: a line for each value that another one won over; see :mod:`recbole_diffusion.precedence`.
 
     Raises:
         ValueError: no such model, a value that is not allowed, a file that cannot be read; one line each.
@@ -49,9 +64,12 @@ class Config(RecBoleConfig):
         dataset: Optional[str] = None,
         config_file_list: Optional[Sequence[Union[str, Path]]] = None,
         config_dict: Optional[dict[str, Any]] = None,
+        stored: Optional[Source] = None,
     ) -> None:
         self.notes: list[str] = []
+        self._sources: list[Source] = [] if stored is None else [stored]
         super().__init__(model, dataset, config_file_list, config_dict)
+        own_models.check_keys(self)
         self._check_consistency()
 
     def compatibility_settings(self) -> None:
@@ -69,41 +87,37 @@ class Config(RecBoleConfig):
         return {}
 
     def _load_config_files(self, file_list: Optional[Sequence[Union[str, Path]]]) -> dict[str, Any]:
-        self._files = [precedence.Source(str(file), schema.load_yaml(Path(file))) for file in file_list or ()]
-        return precedence.merge(self._files)
-
-    def _merge_external_config_dict(self) -> None:
-        super()._merge_external_config_dict()
-        self._sources = [*self._files, precedence.Source(precedence.GIVEN, self.variable_config_dict)]
-        keys = {*self.external_config_dict} - {"model", "dataset"}  # which are arguments too
-        self.notes += precedence.notes(self._sources, keys)
+        self._sources += [Source(str(file), schema.load_yaml(Path(file))) for file in file_list or ()]
+        return {}
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
         plain = {key: value.item() if hasattr(value, "item") else value for key, value in config_dict.items()}
         parsed = {key: parse_setting(key, value) for key, value in plain.items()}
-        return copy.deepcopy(parsed)  # RecBole fills in the dicts it is given
+        self._sources.append(Source(precedence.GIVEN, parsed))
+        return parsed
+
+    def _merge_external_config_dict(self) -> None:
+        # RecBole fills in the dicts it is given
+        self.external_config_dict = copy.deepcopy(precedence.merge(self._sources))
 
     def _get_model_and_dataset(self, model: Any, dataset: Any) -> tuple[str, type, str]:
-        wanted = model if model is not None else self.external_config_dict.get("model")
-        data = dataset if dataset is not None else self.external_config_dict.get("dataset")
-        for key, value in (("model", wanted), ("dataset", data)):
-            if value is None:
+        arguments = {key: value for key, value in (("model", model), ("dataset", dataset)) if value is not None}
+        words = {**self.external_config_dict, **arguments}
+        for key in ("model", "dataset"):
+            if words.get(key) is None:
                 raise ValueError(f"{key} is not set; give --{key}=NAME, or {key}: NAME in a config file")
-        arguments = {key: value for key, value in (("model", model), ("dataset", dataset)) if isinstance(value, str)}
-        self.notes += precedence.notes(
-            [*self._sources, precedence.Source(precedence.GIVEN, arguments)], ("model", "dataset")
-        )
-        self.requested_model = wanted
-        self.spec = registry.find_spec(wanted)
-        model_class = registry.get_model(wanted)
-        return self.spec.name if self.spec else model_class.__name__, model_class, str(data)
+        self.overridden = precedence.notes([*self._sources, Source(precedence.GIVEN, arguments)])
+        self.requested_model = words["model"]
+        self.spec = registry.find_spec(words["model"])
+        model_class = registry.get_model(words["model"])
+        return self.spec.name if self.spec else model_class.__name__, model_class, str(words["dataset"])
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         self.keys: dict[str, schema.Key] = {}
         super()._load_internal_config_dict(model, model_class, dataset)
         preset = self.external_config_dict.get("preset")
         if preset is not None:
-            self.internal_config_dict.update(_preset(preset, model))
+            self.internal_config_dict.update(known_keys.preset(preset, model))
 
     def _update_internal_config_dict(self, file: str) -> dict[str, Any]:
         path = Path(file)
@@ -126,117 +140,61 @@ class Config(RecBoleConfig):
         self.internal_config_dict.update({key: entry.default for key, entry in keys.items()})
 
     def _get_final_config_dict(self) -> dict[str, Any]:
-        self._check_keys()
-        rules = schema.load_yaml(schema.properties() / "recbole.yaml")
-        for key, value in self.external_config_dict.items():
+        given = self.external_config_dict
+        self._elsewhere = elsewhere.take_out(given, known_keys.read_by(self.model_class))
+        self.notes += known_keys.notes_of_unknown(given, self.keys, self.model, self.model_class)
+        rules: dict[str, Any] = nested.of_recbole()
+        consistency.check_old_form(given)
+        for key, value in given.items():
             entry = self.keys.get(key, schema.Key(None, None, ""))
-            self.external_config_dict[key] = schema.check_key(key, value, entry.rule or rules.get(key), entry.default)
+            if isinstance(rules.get(key), dict):
+                given[key] = nested.check(key, value, rules[key], self.notes)
+            else:
+                given[key] = schema.check_key(key, value, entry.rule or rules.get(key), entry.default)
         final: dict[str, Any] = super()._get_final_config_dict()
-        self.data_root = final["data_path"]
-        metrics = [final["metrics"]] if isinstance(final["metrics"], str) else final["metrics"]
-        for metric in metrics:
-            if metric.lower() not in metric_types:
-                raise ValueError(f"metrics={metric!r} is not allowed; allowed: {' | '.join(sorted(metric_types))}")
-        if len({metric_types[metric.lower()] for metric in metrics}) > 1:
-            raise ValueError(f"metrics={metrics!r} mixes metrics of rankings and of values; allowed: one kind")
+        consistency.check_metrics(final)
+        consistency.check_columns(final)
         return final
 
-    def _check_keys(self) -> None:
-        if all(key in self.keys for key in self.external_config_dict):
-            return
-        known = {*self.keys, *_more_keys(), *_keys_read_by(self.model_class)}
-        for key in self.external_config_dict:
-            if key in known:
-                continue
-            near = schema.nearest(key, known)
-            hint = f"; did you mean {near}?" if near else ""
-            self.notes.append(f"key {key!r} is unknown to {self.model} and RecBole and has no effect{hint}")
-
     def _set_default_parameters(self) -> None:
-        self._check_eval_args()
         final = self.final_config_dict
+        consistency.check_evaluation(final)
         softmax = final.get("loss_type") == "CE" and final["MODEL_TYPE"] == ModelType.SEQUENTIAL
         if softmax and "train_neg_sample_args" not in self.external_config_dict:
             final["train_neg_sample_args"] = None  # RecBole stops here and asks its user to write this
+        place = places.locate(final["data_path"], self.dataset, "data_path" in self.external_config_dict)
         super()._set_default_parameters()
-        given = "data_path" in self.external_config_dict
-        if self.dataset == "ml-100k" and given and (Path(self.data_root) / "ml-100k").is_dir():
-            self.final_config_dict["data_path"] = str(Path(self.data_root) / "ml-100k")
-
-    def _check_eval_args(self) -> None:
-        args = self.final_config_dict["eval_args"]
-        split, order = args.get("split"), args.get("order", "RO")
-        if order not in {"RO", "TO"}:
-            raise ValueError(f"eval_args.order={order!r} is not allowed; allowed: RO | TO")
-        if split is not None and (not isinstance(split, dict) or len(split) != 1 or not {*split} <= {"RS", "LS", "TS"}):
-            raise ValueError(f"eval_args.split={split!r} is not allowed; allowed: one of {{RS: […], LS: …, TS: […]}}")
-        if split and "TS" in split and order != "TO":
-            raise ValueError(
-                "eval_args.order='RO' with split TS puts rows before the boundary into test; allowed: order: TO"
-            )
-        ratios = next(iter(split.values())) if split else None
-        if split and "LS" in split and ratios not in {"valid_and_test", "valid_only", "test_only"}:
-            raise ValueError(
-                f"eval_args.split={split!r} is not allowed; allowed: LS: valid_and_test | valid_only | test_only"
-            )
-        if split and "LS" not in split and not (isinstance(ratios, list) and len(ratios) == 3):
-            raise ValueError(
-                f"eval_args.split={split!r} is not allowed; allowed: three shares, e.g. RS: [0.8, 0.1, 0.1]"
-            )
-        unknown = {*args} - {"split", "order", "group_by", "mode"}
-        for key in sorted(unknown):
-            near = schema.nearest(key, ["split", "order", "group_by", "mode"])
-            self.notes.append(
-                f"key 'eval_args.{key}' is unknown to RecBole and has no effect"
-                + (f"; did you mean {near}?" if near else "")
-            )
+        self.data_root, final["data_path"] = place.root, place.folder
+        self.notes += [place.note] if place.note else []
+        self.notes += consistency.check_negatives(final, self.model, self.model_class)
 
     def _init_device(self) -> None:
-        several = "local_rank" in self.final_config_dict  # one of the processes of recbole_diffusion.distributed
+        final = self.final_config_dict
+        several = "local_rank" in final  # one of the processes of recbole_diffusion.distributed
         if several and not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             raise ValueError("local_rank is set by --nproc; leave it out")
-        gpu = self.final_config_dict["gpu_id"]
+        gpu = final["gpu_id"]
         numbers = gpu if isinstance(gpu, (tuple, list)) else [gpu]
         gpu = "" if gpu is None else ",".join(str(each) for each in numbers)
         first = gpu.split(",")[0].strip()
         if first and not first.isdigit():
             raise ValueError(f"gpu_id={gpu!r} is not allowed; allowed: the number of a visible GPU, or '' for the CPU")
-        wanted = bool(first) and self.final_config_dict["use_gpu"] and torch.cuda.is_available()
-        if wanted and int(first) >= torch.cuda.device_count():
+        wanted = bool(first) and final["use_gpu"] and torch.cuda.is_available()
+        number = 0 if wanted and _sees_its_own_gpu_only() else int(first or 0)
+        if wanted and number >= torch.cuda.device_count():
             raise ValueError(f"gpu_id={gpu!r} is not allowed; allowed: 0..{torch.cuda.device_count() - 1}")
-        self.final_config_dict["gpu_id"] = gpu  # a string, as RecBole keeps it
-        self.final_config_dict["single_spec"] = not several
-        self.final_config_dict.setdefault("local_rank", 0)
-        self.final_config_dict["device"] = torch.device("cuda", int(first)) if wanted else torch.device("cpu")
-        self.final_config_dict["use_gpu"] = wanted  # RecBole's trainer reads it beside the device
+        final["gpu_id"] = gpu  # a string, as RecBole keeps it
+        final["single_spec"] = not several
+        final.setdefault("local_rank", 0)
+        final["device"] = torch.device("cuda", number) if wanted else torch.device("cpu")
 
     def _check_consistency(self) -> None:
         """What RecBole notices only after an epoch, or never."""
-        cut = [metric for metric in self["metrics"] if metric.lower() != "gauc"]  # of the whole ranking
-        possible = [f"{metric}@{k}" for metric in cut for k in self["topk"]]
-        possible += [metric for metric in self["metrics"] if metric not in cut]
-        if self["eval_type"] == EvaluatorType.VALUE:
-            possible = list(self["metrics"])
-        if self["valid_metric"].lower() not in {name.lower() for name in possible}:
-            near = schema.nearest(self["valid_metric"], possible)
-            raise ValueError(
-                f"valid_metric={self['valid_metric']!r} is not measured; allowed: {', '.join(possible)}"
-                + (f" (did you mean {near}?)" if near else "; or add it to metrics and topk")
-            )
-        if self["MODEL_TYPE"] == ModelType.SEQUENTIAL and self["eval_args"]["order"] == "RO":
-            raise ValueError(
-                "eval_args.order='RO' would let a sequential model train on later rows; allowed: order: TO"
-            )
-        if self["MODEL_TYPE"] == ModelType.GENERAL and self["threshold"]:
-            self.notes.append(
-                "threshold only makes a label column, every row stays a positive; to drop low ratings use "
-                "val_interval: {rating: '[4,inf)'}"
-            )
-        sampled = any(mode.startswith(("uni", "pop")) for mode in self["eval_args"]["mode"].values())
-        if sampled and self["mask_history"] and self["MODEL_TYPE"] == ModelType.SEQUENTIAL:
-            self.notes.append("mask_history has no effect in sampled evaluation, whose negatives may be a user's past")
-        if sampled:
-            self.notes.append("sampled evaluation can rank models differently from full ranking (mode: full)")
+        final = self.final_config_dict
+        consistency.check_valid_metric(final)
+        consistency.check_order(final)
+        self.notes += elsewhere.notes(self._elsewhere, final)
+        self.notes += consistency.notes(final, self.model_class)
 
     def plain(self) -> dict[str, Any]:
         """The effective settings as plain values, in a form that ``Config(config_dict=…)`` and yaml take."""
@@ -258,7 +216,9 @@ class Config(RecBoleConfig):
 def plain_settings(config: RecBoleConfig) -> dict[str, Any]:
     """:meth:`Config.plain` for any Config, RecBole's own (from its checkpoints, under ``enable()``) included."""
     plain = {key: _plain(value) for key, value in config.final_config_dict.items() if key not in DERIVED}
-    plain["data_path"] = config.external_config_dict.get("data_path") or str(Path(config["data_path"]).parent)
+    folder = Path(config["data_path"]).parent
+    packaged = folder.name == "dataset_example" and "data_path" not in config.external_config_dict
+    plain["data_path"] = config.external_config_dict.get("data_path") or (places.PACKAGED if packaged else str(folder))
     negatives = plain.get("train_neg_sample_args")
     if isinstance(negatives, dict) and negatives.get("distribution") == "none":
         plain["train_neg_sample_args"] = None
@@ -279,34 +239,16 @@ def settings_of(state: Any, what: str) -> dict[str, Any]:
     return dict(stored) if isinstance(stored, dict) else plain_settings(stored)
 
 
-def _preset(preset: Any, model: str) -> dict[str, Any]:
-    """The settings of ``properties/<preset>/<model>.yaml``.
-
-    Raises:
-        ValueError: there is none.
-    """
-    file = schema.properties() / "quick" / f"{model}.yaml"
-    if preset != "quick" or not file.is_file():
-        there = sorted(each.stem for each in file.parent.glob("*.yaml"))
-        raise ValueError(f"preset={preset!r} of {model} is not there; allowed: quick, for {', '.join(there)}")
-    return schema.load_yaml(file)
-
-
 def parse_setting(key: str, value: Any) -> Any:
     """A string's value; RecBole's intervals, such as [5,10], stay strings."""
-    return schema.parse_value(value) if isinstance(value, str) and not key.endswith("_num_interval") else value
+    interval = key.endswith("_num_interval") and str(value).lower() not in {"none", "null", "~", ""}
+    return schema.parse_value(value) if isinstance(value, str) and not interval else value
 
 
-def _keys_read_by(model_class: type) -> set[str]:
-    """Keys in the source of the model's module: an own model reads keys that no yaml file has."""
-    try:
-        source = inspect.getsource(inspect.getmodule(model_class) or model_class)
-    except (OSError, TypeError):
-        return set()
-    return set(_KEY_READ.findall(source))
-
-
-_KEY_READ = re.compile(r"config\[\s*[\"']([\w-]+)[\"']\s*\]")
+def _sees_its_own_gpu_only() -> bool:
+    """Whether this is a process of ``--nproc`` on GPUs, whose one visible GPU has number 0 whatever ``gpu_id`` says."""
+    group = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return group and torch.distributed.get_backend() == "nccl" and torch.cuda.device_count() == 1
 
 
 def _plain(value: Any) -> Any:
@@ -315,18 +257,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, set)):
         return [_plain(each) for each in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-@functools.lru_cache(maxsize=1)
-def _more_keys() -> frozenset[str]:
-    """Keys that RecBole's sources read without a default in any yaml file, and those of its other models."""
-    folder = registry.recbole_folder()
-    keys = {"model", "dataset", "config_files", "config_file_list"}
-    for file in folder.rglob("*.py"):
-        keys.update(_KEY_READ.findall(file.read_text(encoding="utf-8")))
-    for file in (folder / "properties" / "quick_start_config").glob("*.yaml"):
-        keys.update(schema.load_yaml(file))
-    from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
-
-    keys.update(general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
-    return frozenset(keys)

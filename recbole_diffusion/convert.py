@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Callable, Union
 
 import numpy as np
+
+from recbole_diffusion.atomic_write import atomic_write, atomic_write_text
 
 #: Which array is which of RecBole's parts (train, valid, test).
 PROTOCOLS: dict[str, tuple[str, str, str]] = {
@@ -109,9 +110,8 @@ def write_split(source: Union[str, Path], folder: Union[str, Path], name: str, p
         _write_pairs(target / f"{name}.{part}.inter", arrays[array], first[array])
     if "item_emb" in arrays:
         table = arrays["item_emb"]
-        temporary = target / f".{EMBEDDINGS}"
-        np.savez(temporary, item=table.astype(np.float32), item_token=np.arange(len(table)).astype(str))
-        os.replace(temporary, target / EMBEDDINGS)
+        named = {"item": table.astype(np.float32), "item_token": np.arange(len(table)).astype(str)}
+        atomic_write(target / EMBEDDINGS, lambda file: np.savez(file, **named))
     else:
         (target / EMBEDDINGS).unlink(missing_ok=True)  # of another source
     return target
@@ -119,9 +119,7 @@ def write_split(source: Union[str, Path], folder: Union[str, Path], name: str, p
 
 def _write_pairs(file: Path, pairs: np.ndarray, first: int) -> None:
     rows = (f"{user}\t{item}\t{row}" for row, (user, item) in enumerate(pairs.tolist(), first))
-    temporary = file.with_name(f".{file.name}")
-    temporary.write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+    atomic_write_text(file, "\n".join([HEADER, *rows]) + "\n")
 
 
 def settings(folder: Union[str, Path], name: str = "") -> dict[str, Any]:
@@ -208,7 +206,5 @@ def write_sequences(source: Union[str, Path], folder: Union[str, Path], name: st
     target = Path(folder) / name
     target.mkdir(parents=True, exist_ok=True)
     rows = [f"{user}\t{item}\t{place}" for user, items in sequences.items() for place, item in enumerate(items)]
-    temporary = target / f".{name}.inter"
-    temporary.write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
-    os.replace(temporary, target / f"{name}.inter")
+    atomic_write_text(target / f"{name}.inter", "\n".join([HEADER, *rows]) + "\n")
     return target

@@ -1,100 +1,37 @@
-"""RecBole's data sets and loaders, mended where they are wrong or slow: order in time, user-wise rows, eval batches."""
+"""From settings to RecBole's data set, its three splits and their loaders; counts and a hash of the split."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from logging import getLogger
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
-import torch
 from recbole.data import utils as recbole_data
-from recbole.data.dataloader import FullSortEvalDataLoader, UserDataLoader
-from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
-from recbole.data.interaction import Interaction
-from recbole.data.utils import get_dataloader as recbole_get_dataloader  # the original, also under enable()
-from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import EvaluatorType, FeatureSource, FeatureType, ModelType
+from recbole.sampler import KGSampler
+from recbole.utils import EvaluatorType, ModelType
 
-from recbole_diffusion import collective, loading, registry, sequences
-from recbole_diffusion.account import account_of
+from recbole_diffusion import (
+    collective,
+    columns,
+    evaluation_notes,
+    loading,
+    presplit,
+    registry,
+    saved_data,
+    sequences,
+    setting_columns,
+    split_checks,
+    time_order,
+)
+from recbole_diffusion.account import account_of, warnings_noted
 from recbole_diffusion.config import Config
-from recbole_diffusion.model.history import RANK_FIELD, sequence_pairs
+from recbole_diffusion.loaders import get_dataloader
+from recbole_diffusion.model.history import sequence_pairs
 from recbole_diffusion.schema import load_yaml
-
-#: float32 values per item that scoring one user takes: scores, RecBole's int32 matrix of positives, the model's
-#: own two or three rows.
-FLOATS_PER_SCORE = 6
-MAX_ROWS = 1024
-
-
-class UserLoader(UserDataLoader):
-    """One row per user that has training interactions, shuffled; RecBole's also yields the padding user 0."""
-
-    def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = True) -> None:
-        self.logger = getLogger()
-        self.uid_field = dataset.uid_field
-        users = torch.unique(dataset.inter_feat[self.uid_field])
-        if config["train_padding_user"]:
-            users = torch.arange(dataset.user_num)
-        self.user_list = Interaction({self.uid_field: users})
-        self.sample_size = len(users)
-        AbstractDataLoader.__init__(self, config, dataset, sampler, shuffle=True)
-
-    def collate_fn(self, index: list[int]) -> Interaction:
-        return Interaction({self.uid_field: self.user_list[self.uid_field][torch.as_tensor(index)]})
-
-
-class FullSortLoader(FullSortEvalDataLoader):
-    """Full ranking with as many users at once as the memory budget holds.
-
-    RecBole scores ``eval_batch_size // n_items`` users at once: one, on ml-1m at its default of 4096. It masks what
-    users had before for general models only; here ``past`` does for sequential ones.
-    """
-
-    past: Optional[sequences.Past] = None
-
-    def _init_batch_size_and_step(self) -> None:
-        if _predicts_pairwise(self.config) and self.config["eval_users_per_batch"] is None:
-            super()._init_batch_size_and_step()  # every (user, item) pair is a row there: RecBole's rule is right
-            return
-        self.step = users_per_batch(self.config, self._dataset.item_num)
-        self.set_batch_size(self.step if self.is_sequential else self.step * self._dataset.item_num)
-
-    def collate_fn(self, index: Any) -> Any:
-        interaction, history, positive_u, positive_i = super().collate_fn(index)
-        if self.past is not None:
-            items = interaction[getattr(self._dataset, f"{self.iid_field}_list_field")]
-            history = self.past.of(interaction[self.uid_field], items)
-        return interaction, history, positive_u, positive_i
-
-
-def users_per_batch(config: Any, n_items: int) -> int:
-    """How many users are scored at once: the explicit key, or what ``eval_memory`` MiB hold, at most 1024."""
-    if config["eval_users_per_batch"] is not None:
-        return config["eval_users_per_batch"]
-    budget = (config["eval_memory"] or 256) * 2**20
-    return int(min(max(budget // (4 * FLOATS_PER_SCORE * n_items), 1), MAX_ROWS))
-
-
-def _predicts_pairwise(config: Any) -> bool:
-    model = config.model_class
-    return getattr(model, "full_sort_predict", None) is AbstractRecommender.full_sort_predict
-
-
-def get_dataloader(config: Any, phase: str) -> type:
-    """The loader class of a phase: ours for user-wise training and full ranking, otherwise RecBole's."""
-    if phase == "train" and registry.is_user_wise(config.model_class):
-        return UserLoader
-    if phase != "train" and config["eval_args"]["mode"][phase] == "full":
-        return FullSortLoader
-    loader: type = recbole_get_dataloader(config, phase)
-    return loader
 
 
 def create_dataset(config: Config) -> Any:
@@ -102,48 +39,45 @@ def create_dataset(config: Config) -> Any:
 
     RecBole turns timestamps into float32 (steps of 64 to 128 s for Unix time) before it sorts by them: on raw
     ml-100k that changes the last item of 149 of 943 users. Rows sorted by the exact time before stay in
-    that order through RecBole's stable sorts. ``keep_time_order: False`` gives RecBole's order.
+    that order through RecBole's stable sorts; see :mod:`recbole_diffusion.time_order`. ``keep_time_order: False``
+    gives RecBole's order.
 
     Raises:
-        ValueError: the data set is not there; the message says where to put it.
+        ValueError: the data set is not there, or its columns do not suffice; the message names the way out.
     """
     hint = _check_files(config)
-    needs_time = bool(config["time-aware"] or (config.spec is not None and config.spec.needs_time))
-    _load_time(config, needs_time)
+    settle(config)
     dataset = _load(config, hint)
-    if needs_time and dataset.time_field in dataset.inter_feat:
-        _add_ranks(dataset)
+    time_order.check_type(dataset)  # a data set that was saved before, too
+    if dataset.time_field not in dataset.inter_feat:
+        return dataset
+    if time_order.model_needs_time(config):
+        time_order.add_ranks(dataset)
     ordered = config["eval_args"]["order"] == "TO" and config["benchmark_filename"] is None
-    time = dataset.time_field
-    if config["keep_time_order"] and ordered and time in dataset.inter_feat:
-        exact = dataset.inter_feat[time]
-        if isinstance(exact.iloc[0], (int, float)):
-            dataset.inter_feat = dataset.inter_feat.sort_values(time, kind="stable", ignore_index=True)
+    if config["keep_time_order"] and ordered:
+        time_order.sort_rows(dataset)
     return dataset
 
 
-def _add_ranks(dataset: Any) -> None:
-    """The exact ranks in time as a column: exact in float32 too, whatever the order of the rows will be.
+def settle(config: Config) -> None:
+    """Load the columns that the settings, the model or the order need beside those of ``load_col``.
+
+    Without the files it does nothing.
 
     Raises:
-        ValueError: the times are no numbers; RecBole makes ids of a token column, in order of appearance.
+        ValueError: a file lacks one of them.
     """
-    if dataset.field2type[dataset.time_field] is not FeatureType.FLOAT:
-        raise ValueError(
-            f"the column {dataset.time_field!r} must be of type float to order by: {dataset.time_field}:float"
-        )
-    times = dataset.inter_feat[dataset.time_field].to_numpy()
-    ranks = np.empty(len(times))
-    ranks[np.argsort(times, kind="stable")] = np.arange(len(times))
-    dataset.inter_feat[RANK_FIELD] = ranks
-    dataset.set_field_property(RANK_FIELD, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
+    setting_columns.settle(config)
+    sequences.check_settings(config)
+    presplit.settle(config)
+    _load_time(config)
 
 
 def _load(config: Config, hint: Optional[str]) -> Any:
     """The data set's object; ``hint`` is what to say where it has to be downloaded and that fails."""
     try:
-        with _own_dataset(config), loading.hooked(config):
-            return recbole_data.create_dataset(config)
+        with loading.hooked(config):
+            return saved_data.dataset(config)
     except (OSError, EOFError, RuntimeError, SystemExit) as error:
         if hint is None:
             raise
@@ -151,22 +85,6 @@ def _load(config: Config, hint: Optional[str]) -> Any:
             raise  # the download went well
         shutil.rmtree(config["data_path"], ignore_errors=True)  # it was not there before
         raise ValueError(hint) from error
-
-
-@contextlib.contextmanager
-def _own_dataset(config: Config) -> Iterator[None]:
-    """RecBole finds a model's data set class by its name in its own module, and saves and loads what it makes of it."""
-    import recbole.data.dataset as datasets
-
-    name = f"{config['model']}Dataset"
-    if config.spec is None or config.spec.dataset is None or hasattr(datasets, name):
-        yield
-        return
-    setattr(datasets, name, registry.load_object(config.spec.dataset))
-    try:
-        yield
-    finally:
-        delattr(datasets, name)
 
 
 def _check_files(config: Config) -> Optional[str]:
@@ -190,32 +108,15 @@ def _check_files(config: Config) -> Optional[str]:
     return f"dataset={name!r} could not be downloaded from {urls[name]}; {put}"
 
 
-def _load_time(config: Config, needs_time: bool) -> None:
-    """Load the time column where the order or the model needs it and the default ``load_col`` leaves it out."""
-    load, presplit = config["load_col"], config["benchmark_filename"]
-    ordered = config["eval_args"]["order"] == "TO" and not presplit
-    if not (ordered or needs_time) or not isinstance(load, dict):
+def _load_time(config: Config) -> None:
+    """Load the time column where the order or the model needs it and ``load_col`` leaves it out."""
+    why, file = time_order.need(config), columns.interaction_files(config)[0]
+    fields = columns.header(config, file) if why else None
+    if why is None or fields is None:
         return
-    columns, time = load.get("inter"), config["TIME_FIELD"]
-    if columns is None or columns == "*" or time in columns:
-        return
-    middle = f".{presplit[0]}" if presplit else ""
-    file = Path(config["data_path"]) / f"{config['dataset']}{middle}.inter"
-    if not file.is_file():
-        return
-    with open(file, encoding=config["encoding"] or "utf-8") as lines:
-        fields = [field.split(":")[0] for field in lines.readline().rstrip("\n").split(config["field_separator"])]
-    if time not in fields:
-        who, instead = "eval_args.order='TO'", "eval_args: {order: RO}"
-        if needs_time:
-            who, instead = f"model={config['model']!r}", "take a model that does without"
-        if config["time-aware"]:
-            who, instead = "time-aware=True", "time-aware: False"
-        raise ValueError(
-            f"{who} needs the column {time!r}, but {file} has {', '.join(fields)}; "
-            f"set TIME_FIELD to the right name, or {instead}"
-        )
-    config["load_col"] = {**load, "inter": [*columns, time]}
+    if config["TIME_FIELD"] not in fields:
+        raise ValueError(time_order.missing(config, why, fields, str(file)))
+    columns.load_too(config, config["TIME_FIELD"], f"{why.who} it")
 
 
 def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None) -> tuple[Any, Any, Any]:
@@ -223,10 +124,8 @@ def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None)
 
     ``parts``: the three splits, where they have been made before.
     """
-    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:  # its own samplers and loaders
-        loaders = recbole_data.data_preparation(config, dataset)
-    else:
-        saved = recbole_data.load_split_dataloaders(config)
+    with warnings_noted(account_of(dataset).note):
+        saved = saved_data.loaders(config, dataset)
         if saved is not None:
             dataset._change_feat_format()
         loaders = saved or _loaders(config, dataset, parts or build(config, dataset))
@@ -239,18 +138,21 @@ def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None)
         collective.share(loaders)
     sequences.check_lengths(config, loaders)
     sequences.mask_past(config, loaders)
-    for phase, loader in zip(("valid", "test"), loaders[1:]):
-        if len(loader) == 0:
-            config.notes.append(f"the {phase} split is empty: eval_args={config['eval_args']}")
-    _warn_of_repeats(config, loaders)
-    config.notes += [note for note in account_of(dataset).notes if note not in config.notes]
+    first = sequences.count_first_items(config, loaders)
+    account_of(dataset).drop("first items of users who have no answer in train: in sequences only", first, True)
+    sizes = [len(loader._dataset) for loader in loaders]
+    lines = split_checks.notes(config, interactions(loaders[0]), pairs(loaders[2]), dataset, sizes)
+    lines += evaluation_notes.notes(config, loaders)
+    config.notes += [note for note in (*lines, *account_of(dataset).notes) if note not in config.notes]
     return loaders
 
 
 def build(config: Config, dataset: Any) -> list[Any]:
     """The three splits, with our own pieces; see :mod:`recbole_diffusion.loading`."""
-    with loading.hooked(config):
+    with loading.hooked(config), warnings_noted(account_of(dataset).note):
         parts: list[Any] = dataset.build()
+    for each in (dataset, *parts):
+        time_order.forget(each)
     return parts
 
 
@@ -261,13 +163,18 @@ def _loaders(config: Config, dataset: Any, parts: Sequence[Any]) -> tuple[Any, A
     samplers = recbole_data.create_samplers(config, dataset, parts)
     loaders = []
     for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers):
-        shuffle = phase == "train" and config["shuffle"]
-        loaders.append(get_dataloader(config, phase)(config, part, sampler, shuffle=shuffle))
+        of_graph = phase == "train" and config["MODEL_TYPE"] == ModelType.KNOWLEDGE
+        more = [_graph_sampler(config, dataset)] if of_graph else []
+        shuffle = phase == "train" and (config["shuffle"] or of_graph)
+        loaders.append(get_dataloader(config, phase)(config, part, sampler, *more, shuffle=shuffle))
     if config["save_dataloaders"]:
-        recbole_data.save_split_dataloaders(config, dataloaders=tuple(loaders))
-        for loader in loaders:  # RecBole takes the generators off the loaders that are in use
-            loader.generator = loader.sampler.generator = torch.Generator().manual_seed(config["seed"])
+        saved_data.save_loaders(config, loaders)
     return loaders[0], loaders[1], loaders[2]
+
+
+def _graph_sampler(config: Config, dataset: Any) -> KGSampler:
+    negatives = config["train_neg_sample_args"]
+    return KGSampler(dataset, negatives["distribution"], negatives["alpha"])
 
 
 def pairs(loader: Any) -> np.ndarray:
@@ -301,19 +208,6 @@ def valid_pairs(loader: Any) -> Optional[np.ndarray]:
     sampler = getattr(loader, "_sampler", None)
     parts = dict(zip(getattr(sampler, "phases", ()), getattr(sampler, "datasets", ())))
     return _pairs(parts["valid"]) if "valid" in parts else None
-
-
-def _warn_of_repeats(config: Config, loaders: tuple[Any, Any, Any]) -> None:
-    """A repeated pair in train and test is never masked by RecBole: the answer is in the input."""
-    if config["MODEL_TYPE"] != ModelType.GENERAL or config["repeatable"]:
-        return
-    width = loaders[0]._dataset.item_num
-    train, test = (pairs(loader) @ np.array([width, 1]) for loader in (loaders[0], loaders[2]))
-    repeated = int(np.isin(test, train).sum())
-    if repeated:
-        config.notes.append(
-            f"{repeated} of {len(test)} test pairs are also in train and not masked; set rm_dup_inter: first"
-        )
 
 
 def describe(dataset: Any, loaders: Sequence[Any]) -> dict[str, Any]:

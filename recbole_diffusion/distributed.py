@@ -25,6 +25,7 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 import torch
 from recbole.utils import ModelType
 
+from recbole_diffusion.atomic_write import atomic_write, atomic_write_text
 from recbole_diffusion.config import Config
 
 #: Seconds that the other processes have to end by themselves after one has failed.
@@ -183,30 +184,13 @@ def _run_part(arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, 
     model, dataset, files, settings, saved = arguments
     rank, local_rank = torch.distributed.get_rank(), int(os.environ["LOCAL_RANK"])
     settings = {**settings, "local_rank": local_rank, "world_size": torch.distributed.get_world_size()}
-    if torch.distributed.get_backend() == "nccl":
-        settings["gpu_id"] = "0"  # the only one that this process sees
     if rank == 0:
         return quick_start.run(model, dataset, files, settings, saved, **options)
     warnings.simplefilter("ignore")
-    _no_tensorboard()
     settings.update(state="error", show_progress=False, log_wandb=False, save_dataset=False)
     with tempfile.TemporaryDirectory(prefix="recbole-diffusion-") as folder:
         result = quick_start.run(model, dataset, files, {**settings, "output_dir": folder}, saved, **options)
     return {**result, "folder": None}
-
-
-class _NoTensorboard:
-    """Takes every call and writes nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *args, **kwargs: None
-
-
-def _no_tensorboard() -> None:
-    """RecBole's trainers open one in every process, all in the same folder."""
-    from recbole.trainer import trainer as module
-
-    module.get_tensorboard = lambda logger: _NoTensorboard()
 
 
 def _process(
@@ -222,16 +206,11 @@ def _process(
         kinds = [each.__name__ for each in type(error).__mro__]
         text = " ".join(str(error).split())
         report = {"time": time.time_ns(), "kinds": kinds, "text": text, "trace": traceback.format_exc()}
-        _leave(folder / f"error-{local_rank}.json", json.dumps(report).encode())
+        atomic_write_text(folder / f"error-{local_rank}.json", json.dumps(report))
         sys.stderr.flush()
         os._exit(1)  # without waiting for threads of a group that has lost a member
-    _leave(folder / f"result-{local_rank}.pickle", pickle.dumps(result))
-
-
-def _leave(file: Path, content: bytes) -> None:
-    temporary = file.with_suffix(".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(file)
+    content = pickle.dumps(result)
+    atomic_write(folder / f"result-{local_rank}.pickle", lambda file: file.write(content))
 
 
 def _join(local_rank: int, group: Group, folder: Path, threads: int) -> None:

@@ -11,6 +11,11 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from recbole.data.dataset import Dataset, SequentialDataset
+
+from recbole_diffusion import atomic_files, filtering, presplit, time_order
+from recbole_diffusion.account import account_of, warnings_noted
+from recbole_diffusion.columns import interaction_files
 from recbole_diffusion.compat import replace
 
 #: (owner, attribute, replacement)
@@ -19,7 +24,37 @@ Hook = tuple[Any, str, Any]
 
 def hooks(config: Any) -> list[Hook]:
     """The methods that are replaced."""
-    return []
+    return [*_steps(), *atomic_files.hooks(), *filtering.hooks(), *presplit.hooks(config), *time_order.hooks(config)]
+
+
+def _steps() -> list[Hook]:
+    """The way from the files to a frame of ids: its warnings are noted, its rows counted, its times checked."""
+    make, process = vars(Dataset)["_from_scratch"], vars(Dataset)["_data_processing"]
+
+    def _from_scratch(dataset: Any) -> None:
+        with warnings_noted(account_of(dataset).note):
+            make(dataset)
+
+    def _data_processing(dataset: Any) -> None:
+        _count_read(dataset)
+        time_order.check_type(dataset)
+        if dataset.benchmark_filename_list is not None:
+            presplit.filter_rows(dataset)
+        process(dataset)
+        if dataset.benchmark_filename_list is None:
+            filtering.note_items_without_rows(dataset)
+            if isinstance(dataset, SequentialDataset):
+                filtering.count_single(dataset)
+
+    return [(Dataset, "_from_scratch", _from_scratch), (Dataset, "_data_processing", _data_processing)]
+
+
+def _count_read(dataset: Any) -> None:
+    """Enter the rows of the interaction files, where the reader has not."""
+    sizes = getattr(dataset, "file_size_list", None) or [len(dataset.inter_feat)]
+    for file, rows in zip(interaction_files(dataset.config), sizes):
+        if file.name not in account_of(dataset).files:
+            account_of(dataset).read(file.name, rows)
 
 
 @contextlib.contextmanager

@@ -5,22 +5,16 @@ A file holds a pickle: it is read from the folder that ``prepared_data`` names o
 
 from __future__ import annotations
 
-import hashlib
-import json
 import pickle
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from recbole.utils import ModelType, dataset_arguments
+from recbole.utils import ModelType
 
-from recbole_diffusion import data
+from recbole_diffusion import data, data_key
+from recbole_diffusion.atomic_write import atomic_write
 from recbole_diffusion.config import Config
-from recbole_diffusion.runs import version, write_whole
-
-#: What else RecBole's data sets read beside ``dataset_arguments``, and what draws and orders the split.
-_MORE = ("repeatable", "encoding", "discretization", "numerical_features", "keep_time_order", "time-aware", "data_path")
-_VERSIONS = ("recbole-diffusion", "recbole", "pandas", "numpy", "torch")
 
 
 def possible(config: Config) -> bool:
@@ -36,14 +30,16 @@ def possible(config: Config) -> bool:
 def load(config: Config, folder: Path) -> tuple[Any, list[Any]]:
     """The data set and its three splits, from ``folder`` or made now and kept there for the next.
 
-    Several processes may ask at once: one makes it, the others wait. A file that cannot be read is made again.
+    Several processes may ask at once: one makes it, the others wait. A file that cannot be read, or is of other data,
+    is made again.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{config['dataset']}-{key(config)}.pkl"
-    found = _read(file)
+    wanted = key(config)
+    file = folder / f"{config['dataset']}-{wanted}.pkl"
+    found = _read(file, wanted)
     if found is None:
         with FileLock(f"{file}.lock"):
-            found = _read(file) or _make(config, file)
+            found = _read(file, wanted) or _make(config, file, wanted)
     dataset, parts = found
     for each in (dataset, *parts):
         each.config = config
@@ -52,41 +48,31 @@ def load(config: Config, folder: Path) -> tuple[Any, list[Any]]:
 
 def key(config: Config) -> str:
     """A hash of what the filtered and split data depend on."""
-    keys = sorted({*dataset_arguments, *_MORE})
-    content = {name: config[name] or None for name in keys}  # models without a key read it as None
-    content["data"] = _files(Path(config["data_path"]))
-    content["eval_args"] = {name: value for name, value in config["eval_args"].items() if name != "mode"}
-    sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
-    content["kind"] = (config.spec and config.spec.dataset) or ("sequences" if sequential else "interactions")
-    content["needs_time"] = bool(config.spec is not None and config.spec.needs_time)
-    content["seed"] = config["seed"] if config["split_seed"] is None else config["split_seed"]
-    content["versions"] = [version(package) for package in _VERSIONS]
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:20]
+    content = {**data_key.of_data(config), **data_key.of_split(config)}
+    vocabulary = getattr(config, "vocabulary", None)
+    if vocabulary is not None:  # the notes that are kept with the data name the source
+        content["ids"] = [vocabulary.fingerprint, vocabulary.source]
+    return data_key.digest(content)
 
 
-def _files(folder: Path) -> list[Any]:
-    """Name, size and time of each file of the data set, so that changed data are not taken for the old."""
-    if not folder.is_dir():  # still to be downloaded
-        return []
-    return [[each.name, each.stat().st_size, each.stat().st_mtime_ns] for each in sorted(folder.iterdir())]
-
-
-def _read(file: Path) -> Any:
+def _read(file: Path, wanted: str) -> Any:
+    """The data set and its splits; None where there is no file, a damaged one, or one of another key."""
     try:
         with open(file, "rb") as stream:
-            return pickle.load(stream)
+            stored, *found = pickle.load(stream)
     except FileNotFoundError:
         return None
     except Exception:  # whatever the unpickler makes of a damaged file
         return None
+    return found if stored == wanted else None
 
 
-def _make(config: Config, file: Path) -> tuple[Any, list[Any]]:
+def _make(config: Config, file: Path, wanted: str) -> Any:
     dataset = data.create_dataset(config)
     parts = data.build(config, dataset)
     for each in (dataset, *parts):
         each.config = None  # of this one run
-    write_whole(file, lambda stream: pickle.dump((dataset, parts), stream, protocol=4))
+    atomic_write(file, lambda stream: pickle.dump((wanted, dataset, parts), stream, protocol=4))
     with open(file, "rb") as stream:  # what the next ones read: no run differs from the others
-        found: tuple[Any, list[Any]] = pickle.load(stream)
+        _, *found = pickle.load(stream)
     return found

@@ -24,14 +24,14 @@ from recbole.trainer import Trainer
 from recbole.utils import ModelType, init_seed
 from tqdm import tqdm
 
-from recbole_diffusion import checkpoint, compat, data, pretrained_files, registry, schema
+from recbole_diffusion import checkpoint, compat, data, names, pretrained_files, registry, schema
+from recbole_diffusion.atomic_write import atomic_write
 from recbole_diffusion.config import Config, plain_settings
 from recbole_diffusion.model.embeddings import Embeddings, embeddings_of, tables_of
-from recbole_diffusion.runs import write_whole
 from recbole_diffusion.trainer import trainer_class
 
 #: Raised when what is stored for the same settings would no longer be the same.
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
 #: Settings that change neither the weights nor which epoch is the best.
 _NO_MATTER = frozenset(
     {"data_path", "checkpoint_dir", "output_dir", "show_progress", "state", "gpu_id", "use_gpu", "log_wandb"}
@@ -96,13 +96,13 @@ def trained_base(config: Any, train_data: Any, valid_data: Any) -> Trained:
     _check_joint(config, registry.get_model(config["base_model"]))
     if file is None:
         return _trained(config, _base_of(config), train_data, valid_data)
-    tables = pretrained_files.tables(Path(file), dataset)
+    tables = pretrained_files.tables(config, Path(file), dataset)
     if tables is not None:
         net = _with_tables(config, tables, train_data)
     else:
         net = pretrained_files.model(config, Path(file), dataset, "base_checkpoint")
         _check_joint(config, type(net))
-        _take_settings(config, net.own_config)
+        take_settings(config, net.own_config)
     return Trained(embeddings_of(net, dataset), lambda: net)
 
 
@@ -122,7 +122,7 @@ def _check_joint(config: Any, kind: Any) -> None:
         )
 
 
-def _take_settings(config: Any, base: Config) -> None:
+def take_settings(config: Any, base: Config) -> None:
     """Put what a checkpoint's model is into ``base_model`` and ``base_config``, where the run's own settings are kept.
 
     Raises:
@@ -143,13 +143,7 @@ def _take_settings(config: Any, base: Config) -> None:
 
 def _with_tables(config: Any, tables: Embeddings, train_data: Any) -> Any:
     """``base_model`` with the tables of a file as its layer-0 embeddings, untrained otherwise."""
-    width = tables.item.shape[1]
-    own = config["base_config"] or {}
-    if own.setdefault("embedding_size", width) != width:
-        raise ValueError(
-            f"base_config.embedding_size={own['embedding_size']} is not the width of base_checkpoint's tables, {width}"
-        )
-    config["base_config"] = own
+    config["base_config"] = with_width(config, tables.item.shape[1])
     net = untrained_base(config, train_data)
     places: list[Any] = [getattr(net, f"{kind}_embedding", None) for kind in ("user", "item")]
     if not all(isinstance(place, torch.nn.Embedding) for place in places):
@@ -160,6 +154,20 @@ def _with_tables(config: Any, tables: Embeddings, train_data: Any) -> Any:
     for place, table in zip(places, (tables.user, tables.item)):
         place.weight.data.copy_(torch.from_numpy(table))
     return net
+
+
+def with_width(config: Any, width: int) -> dict[str, Any]:
+    """``base_config`` with the width of a file's tables.
+
+    Raises:
+        ValueError: it says another one.
+    """
+    own = {"embedding_size": width, **(config["base_config"] or {})}
+    if own["embedding_size"] != width:
+        raise ValueError(
+            f"base_config.embedding_size={own['embedding_size']} is not the width of base_checkpoint's tables, {width}"
+        )
+    return own
 
 
 def untrained_base(config: Any, train_data: Any) -> Any:
@@ -203,7 +211,8 @@ def base_config(
     if {"pretrain", "base_model"} & {*base.keys}:
         raise ValueError(f"{model_key}={model!r} is not allowed: it needs pretrained embeddings itself")
     for note in base.notes:
-        getLogger().warning(f"{own_key}: {note}")
+        if note not in getattr(config, "notes", ()):  # of what both have in common
+            getLogger().warning(f"{own_key}: {note}")
     return base
 
 
@@ -254,14 +263,16 @@ class _Kept(NamedTuple):
 
 
 def _cached(folder: Path, base: Config, train_data: Any, valid_data: Any, show_progress: bool) -> _Kept:
+    ids = names.of_users_and_items(train_data._dataset)  # the split's hash is of names, the tables are in id order
     key = {
         "format": CACHE_FORMAT,
         "split": data.describe(train_data._dataset, (train_data, valid_data))["split_sha256"],
+        "ids": ids,
         "settings": {key: value for key, value in base.plain().items() if key not in _NO_MATTER},
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
     file = folder / f"{base['model']}-{base['dataset']}-{digest}.npz"
-    found = _read_cache(file)
+    found = _read_cache(file, ids)
     if found is not None:  # also in a folder that one may only read
         getLogger().info(f"{base['model']} read from {file}")
         return found
@@ -273,10 +284,10 @@ def _cached(folder: Path, base: Config, train_data: Any, valid_data: Any, show_p
         getLogger().info(f"waiting for another process that trains {base['model']} for {file}")
         lock.acquire()
     try:
-        found = _read_cache(file)
+        found = _read_cache(file, ids)
         if found is None:
             found = _train(base, train_data, valid_data, show_progress)
-            _write_cache(file, found)
+            _write_cache(file, found, ids)
             getLogger().info(f"{base['model']} kept in {file}")
         else:
             getLogger().info(f"{base['model']} read from {file}")
@@ -285,10 +296,12 @@ def _cached(folder: Path, base: Config, train_data: Any, valid_data: Any, show_p
     return found
 
 
-def _read_cache(file: Path) -> Optional[_Kept]:
-    """None where there is none, or a damaged one, which is made anew."""
+def _read_cache(file: Path, ids: str) -> Optional[_Kept]:
+    """None where there is none, or a damaged one or one in other ids, which is made anew."""
     try:
         with np.load(file) as content:
+            if str(content["ids"]) != ids:
+                raise ValueError("its rows are those of other users or items")
             found = Embeddings(content["user"], content["item"], float(content["curvature"]))
             prefix = "weights/"
             weights = {key[len(prefix) :]: content[key] for key in content if key.startswith(prefix)}
@@ -300,9 +313,9 @@ def _read_cache(file: Path) -> Optional[_Kept]:
         return None
 
 
-def _write_cache(file: Path, kept: _Kept) -> None:
+def _write_cache(file: Path, kept: _Kept, ids: str) -> None:
     arrays = {**kept.embeddings._asdict(), **{f"weights/{key}": value for key, value in kept.weights.items()}}
-    write_whole(file, lambda stream: np.savez(stream, seconds=kept.seconds, **arrays))
+    atomic_write(file, lambda stream: np.savez(stream, seconds=kept.seconds, ids=ids, **arrays))
 
 
 def _train(base: Config, train_data: Any, valid_data: Any, show_progress: bool) -> _Kept:

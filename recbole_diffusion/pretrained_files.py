@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from logging import getLogger
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
 from torch import Tensor
 
-from recbole_diffusion import checkpoint, compat, convert
+from recbole_diffusion import checkpoint, compat, convert, provenance
 from recbole_diffusion.config import Config, settings_of
 from recbole_diffusion.model.embeddings import Embeddings, embeddings_of
+from recbole_diffusion.precedence import Source
 
 #: What LightGCN-PyTorch calls its tables, as DDRM's authors ship them; their rows count from 0.
 OFFICIAL = {"user": "embedding_user.weight", "item": "embedding_item.weight"}
@@ -29,16 +29,18 @@ def embeddings(config: Any, file: Path, dataset: Any) -> Embeddings:
         )
     if file.suffix not in {".npy", ".npz"}:
         return embeddings_of(model(config, file, dataset, "pretrain"), dataset)
-    content = _arrays(file)
+    content = arrays(file)
     if "item" not in content:
         raise ValueError(f"pretrain={str(file)!r} holds {', '.join(content)}; allowed: item, user, item_token")
     user = np.zeros((dataset.user_num, 0), np.float32)
+    what = f"pretrain={str(file)!r}"
     if "user" in content:
-        user = _table(content, "user", f"pretrain={str(file)!r}", dataset)
-    return Embeddings(user, _table(content, "item", f"pretrain={str(file)!r}", dataset))
+        user = _table(content, "user", what, dataset)
+    _note_rows_without_names(config, content, what)
+    return Embeddings(user, _table(content, "item", what, dataset))
 
 
-def tables(file: Path, dataset: Any) -> Optional[Embeddings]:
+def tables(config: Any, file: Path, dataset: Any) -> Optional[Embeddings]:
     """What the key ``base_checkpoint`` names, if it is a file of two tables; None for a checkpoint of a run.
 
     Raises:
@@ -48,7 +50,7 @@ def tables(file: Path, dataset: Any) -> Optional[Embeddings]:
     if not file.is_file():
         raise ValueError(f"{what} does not exist; allowed: a .npz with two tables, a checkpoint, or null to train")
     if file.suffix == ".npz":
-        content = _arrays(file)
+        content = arrays(file)
     else:
         state = checkpoint.read(file, trust=compat.trusts_all())
         if not isinstance(state, dict) or not all(isinstance(state.get(key), Tensor) for key in OFFICIAL.values()):
@@ -59,41 +61,69 @@ def tables(file: Path, dataset: Any) -> Optional[Embeddings]:
     user, item = (_table(content, kind, what, dataset) for kind in ("user", "item"))
     if user.shape[1] != item.shape[1]:
         raise ValueError(f"{what}: user and item differ in width: {user.shape[1]} and {item.shape[1]}")
+    _note_rows_without_names(config, content, what)
     return Embeddings(user, item)
 
 
 def model(config: Any, file: Path, dataset: Any, key: str) -> Any:
     """A recommender that was saved by RecBole or by us, on the same users and items; its settings as ``own_config``.
 
+    Our runner has put the data set into the id order of the file, where it has names.
+
     Raises:
-        ValueError: not a checkpoint, or of other users or items; the line names ``key``.
+        ValueError: not a checkpoint, or of other users or items, or of another id order; the line names ``key``.
     """
     what = f"{key}={str(file)!r}"
     state = checkpoint.read(file, trust=compat.trusts_all(), map_location=config["device"])
     settings = settings_of(state, what)
     name = settings.pop("model")
-    if settings.pop("dataset") != config["dataset"]:
-        getLogger().warning(f"{file} was trained on another data set; its rows are taken by their ids")
-    for each in ("seed", "eval_args", "benchmark_filename"):
-        if settings.get(each) != config[each]:
-            getLogger().warning(
-                f"{file} was trained with {each}={settings.get(each)!r}: it may have seen rows of our test"
-            )
-    kept = {each: value for each, value in settings.items() if each not in {"data_path", "gpu_id", "use_gpu"}}
-    device = {"use_gpu": config["use_gpu"], "gpu_id": config["gpu_id"]}
-    base = Config(name, config["dataset"], config_dict={**kept, **device})
+    settings.pop("dataset")
+    provenance.check_names(state, what, config, dataset)
+    _compare_splits(config, state, settings, what, dataset)
+    base = config_of(config, {"model": name, **settings})
     random = checkpoint.random_state()
     try:
         compat.repair_model(base.model_class)
         net = base.model_class(base, dataset).to(base["device"])
     finally:
         checkpoint.restore_random_state(random)
-    checkpoint.load_weights(net, state, f"{what} does not fit the data set")
+    checkpoint.load_weights(net, state, provenance.misfit(config, what, dataset))
     net.own_config = base
     return net
 
 
-def _arrays(file: Path) -> dict[str, np.ndarray]:
+def config_of(config: Any, settings: dict[str, Any]) -> Config:
+    """The Config of a saved recommender, on this run's data set and device.
+
+    Raises:
+        ValueError: a setting that is not allowed.
+    """
+    kept = {key: value for key, value in settings.items() if key not in {"dataset", "data_path"}}
+    here = {"use_gpu": config["use_gpu"], "gpu_id": config["gpu_id"]}
+    return Config(None, config["dataset"], stored=Source("checkpoint", {**kept, **here}))
+
+
+def _compare_splits(config: Any, state: Any, settings: dict[str, Any], what: str, dataset: Any) -> None:
+    """Note where a recommender may have been trained on rows of this test split, by the hash where there is one."""
+    now = (getattr(dataset, "described", None) or {}).get("split_sha256")
+    if provenance.split_of(state) is not None and now is not None:
+        if provenance.split_of(state) != now:
+            provenance.note(config, f"{what} was trained on another split; it may have seen rows of this test split")
+        return
+    for key in ("seed", "eval_args", "benchmark_filename"):
+        if settings.get(key) != config[key]:
+            seen = f"it may have seen rows of this test split (now {config[key]!r})"
+            provenance.note(config, f"{what} was trained with {key}={settings.get(key)!r}: {seen}")
+
+
+def _note_rows_without_names(config: Any, content: dict[str, np.ndarray], what: str) -> None:
+    for kind in ("user", "item"):
+        if kind in content and f"{kind}_token" not in content:
+            text = f"{what} has no {kind}_token: the {kind}s of its rows are taken in RecBole's id order, unchecked"
+            provenance.note(config, text)
+
+
+def arrays(file: Path) -> dict[str, np.ndarray]:
     """The arrays of a .npz; a .npy is called ``item``."""
     return _named(convert.load_arrays(file)) if file.suffix == ".npz" else {"item": convert.load_arrays(file)[""]}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from logging import getLogger
@@ -13,9 +12,22 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 import numpy as np
 from recbole.utils import ModelType, init_seed
 
-from recbole_diffusion import checkpoint, compat, data, prepared, pretrain, registry, runs, schema
+from recbole_diffusion import (
+    base_settings,
+    checkpoint,
+    compat,
+    data,
+    numbering,
+    prepared,
+    pretrain,
+    provenance,
+    registry,
+    run_log,
+    runs,
+)
 from recbole_diffusion.config import Config, settings_of
 from recbole_diffusion.per_user import UserMetrics
+from recbole_diffusion.precedence import Source
 from recbole_diffusion.trainer import Training, trainer_class
 
 Files = Optional[Sequence[Union[str, Path]]]
@@ -47,13 +59,21 @@ def configure(
     """
     compat.apply()
     if resume is None:
-        return Config(model, dataset, config_file_list, config_dict)
-    settings = settings_of(checkpoint.read(resume, trust), f"checkpoint {str(resume)!r}")
-    for file in config_file_list or ():
-        settings.update(schema.load_yaml(Path(file)))
-    settings.update(config_dict or {})
-    stored = settings.pop("model"), settings.pop("dataset")
-    return Config(model or stored[0], dataset or stored[1], config_dict=settings)
+        config = Config(model, dataset, config_file_list, config_dict)
+        base_settings.settle(config, trust)
+        numbering.use_base(config, trust)
+    else:
+        source = _source(resume)
+        state = checkpoint.read(resume, trust)
+        stored = Source(source, settings_of(state, source))
+        config = Config(model, dataset, config_file_list, config_dict, stored)
+        numbering.use(config, state, source)
+    data.settle(config)
+    return config
+
+
+def _source(file: Union[str, Path]) -> str:
+    return f"checkpoint {str(file)!r}"
 
 
 def run(
@@ -93,17 +113,18 @@ def run(
     config = configure(model, dataset, config_file_list, config_dict, resume, trust)
     start = perf_counter()
     runs.reset_peak_memory()
+    runs.check_folders(config, saved)
     with runs.quiet(), compat.trusting(trust):
         ready = prepare(config)
         folder = runs.RunFolder(config)
         try:
-            runs.start_logging(config, folder.path)
+            run_log.start_logging(config, folder.path)
             result = _train_and_test(config, *ready, folder, saved, resume, trust, callback, start, test)
         except BaseException as error:
             folder.update(status="failed", error=f"{type(error).__name__}: {error}")
             raise
         finally:
-            runs.stop_logging()
+            run_log.stop_logging()
     return result
 
 
@@ -111,11 +132,14 @@ def prepare(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
     """The data set and its loaders; RecBole draws a random split from the global generators."""
     seed = config["seed"] if config["split_seed"] is None else config["split_seed"]
     init_seed(seed, config["reproducibility"])
+    data.settle(config)
     if config["prepared_data"] is not None and prepared.possible(config):
         dataset, parts = prepared.load(config, Path(config["prepared_data"]))
-        return dataset, data.prepare(config, dataset, parts)
-    dataset = data.create_dataset(config)
-    return dataset, data.prepare(config, dataset)
+    else:
+        dataset, parts = data.create_dataset(config), None
+    loaders = data.prepare(config, dataset, parts)
+    numbering.check(config, loaders[0]._dataset)
+    return dataset, loaders
 
 
 def _build_model(config: Config, loaders: tuple[Any, Any, Any], state: Optional[dict[str, Any]] = None) -> Any:
@@ -147,23 +171,30 @@ def _train_and_test(
     logger = getLogger()
     logger.info(config)
     logger.info(dataset)
+    for line in config.overridden:
+        logger.info(line)
     for note in config.notes:
         logger.warning(note)
     train_data, valid_data, test_data = loaders
-    counts = data.describe(dataset, loaders)
+    counts = provenance.describe(dataset, loaders)
     folder.update(data=counts, warnings=list(config.notes))
-    state = checkpoint.read(resume, trust)["state_dict"] if resume is not None else None
-    net = _build_model(config, loaders, state)
-    logger.info(net)
-    trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], config.requested_model, config["model"]))(
-        config, net
-    )
+    weights = None
     if resume is not None:
-        trainer.resume_checkpoint(resume, trust)
-    writes = saved or getattr(trainer, "keeps_in_files", False)
-    options = {"saved": writes, "show_progress": config["show_progress"]}
-    writer = getattr(trainer, "tensorboard", None)  # its thread writes to where we stand now
-    with contextlib.closing(writer) if writer else contextlib.nullcontext():
+        state = checkpoint.read(resume, trust)
+        provenance.check_resumed(state, _source(resume), config, train_data._dataset, counts)
+        weights = state["state_dict"]
+    events = folder.path / run_log.TENSORBOARD
+    with run_log.tensorboard_in(events / "pretrain"):
+        net = _build_model(config, loaders, weights)
+    folder.write_config(config)
+    logger.info(net)
+    kind = trainer_class(registry.get_trainer(config["MODEL_TYPE"], config.requested_model, config["model"]))
+    with run_log.tensorboard_in(events):
+        trainer = kind(config, net)
+        if resume is not None:
+            trainer.resume_checkpoint(resume, trust)
+        writes = saved or getattr(trainer, "keeps_in_files", False)
+        options = {"saved": writes, "show_progress": config["show_progress"]}
         best_score, best_result = trainer.fit(
             train_data, valid_data, **options, **({"callback_fn": callback} if callback else {})
         )
@@ -194,7 +225,7 @@ def _train_and_test(
     folder.write("epochs.json", result["epochs"])
     if config["save_per_user"] and result["per_user"] is not None:
         folder.write_table("per_user.csv", {"user": result["per_user"].users, **result["per_user"].metrics})
-    folder.update(status="finished", timing=result["timing"], checkpoint=file)
+    folder.update(status="finished", timing=result["timing"], checkpoint=file, warnings=result["warnings"])
     return result
 
 
@@ -242,14 +273,20 @@ def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict
         trust: unpickle what the file holds; it can run code.
         config_dict: settings to change, e.g. ``data_path``, ``gpu_id``.
 
+    The ids of the data set are those of the checkpoint, whatever the order of lines. ``config.notes`` says what
+    differs: users that the checkpoint does not know, names that are gone, another split than that of its training.
+
     Raises:
-        UntrustedFile, ValueError: see :func:`recbole_diffusion.checkpoint.read`.
+        UntrustedFile, ValueError: see :func:`recbole_diffusion.checkpoint.read`; items that the checkpoint lacks.
     """
     config = configure(config_dict=config_dict, resume=path, trust=trust)
     with runs.quiet(), compat.trusting(trust):
         dataset, loaders = prepare(config)
+        for text in config.notes:
+            getLogger().warning(text)
         state = checkpoint.read(path, trust, map_location=config["device"])
+        provenance.note_loaded(state, _source(path), config, provenance.describe(dataset, loaders))
         net = _build_model(config, loaders, state["state_dict"])
-    checkpoint.load_weights(net, state, f"checkpoint {str(path)!r} does not fit the data")
+    checkpoint.load_weights(net, state, provenance.misfit(config, _source(path), dataset))
     net.eval()
     return Loaded(config, net, dataset, *loaders)

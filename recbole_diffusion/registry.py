@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Optional, Union
 
+from recbole_diffusion import own_models
 from recbole_diffusion.catalogue import OURS as _OURS
 from recbole_diffusion.model_spec import ModelSpec, Paper
 
@@ -109,17 +110,14 @@ def get_model(model: Union[str, type]) -> type:
     if spec is not None:
         return load_object(spec.path)
     if ":" in model and not model.startswith(RECBOLE_PREFIX):
-        try:
-            return load_object(model)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"model {model!r} cannot be loaded: {error}") from error
+        return own_models.load(model)
     return _recbole_model(model[len(RECBOLE_PREFIX) :] if model.startswith(RECBOLE_PREFIX) else model)
 
 
 def recbole_folder() -> Path:
     spec = importlib.util.find_spec("recbole")
     if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("recbole is not installed: pip install --no-deps recbole==1.2.1")
+        raise ModuleNotFoundError("recbole is not installed: pip install --no-deps recbole==1.2.1", name="recbole")
     return Path(spec.submodule_search_locations[0])
 
 

@@ -15,7 +15,8 @@ import torch
 from recbole.trainer import Trainer
 from recbole.utils import set_color
 
-from recbole_diffusion import __version__, checkpoint, compat
+from recbole_diffusion import __version__, checkpoint, compat, provenance
+from recbole_diffusion.atomic_write import atomic_write
 from recbole_diffusion.collective import Collective
 from recbole_diffusion.config import Config, plain_settings
 
@@ -44,6 +45,8 @@ class Resumable(Trainer, Collective):
         self._train_data: Any = None
         self._resumed: Optional[dict[str, Any]] = None
         self._own: dict[str, Any] = {}  # this process's part of it
+        self._resumed_file = ""
+        self._record: Optional[dict[str, Any]] = None
         self._unchanged = _attribute_marks(model)
 
     def _build_scheduler(self) -> Optional[torch.optim.lr_scheduler.StepLR]:
@@ -92,6 +95,8 @@ class Resumable(Trainer, Collective):
 
     def _state(self, epoch: int) -> dict[str, Any]:
         generator = getattr(self._train_data, "generator", None)
+        if self._record is None:
+            self._record = provenance.record(self._train_data)
         config = self.config.plain() if isinstance(self.config, Config) else plain_settings(self.config)
         return {
             "version": __version__,
@@ -112,6 +117,7 @@ class Resumable(Trainer, Collective):
             "random": checkpoint.random_state(),
             "loader": None if generator is None else generator.get_state(),
             "best_file": os.path.basename(self.saved_model_file),
+            **self._record,
         }
 
     def resume_checkpoint(self, resume_file: Any, trust: bool = False) -> None:
@@ -135,13 +141,13 @@ class Resumable(Trainer, Collective):
             self.lr_scheduler = self._build_scheduler()
         if best is not None:
             if self.writes:
-                shutil.copyfile(best, self.saved_model_file)
+                _copy(best, self.saved_model_file)
             self.wait()
             if trust or compat.is_own(best):
                 compat.trust_own(self.saved_model_file)
         self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
         self.best_valid_score = state["best_valid_score"]
-        self._resumed = state
+        self._resumed, self._resumed_file = state, str(resume_file)
         if state.get("format") != checkpoint.FORMAT:
             self.optimizer.load_state_dict(state["optimizer"])
             self.logger.warning("a RecBole checkpoint has no random state: the resumed run will not be the same")
@@ -165,7 +171,15 @@ class Resumable(Trainer, Collective):
         self.logger.info(f"Resume after epoch {self.start_epoch} of {resume_file}")
 
     def _restore_run(self) -> None:
-        """The generators of the interrupted run, put back when everything else has been set up."""
+        """The generators of the interrupted run, put back when everything else has been set up.
+
+        Raises:
+            ValueError: the training data are not those of the interrupted run.
+        """
+        if self._resumed is not None:
+            part = self._train_data._dataset
+            source, described = f"checkpoint {self._resumed_file!r}", getattr(part, "described", None)
+            provenance.check_resumed(self._resumed, source, self.config, part, described)
         if self._resumed is not None and self._resumed.get("format") == checkpoint.FORMAT:
             checkpoint.restore_random_state(self._own["random"])
             if self._resumed["loader"] is not None:
@@ -188,6 +202,11 @@ def _best_file(file: Path, state: dict[str, Any]) -> Optional[Path]:
     if not beside.is_file():
         raise ValueError(f"checkpoint {str(file)!r} needs its best weights beside it: {beside.name}")
     return beside
+
+
+def _copy(source: Path, target: str) -> None:
+    with open(source, "rb") as content:
+        atomic_write(target, lambda file: shutil.copyfileobj(content, file))
 
 
 def _attribute_marks(model: Any) -> dict[str, Any]:

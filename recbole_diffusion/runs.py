@@ -1,13 +1,11 @@
-"""What a run leaves behind: its folder, its log, its table."""
+"""What a run leaves behind: its folder and its table; the log is in :mod:`recbole_diffusion.run_log`."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import importlib
 import io
 import json
-import logging
 import math
 import os
 import platform
@@ -18,15 +16,14 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 import torch
 from recbole.utils import set_color
 
-#: Whose versions a run's manifest and ``doctor`` name.
-PACKAGES = ("recbole-diffusion", "recbole", "torch", "numpy", "pandas", "scipy", "ray", "scikit-learn")
+from recbole_diffusion.atomic_write import atomic_write_text, sweep
+from recbole_diffusion.versions import PACKAGES, version
 
 #: Warnings of RecBole's code on today's libraries that a user can do nothing about: (message, module).
 _NOISE = (
@@ -50,16 +47,6 @@ def quiet() -> Iterator[None]:
         for message, module in _NOISE:
             warnings.filterwarnings("ignore", message=message, module=module)
         yield
-
-
-def version(package: str) -> Optional[str]:
-    """The installed version, or None."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        if package == "recbole-diffusion":  # a bare checkout
-            return str(importlib.import_module("recbole_diffusion").__version__)
-        return None
 
 
 def environment() -> dict[str, Any]:
@@ -97,6 +84,38 @@ def peak_gpu_memory_mib(device: torch.device) -> Optional[float]:
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
 
 
+def check_folders(config: Any, saved: bool) -> None:
+    """Find out before the data are prepared whether results can be written; clean up after runs that were killed.
+
+    Args:
+        config: its ``output_dir``, ``checkpoint_dir`` and ``prepared_data`` count.
+        saved: whether the run writes a checkpoint; without, RecBole only wants the folder to be there.
+
+    Raises:
+        ValueError: a folder that cannot be written to, or made.
+    """
+    results, checkpoints = Path(config["output_dir"] or "outputs"), Path(config["checkpoint_dir"] or "saved")
+    _check_writable("output_dir", results)
+    if saved or not checkpoints.is_dir():
+        _check_writable("checkpoint_dir", checkpoints)
+    prepared = [Path(config["prepared_data"])] if config["prepared_data"] else []
+    runs = [each for each in results.iterdir() if each.is_dir()] if results.is_dir() else []
+    sweep(results, *runs, checkpoints, checkpoints / "pretrain", *prepared)
+
+
+def _check_writable(key: str, folder: Path) -> None:
+    """Try it in the folder, or in the first one above that exists."""
+    place = next(each for each in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(each))
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{key}={str(folder)!r} cannot be written: {error.strerror} in {str(place)!r}; "
+            f"give --{key}=FOLDER with one that can"
+        ) from error
+
+
 class RunFolder:
     """``<output_dir>/<model>-<data set>-<time>-<six letters>/``: config.yaml and three json files.
 
@@ -108,7 +127,7 @@ class RunFolder:
         name = f"{config['model']}-{config['dataset']}-{stamp}-{uuid.uuid4().hex[:6]}"
         self.path = Path(config["output_dir"] or "outputs") / name
         self.path.mkdir(parents=True)
-        (self.path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+        self.write_config(config)
         self.manifest: dict[str, Any] = {
             "status": "running",
             "model": config.model_name(),
@@ -120,6 +139,10 @@ class RunFolder:
         }
         self.update()
 
+    def write_config(self, config: Any) -> None:
+        """Write config.yaml; again once the model is built, so that it holds what the checkpoint will hold."""
+        atomic_write_text(self.path / "config.yaml", config.to_yaml())
+
     def update(self, **entries: Any) -> None:
         """Add entries to manifest.json."""
         self.manifest.update(entries)
@@ -127,12 +150,11 @@ class RunFolder:
 
     def write(self, name: str, content: Any) -> None:
         """Write a json file, whole or not at all."""
-        text = json.dumps(finite(content), indent=2, default=str) + "\n"
-        write_whole(self.path / name, lambda file: file.write(text.encode()))
+        atomic_write_text(self.path / name, json.dumps(finite(content), indent=2, default=str) + "\n")
 
     def write_table(self, name: str, columns: dict[str, Any]) -> None:
         """Write columns of the same length as csv."""
-        write_whole(self.path / name, lambda file: file.write(_lines(columns).encode()))
+        atomic_write_text(self.path / name, _lines(columns))
 
 
 def _lines(columns: dict[str, Any]) -> str:
@@ -143,20 +165,6 @@ def _lines(columns: dict[str, Any]) -> str:
     return out.getvalue()
 
 
-def write_whole(path: Path, write: Callable[[Any], Any]) -> None:
-    """Write a file by ``write(binary file)``: after a crash or on a full disk the old file is there, or none."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.chmod(temporary, 0o644)  # mkstemp's files are for their owner only
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
-
-
 def finite(content: Any) -> Any:
     """json has no infinity and no nan: null instead."""
     if isinstance(content, dict):
@@ -164,50 +172,6 @@ def finite(content: Any) -> Any:
     if isinstance(content, (list, tuple)):
         return [finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-_handlers: list[logging.Handler] = []
-_level_before: list[int] = []
-
-
-def start_logging(config: Any, folder: Path) -> None:
-    """RecBole's log on the screen and in ``log/<model>/``, anew for each run.
-
-    RecBole configures the root logger once, so that all later runs of a process end up in the first one's file.
-    """
-    import colorlog
-    from recbole.utils.logger import RemoveColorFilter, log_colors_config
-
-    stop_logging()
-    level = getattr(logging, str(config["state"] or "info").upper(), logging.INFO)
-    log_file = Path("log") / config["model"] / f"{folder.name}.log"
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    to_file = logging.FileHandler(log_file, encoding="utf-8", delay=True)
-    to_file.setFormatter(logging.Formatter("%(asctime)-15s %(levelname)s  %(message)s"))
-    to_file.addFilter(RemoveColorFilter())
-    to_screen = logging.StreamHandler()
-    to_screen.setFormatter(
-        colorlog.ColoredFormatter(
-            "%(log_color)s%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M", log_colors=log_colors_config
-        )
-    )
-    root = logging.getLogger()
-    _level_before.append(root.level)
-    root.setLevel(level)
-    for handler in (to_screen, to_file):
-        handler.setLevel(level)
-        root.addHandler(handler)
-        _handlers.append(handler)
-
-
-def stop_logging() -> None:
-    """Take the last run's handlers off the root logger and close its file."""
-    while _handlers:
-        handler = _handlers.pop()
-        logging.getLogger().removeHandler(handler)
-        handler.close()
-    while _level_before:
-        logging.getLogger().setLevel(_level_before.pop())
 
 
 def result_table(result: dict[str, Any]) -> str:
@@ -238,5 +202,6 @@ def result_table(result: dict[str, Any]) -> str:
         f"{cost['parameters']:,} parameters; peak {cost['peak_memory_mib']:.0f} MiB{gpu}; "
         f"{cost['total_s']:.1f} s in all",
         f"folder: {result['folder']}" + (f"   checkpoint: {result['checkpoint']}" if result["checkpoint"] else ""),
+        *(f"warning: {note}" for note in result["warnings"]),
     ]
     return "\n".join(lines)

@@ -1,7 +1,9 @@
 """What a key may be: rules in the yaml files, checked before anything runs.
 
 A rule is what stands in brackets in a model file's comment: ``(int >= 1 or null)``, ``(float in [0, 1))``,
-``(linear | cosine)``, ``(list of int >= 1 or [])``. Alternatives are joined by ``or``.
+``(linear | cosine)``, ``(list of int >= 1 or [])``, ``(list of 3 str)``, ``(list of different str)``. Alternatives are
+joined by ``or``. ``interval``, ``shares``, ``mode`` and ``values`` are in :mod:`recbole_diffusion.forms`, the rules of
+mappings in :mod:`recbole_diffusion.nested`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 import yaml
+
+from recbole_diffusion.forms import FORMS
 
 
 class YamlLoader(yaml.SafeLoader):
@@ -53,15 +57,28 @@ def load_yaml(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ValueError(f"config file {str(file)!r} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        raise ValueError(
-            f"config file {str(file)!r} is not yaml{f' (line {where.line + 1})' if where else ''}"
-        ) from error
+        raise ValueError(f"config file {str(file)!r} is not yaml{_place(error, file)}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise ValueError(f"config file {str(file)!r} must hold 'key: value' lines, got a {type(content).__name__}")
     return content
+
+
+def _place(error: yaml.YAMLError, file: Path) -> str:
+    """The line of a fault in yaml, and the usual reason: an interval without quotes."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return ""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    first = getattr(error, "context_mark", None) or mark
+    suspect = next((line.strip() for line in lines[first.line : mark.line + 1] if _UNQUOTED.search(line)), None)
+    hint = f': {suspect!r}; an interval is written in quotes, e.g. "[4,inf)"' if suspect else ""
+    return f" (line {mark.line + 1}){hint}"
+
+
+#: ``[4,inf)``, which opens a list for yaml and does not close it.
+_UNQUOTED = re.compile(r":\s*\[[^\[\]()'\"]+,[^\[\]()'\"]+\)")
 
 
 def read_keys(file: Path) -> dict[str, Key]:
@@ -105,7 +122,7 @@ _SIMPLE = re.compile(
     rf"^(?P<kind>int|float)(?:\s*(?P<op>>=|>|<=|<)\s*(?P<bound>{_NUMBER})"
     rf"|\s+in\s+(?P<left>[\[(])\s*(?P<low>{_NUMBER})\s*,\s*(?P<high>{_NUMBER})\s*(?P<right>[\])]))?$"
 )
-_INTERVAL = re.compile(rf"^\s*[\[(]\s*{_NUMBER}\s*,\s*{_NUMBER}\s*[\])]\s*$")  # RecBole's, e.g. [5,inf)
+_LIST = re.compile(r"^list of (?:(?P<count>\d+) |(?P<different>different ))?(?P<of>.+)$")
 _KINDS: dict[str, type] = {"bool": bool, "str": str, "dict": dict}
 
 
@@ -131,28 +148,47 @@ def check(rule: str, value: Any) -> Any:
 
 
 def _check_one(rule: str, value: Any) -> Any:
-    if rule in {"null", "None"}:
-        fits, result = value is None, value
+    if rule == "null":
+        fits, result = value is None or value == "None", None  # yaml reads Python's None as a word
     elif rule in _KINDS:
         fits, result = isinstance(value, _KINDS[rule]), value
-    elif rule == "interval":
-        fits, result = isinstance(value, str) and all(map(_INTERVAL.match, value.split(";"))), value
+    elif rule in FORMS:
+        fits, result = _read_form(rule, value)
     elif rule == "[]":
-        fits, result = isinstance(value, (list, tuple)) and len(value) == 0, list(value or ())
+        fits, result = isinstance(value, (list, tuple)) and len(value) == 0, []
+    elif rule == "list":
+        fits, result = isinstance(value, (list, tuple)), value
     elif rule.startswith("list"):
-        fits = isinstance(value, (list, tuple)) and (rule == "list" or len(value) > 0)
-        of = rule[len("list of ") :]
-        result = [_check_one(of, each) for each in value] if fits and of else value
+        fits, result = _check_list(rule, value)
     elif _SIMPLE.match(rule):
         fits, result = _check_number(rule, value)
     else:
         choices = [choice.strip() for choice in rule.split("|")]
-        if value is None and "none" in choices:  # which yaml and the command line read as nothing
+        if "none" in choices and (value is None or value == "None"):  # as yaml and the command line read it
             return "none"
         fits, result = isinstance(value, (str, bool)) and str(value) in choices, str(value)
     if not fits:
         raise Mismatch(rule)
     return result
+
+
+def _read_form(name: str, value: Any) -> tuple[bool, Any]:
+    try:
+        return True, FORMS[name][0](value)
+    except ValueError:
+        return False, value
+
+
+def _check_list(rule: str, value: Any) -> tuple[bool, Any]:
+    part = _LIST.match(rule)
+    assert part is not None
+    if not isinstance(value, (list, tuple)) or not value:
+        return False, value
+    result = [_check_one(part["of"], each) for each in value]
+    if part["count"] and len(result) != int(part["count"]):
+        return False, value
+    folded = [each.lower() if isinstance(each, str) else each for each in result]
+    return not part["different"] or len({*folded}) == len(folded), result
 
 
 def _check_number(rule: str, value: Any) -> tuple[bool, Any]:
@@ -200,8 +236,14 @@ def check_key(key: str, value: Any, rule: Optional[str], default: Any) -> Any:
     try:
         result = check(stated, value)
     except Mismatch:
-        raise ValueError(f"{key}={value!r} is not allowed; allowed: {stated}") from None
+        raise ValueError(f"{key}={value!r} is not allowed; allowed: {in_words(stated)}") from None
     return result if rule else value
+
+
+def in_words(rule: str) -> str:
+    """The rule as a message shows it: the named forms described."""
+    parts = sorted(re.split(r"\s+or\s+", rule), key=lambda part: part in FORMS)
+    return " or ".join(FORMS[part][1] if part in FORMS else part for part in parts)
 
 
 def nearest(key: str, known: Iterable[str]) -> Optional[str]:

@@ -12,7 +12,6 @@ import copy
 import functools
 import os
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from time import perf_counter
 from typing import Any, Callable, Optional
@@ -24,7 +23,16 @@ from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, calculate_valid_score, dict2str, get_local_time, set_color
 from tqdm import tqdm
 
-from recbole_diffusion import checkpoint, data, epochs, per_user
+from recbole_diffusion import (
+    checkpoint,
+    collect,
+    data,
+    epochs,
+    mixed_precision,
+    per_user,
+    provenance,
+    value_metrics,
+)
 from recbole_diffusion.resume import Result, Resumable
 
 
@@ -41,12 +49,17 @@ class Training(Resumable):
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
+        self.gpu_available = self.device.type == "cuda"  # RecBole asks use_gpu, which is what the user said
         name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{uuid.uuid4().hex[:6]}.pth"
         self.saved_model_file = os.path.join(self.checkpoint_dir, name)
         self.epochs_done: list[dict[str, Any]] = []
         self.evaluation: dict[str, float] = {}
         self.per_user: Optional[per_user.UserMetrics] = None
         self._best: Optional[tuple[dict[str, Any], Any]] = None  # weights in memory, for saved=False
+        self._collected: Any = None  # the training data that the metrics' counts are of
+        self.enable_scaler = mixed_precision.scales(config)
+        for note in mixed_precision.notes(config):
+            self._note(note)
         self.lr_scheduler = self._build_scheduler()
         self.saved_model_file = self.of_first(self.saved_model_file)
 
@@ -86,7 +99,7 @@ class Training(Resumable):
         model ends with its best weights and not with its last, and a resumed run continues the interrupted one.
         ``callback_fn`` is given RecBole's index of the epoch, from 0; what people see counts from 1.
         """
-        self._train_data = train_data
+        self._train_data, self._collected = train_data, None
         self._restore_run()
         if not saved and os.path.exists(self.saved_model_file):  # the best weights so far, of a resumed run
             state = checkpoint.read(self.saved_model_file)
@@ -101,7 +114,6 @@ class Training(Resumable):
                 )
             with epochs.logged_from_one(self):
                 return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
-        self._collect_of(train_data)
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
         for epoch in range(self.start_epoch, self.epochs):
@@ -126,6 +138,10 @@ class Training(Resumable):
         self._add_hparam_to_tensorboard(self.best_valid_score)
         return self.best_valid_score, self.best_valid_result
 
+    def _train_epoch(self, *args: Any, **kwargs: Any) -> Any:
+        with mixed_precision.explained(self.config):
+            return super()._train_epoch(*args, **kwargs)
+
     def _validates_after(self, epoch: int) -> bool:
         """Each ``eval_step`` epochs; and after the last where that is never (EASE has one epoch only)."""
         if self.eval_step <= 0:
@@ -138,9 +154,9 @@ class Training(Resumable):
         first item never is in sequences; here all interactions count, so that models of both kinds compare.
         """
         self.eval_collector.data_collect(train_data)
-        if self.eval_collector.register.need("data.count_items"):
-            items = data.interactions(train_data)[:, 1].tolist()
-            self.eval_collector.data_struct.set("data.count_items", Counter(items))
+        if any(map(self.eval_collector.register.need, ("data.count_items", "data.item_users"))):
+            collect.counts(self.eval_collector, data.interactions(train_data))
+        self._collected = train_data
 
     @property
     def keeps_in_files(self) -> bool:
@@ -181,6 +197,11 @@ class Training(Resumable):
         start = perf_counter()
         metrics = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)
         score = float(calculate_valid_score(metrics, self.valid_metric))
+        if np.isnan(score):
+            raise ValueError(
+                f"valid_metric={self.config['valid_metric']!r} is nan on the validation split, so that no epoch is the "
+                "best one; take another valid_metric, or a validation split that has rows for it"
+            )
         best = self._improves(score)
         if best:
             self.best_valid_score, self.best_valid_result = score, metrics
@@ -225,15 +246,21 @@ class Training(Resumable):
             return None
         if load_best_model and self._best is None:
             file = model_file or self.saved_model_file
-            self._load_weights(checkpoint.read(file, map_location=self.device), file)
+            state = checkpoint.read(file, map_location=self.device)
+            if model_file is not None:
+                provenance.check_names(state, f"checkpoint {str(file)!r}", self.config, eval_data._dataset)
+            self._load_weights(state, file)
             self.logger.info(f"Loading model structure and parameters from {file}")
         if self.several:
             self.agree()
+        if self._train_data not in (None, self._collected):  # or a loop of the trainer's own has counted in its way
+            self._collect_of(self._train_data)
         self.model.eval()
         begin = getattr(self.model, "begin_evaluation", None)
         if begin is not None:
             phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
             begin(phase, functools.partial(data.valid_pairs, eval_data))
+        collect.clear(self.eval_collector)
         start, users = perf_counter(), 0
         who: list[torch.Tensor] = []
         with (
@@ -257,24 +284,39 @@ class Training(Resumable):
         struct = self.eval_collector.get_data_struct()
         who = [self.gather(struct, torch.cat(who), eval_data)]
         self.evaluation = {"users": max(users, len(who[0])), "seconds": perf_counter() - start}
+        if self.config["eval_type"] == EvaluatorType.VALUE:
+            self._check_values(struct)
         with per_user.recorded(self.evaluator) as metrics:
             result = self.of_first(self.evaluator.evaluate(struct))
         self.per_user = per_user.collect(who, metrics)
         self.wandblogger.log_eval_metrics(result, head="eval")
         return {metric: float(value) for metric, value in result.items()}  # numpy scalars on numpy 2
 
+    def _check_values(self, struct: Any) -> None:
+        """Refuse labels that do not suit the metrics; warn of scores that do not."""
+        value_metrics.check_labels(struct, self.evaluator.metrics, self.config["LABEL_FIELD"])
+        for note in value_metrics.clipped(struct, self.evaluator.metrics, self.config["model"]):
+            self._note(note)
+
+    def _note(self, text: str) -> None:
+        """Warn, and keep the warning with the run's; once."""
+        notes = getattr(self.config, "notes", [])
+        if text not in notes:
+            notes.append(text)
+            self.logger.warning(text)
+
     def _scored(self, eval_data: Any) -> Iterator[tuple[Any, torch.Tensor, Any, Any]]:
         """Batches with their scores, seen items at -inf, as RecBole's collector takes them."""
         full = isinstance(eval_data, FullSortEvalDataLoader)
         if full and self.item_tensor is None:
             self.item_tensor = eval_data._dataset.get_item_feature().to(self.device)
-        if self.config["eval_type"] == EvaluatorType.RANKING:
+        ranking = self.config["eval_type"] == EvaluatorType.RANKING
+        if ranking:
             self.tot_item_num = eval_data._dataset.item_num
         score = self._full_sort_batch_eval if full else self._neg_sample_batch_eval
         for batch in eval_data:
             result = score(batch)
-            top = float(result[1].max())  # nan and +inf come through a maximum
-            if top != top or top == np.inf:
+            if not collect.finite(result[1], ranking):
                 raise ValueError(
                     f"model {self.config['model']} gives scores that are not finite; "
                     "try a smaller learning_rate, or clip_grad_norm: {max_norm: 1}"

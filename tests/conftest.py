@@ -26,7 +26,7 @@ hypothesis_settings.load_profile("here")
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs write saved/, log/, outputs/: into the test's folder. Repairs and registration end with the test."""
+    """Runs write saved/ and outputs/: into the test's folder. Repairs and registration end with the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["pytest"])  # RecBole's own Config reads it
     before = dict(vars(np))

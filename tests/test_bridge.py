@@ -94,7 +94,7 @@ def test_user_wise_loader_and_trainer_are_ours(theirs, settings):
     from recbole.utils import get_model, get_trainer
 
     config = Config(model="DiffRec", dataset="board", config_dict=dict(settings))
-    assert get_dataloader(config, "train").__module__ == "recbole_diffusion.data"
+    assert get_dataloader(config, "train").__module__ == "recbole_diffusion.loaders"
     assert get_trainer(config["MODEL_TYPE"], "DiffRec").__mro__[1].__name__ == "Training"
     assert get_model("DiffRec").__module__ == OURS
     config = Config(model="BPR", dataset="board", config_dict=dict(settings))

@@ -263,9 +263,10 @@ def test_a_run_leaves_one_of_each(checkerboard, settings):
     result = distributed.run("MultiVAE", "board", config_dict={**settings, "epochs": 2, "state": "info"}, nproc=2)
     assert Path(result["folder"]).is_dir()
     assert len(list(Path("outputs").iterdir())) == 1
-    assert len(list(Path("log").rglob("*.log"))) == 1
-    assert len(list(Path("log_tensorboard").iterdir())) == 1
-    assert len({file.name.split(".")[-2] for file in Path("log_tensorboard").rglob("events*")}) == 1  # process ids
+    assert [str(log.parent) for log in Path().rglob("*.log")] == [result["folder"]]
+    events = [file for file in Path().rglob("events*") if file.is_file()]
+    assert {file.parts[:3] for file in events} == {(*Path(result["folder"]).parts, "tensorboard")}
+    assert len({file.name.split(".")[-2] for file in events}) == 1  # process ids
     assert len([file for file in Path("saved").iterdir() if file.suffix == ".pth"]) == 1
     assert np.isfinite([row["train_loss"] for row in result["epochs"]]).all()
     again = run("MultiVAE", "board", config_file_list=[Path(result["folder"]) / "config.yaml"])

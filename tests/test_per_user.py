@@ -79,28 +79,6 @@ def test_popularity_counts_the_first_items_of_sequences(settings):
     assert two["novelty@40"] == pytest.approx(one["novelty@40"], abs=1e-6)
 
 
-def test_novelty_by_hand():
-    metric = per_user.Novelty({"metric_decimal_place": 6, "topk": [1, 2]})
-    found = metric.calculate_metric(
-        {
-            "rec.items": torch.tensor([[1, 2], [3, 1]]),
-            "data.count_items": Counter({1: 8, 2: 2}),  # 3: nobody's, as if one user had had it
-            "data.num_users": 17,
-        }
-    )
-    assert found == {"novelty@1": (1 + 4) / 2, "novelty@2": ((1 + 3) / 2 + (4 + 1) / 2) / 2}
-
-
-def test_novelty_is_a_repair_that_goes_again():
-    from recbole.evaluator import register
-
-    compat.apply()
-    assert register.metrics_dict["novelty"] is per_user.Novelty
-    compat.undo()
-    for table in (register.metrics_dict, register.metric_information, register.metric_types):
-        assert "novelty" not in table
-
-
 def test_a_user_with_several_rows_gets_their_mean():
     users = [torch.tensor([3, 1]), torch.tensor([3])]
     found = per_user.collect(users, {"hit@1": np.array([1.0, 0.0, 0.0])})
@@ -125,7 +103,7 @@ def test_the_metrics_are_their_own_again_afterwards():
 
 
 def test_value_metrics_have_no_users(settings):
-    labelled = {"metrics": ["AUC"], "valid_metric": "AUC", "eval_args": {"mode": "labeled"}, "threshold": {"rating": 3}}
+    labelled = {"metrics": ["MAE"], "valid_metric": "MAE", "eval_args": {"mode": "labeled"}, "threshold": {"rating": 3}}
     result = run("BPR", "board", config_dict={**settings, "epochs": 1, **labelled}, saved=False)
     assert result["per_user"] is None
 

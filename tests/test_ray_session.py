@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+from packaging.version import Version
 
 from recbole_diffusion import doctor
 from recbole_diffusion.experiment import ray_folder, ray_session
@@ -201,13 +202,13 @@ def test_workers_that_are_not_allowed(workers: Any) -> None:
 
 @pytest.mark.parametrize(
     ("python", "numpy", "mend"),
-    [((3, 11), (1, 26), "recbole-diffusion[pins]"), ((3, 11), (2, 1), "ray[tune]>=2.49"), ((3, 12), (1, 26), "2.49")],
+    [((3, 11), "1.26", "recbole-diffusion[pins]"), ((3, 11), "2.1", "ray[tune]>=2.49"), ((3, 12), "1.26", "2.49")],
 )
 def test_no_ray_is_one_line_with_the_way_out(
-    python: tuple[int, int], numpy: tuple[int, int], mend: str, monkeypatch: pytest.MonkeyPatch
+    python: tuple[int, int], numpy: str, mend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = dict.fromkeys(doctor.installed())
-    monkeypatch.setattr(doctor, "installed", lambda: {**found, "numpy": numpy})
+    monkeypatch.setattr(doctor, "installed", lambda: {**found, "numpy": Version(numpy)})
     monkeypatch.setattr(sys, "version_info", python)
     with pytest.raises(ValueError, match=re.escape(mend)) as caught, session(workers=1):
         pass
@@ -217,7 +218,7 @@ def test_no_ray_is_one_line_with_the_way_out(
 
 
 def test_a_ray_that_cannot_work_is_named_before_it_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    versions = {**doctor.installed(), "ray": (2, 6, 3), "numpy": (2, 1)}
+    versions = {**doctor.installed(), "ray": Version("2.6.3"), "numpy": Version("2.1")}
     monkeypatch.setattr(doctor, "installed", lambda: versions)
     before = dict(os.environ)
     with pytest.raises(ValueError, match=r"ray 2.6.3 does not import on numpy 2.*mend: pip install"), session(1):

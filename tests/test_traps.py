@@ -68,8 +68,7 @@ def test_argument_lists_of_recbole_are_not_changed(settings):
 
 def test_each_run_has_its_own_log_file_and_checkpoint(settings):
     one, two = (run("DiffRec", "board", config_dict={**settings, **QUICK, "state": "INFO"}) for _ in range(2))
-    logs = sorted(Path("log/DiffRec").glob("*.log"))
-    assert len(logs) == 2
+    logs = [Path(each["folder"], "run.log") for each in (one, two)]
     assert all("best" in log.read_text() or "training" in log.read_text() for log in logs)
     assert "\x1b" not in logs[0].read_text()
     assert one["checkpoint"] != two["checkpoint"]
@@ -222,7 +221,10 @@ def test_ml_100k_can_be_read_from_data_path(tmp_path):
     write_inter(tmp_path / "dataset", "ml-100k", [("a", "b", 1, 2)], HEADER)
     own = quick_start.configure("DiffRec", "ml-100k", config_dict={"data_path": "dataset"})
     assert own["data_path"] == str(Path("dataset") / "ml-100k")
-    assert "dataset_example" in quick_start.configure("DiffRec", "ml-100k")["data_path"]
+    assert (
+        "dataset_example"
+        in quick_start.configure("DiffRec", "ml-100k", config_dict={"data_path": "recbole"})["data_path"]
+    )
 
 
 def test_a_checkpoint_opens_on_another_device_and_with_another_data_path(settings, tmp_path):
@@ -282,9 +284,11 @@ def test_several_processes_average_by_batches():
 
 
 def test_tensorboard_is_always_written(settings):
-    """Only documented: RecBole's trainers write log_tensorboard/ whatever the settings."""
-    run("DiffRec", "board", config_dict={**settings, **QUICK})
-    assert Path("log_tensorboard").is_dir()
+    """To the folder of the run. RecBole writes log_tensorboard/ to the working folder, whatever the settings are."""
+    result = run("DiffRec", "board", config_dict={**settings, **QUICK})
+    assert list(Path(result["folder"], "tensorboard").glob("events.out.tfevents.*"))
+    assert not Path("log_tensorboard").exists()
+    assert not Path("log").exists()
 
 
 def test_fearec_with_one_layer_divides_by_zero(built):

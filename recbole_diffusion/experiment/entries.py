@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from recbole_diffusion import precedence, registry, schema
+from recbole_diffusion import own_models, precedence, registry, schema
 from recbole_diffusion.experiment.defaults import DEFAULTS
 from recbole_diffusion.experiment.dimensions import NOT_TUNED
 from recbole_diffusion.experiment.fingerprint import absolute
@@ -177,7 +176,9 @@ def _entry(word: str, contents: Mapping[str, dict[str, Any]]) -> Entry:
 
 def _is_module(name: str) -> bool:
     known = {*registry.specs(), *registry.recbole_model_names()}
-    return name.isidentifier() and name not in known and importlib.util.find_spec(name) is not None
+    if name in known or not name.isidentifier():
+        return False
+    return own_models.is_module(name) or schema.nearest(name, known) is None
 
 
 def _keys_of(model: str) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from recbole_diffusion import registry, runs, schema
+from recbole_diffusion import data_key, registry, schema
 from recbole_diffusion.experiment.import_closure import INSTALLED, Sources, closure
 from recbole_diffusion.experiment.store import Cell
+from recbole_diffusion.places import PACKAGED
+from recbole_diffusion.versions import version
 
 OURS = "recbole_diffusion"
 #: What runs: the training, and the job around it.
@@ -25,6 +27,7 @@ _ENTRIES = (f"{OURS}.quick_start", f"{OURS}.experiment.cell")
 #: Modules that no number depends on: they write text, keep files, or find models, which is a part of the fingerprint.
 BESIDE = frozenset(
     {OURS, f"{OURS}.registry", f"{OURS}.catalogue", f"{OURS}.model_spec", f"{OURS}.runs"}
+    | {f"{OURS}.run_log", f"{OURS}.versions", f"{OURS}.atomic_write", f"{OURS}.own_models"}
     | {f"{OURS}.experiment", f"{OURS}.experiment.store"}
 )
 _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas")
@@ -45,11 +48,13 @@ class Places(NamedTuple):
 
 
 def absolute(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with paths that do not depend on where a worker stands."""
-    return {
-        key: os.path.abspath(os.path.expanduser(value)) if key in PATHS and isinstance(value, str) and value else value
-        for key, value in settings.items()
-    }
+    """The settings with paths that do not depend on where a worker stands; ``data_path: recbole`` is none."""
+
+    def whole(key: str, value: Any) -> Any:
+        word = not isinstance(value, str) or not value or (key == "data_path" and value == PACKAGED)
+        return value if word or key not in PATHS else os.path.abspath(os.path.expanduser(value))
+
+    return {key: whole(key, value) for key, value in settings.items()}
 
 
 def code_fingerprint(model: Any, settings: Optional[Mapping[str, Any]] = None, places: Optional[Places] = None) -> str:
@@ -80,7 +85,7 @@ def code_fingerprint(model: Any, settings: Optional[Mapping[str, Any]] = None, p
             files += [properties / str(preset) / f"{spec.name}.yaml"] if preset else []
     sources = closure(roots, Sources(packages, sorted(beside)), BESIDE)
     _add(digest, [*sources.items(), *((file.name, file) for file in files)])
-    digest.update(str([runs.version(library) for library in _LIBRARIES]).encode())
+    digest.update(str([version(library) for library in _LIBRARIES]).encode())
     return digest.hexdigest()[:20]
 
 
@@ -153,20 +158,10 @@ def files_fingerprint(settings: Mapping[str, Any]) -> str:
 
 @functools.cache
 def _content(file: str, size: int, changed: int) -> str:
-    return _hash_of([Path(file)], names=False)
+    """Once for all runs of a plan."""
+    return data_key.file_hash(Path(file))[:20]
 
 
 def data_fingerprint(config: Any) -> str:
     """A hash of the data set's files: the split's hash knows no times, ratings or features."""
-    folder = Path(config["data_path"])
-    return _hash_of(sorted(folder.glob(f"{config['dataset']}.*")) if folder.is_dir() else ())
-
-
-def _hash_of(files: Iterable[Path], names: bool = True) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() if names else b"")
-        with open(file, "rb") as stream:
-            while block := stream.read(2**22):
-                digest.update(block)
-    return digest.hexdigest()[:20]
+    return data_key.files_hash(Path(config["data_path"]), config["dataset"])[:20]

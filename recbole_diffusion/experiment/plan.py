@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from recbole_diffusion.config import Config
 from recbole_diffusion.experiment.defaults import DEFAULTS, LEAVE_ONE_OUT, RANDOM
 from recbole_diffusion.experiment.entries import Entry, entries
 from recbole_diffusion.experiment.executor import one_line
-from recbole_diffusion.experiment.fingerprint import data_fingerprint
+from recbole_diffusion.experiment.fingerprint import absolute, data_fingerprint
 
 __all__ = [
     "DEFAULTS",
@@ -108,8 +107,7 @@ def check(entry: Entry, dataset: str, settings: Mapping[str, Any], given: Collec
 
 def home_of(config: Config) -> str:
     """The absolute ``data_path`` under which a run from anywhere finds the files that this configuration finds here."""
-    depth = len(Path(config["dataset"]).parts)
-    return str(Path(config["data_path"]).absolute().parents[depth - 1])
+    return str(absolute({"data_path": config.data_root})["data_path"])
 
 
 def split_of(configs: Mapping[str, Config], dataset: str) -> Split:

@@ -79,12 +79,13 @@ def import_ray() -> Any:
     Raises:
         ValueError: it is not there or does not work with what is installed; one line that mends it.
     """
-    from recbole_diffusion import doctor  # imports torch; workers import this module and need not
+    from recbole_diffusion import doctor, libraries  # workers import this module and need neither
 
     found = doctor.installed()
     serial = "or leave out --workers and --address: the serial executor needs no ray"
     if found["ray"] is None:
-        old = sys.version_info < (3, 12) and (found["numpy"] or (2,)) < (2,)
+        numpy = found["numpy"]
+        old = sys.version_info < (3, 12) and numpy is not None and numpy.major < 2
         mend = "'recbole-diffusion[pins]'" if old else "'ray[tune]>=2.49'"
         raise ValueError(f"ray is not installed; pip install {mend}, {serial}")
     for fault in doctor.FAULTS:
@@ -92,7 +93,11 @@ def import_ray() -> Any:
             raise ValueError(f"{fault.what}; mend: {fault.mend}; {serial}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*pkg_resources is deprecated")
-        return importlib.import_module("ray")
+        try:
+            return importlib.import_module("ray")
+        except Exception as error:  # whatever a damaged library raises
+            failure = libraries.failure_of(error) or libraries.Failure("ray", False, str(error))
+            raise ValueError(f"{failure.line}; {serial}") from error
 
 
 def search_path() -> list[str]:

@@ -25,8 +25,9 @@ from typing import Any, Optional, Union
 import numpy as np
 from filelock import FileLock, Timeout
 
+from recbole_diffusion.atomic_write import atomic_write, atomic_write_text, sweep
 from recbole_diffusion.per_user import UserMetrics
-from recbole_diffusion.runs import finite, write_whole
+from recbole_diffusion.runs import finite
 
 FORMAT = 2
 
@@ -131,7 +132,7 @@ class Store:
         """Keep a cell: its users first, its record last, so that a record that is there is whole."""
         if users is not None:
             (self.folder / "cells").mkdir(parents=True, exist_ok=True)
-            write_whole(self.folder / "cells" / f"{key}.npz", lambda file: _write_users(file, users))
+            atomic_write(self.folder / "cells" / f"{key}.npz", lambda file: _write_users(file, users))
         _write(self.folder / "cells" / f"{key}.json", record)
         (self.folder / "failed" / f"{key}.json").unlink(missing_ok=True)
 
@@ -153,7 +154,7 @@ def _write_users(file: Any, users: UserMetrics) -> None:
 def _write(file: Path, content: dict[str, Any]) -> None:
     text = json.dumps(finite(content), indent=1, default=str) + "\n"
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, lambda out: out.write(text.encode()))
+    atomic_write_text(file, text)
 
 
 def _read(file: Path) -> Optional[dict[str, Any]]:
@@ -188,8 +189,7 @@ def alone(folder: Path, what: str) -> Iterator[None]:
     try:
         for name in ("work", "ray"):
             shutil.rmtree(folder / name, ignore_errors=True)
-        for file in folder.rglob(".*.tmp"):  # of writers that were killed
-            file.unlink(missing_ok=True)
+        sweep(folder, recursive=True)
         yield
     except ValueError:
         if new and not any((folder / name).exists() for name in ("comparison.json", "tune.json", "cells", "failed")):

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from recbole_diffusion import quick_start, runs
+from recbole_diffusion.atomic_write import atomic_write_text
 from recbole_diffusion.experiment import plan as plans
 from recbole_diffusion.experiment import search_space, tune_plot, tune_report, tune_serial
 from recbole_diffusion.experiment import tune_request as requests
@@ -91,7 +93,8 @@ def tune(
         request = requests.new(model, dataset, trials, space, settings, files, search, chosen, seed, seeds, grace)
         home = Path(folder).absolute() if folder else requests.new_folder(request.model, request.dataset)
         if (home / "tune.json").exists():
-            raise ValueError(f"folder={str(home)!r} holds a tuning already; go on with it by --resume={home}")
+            more = shlex.join([f"--resume={home}"])
+            raise ValueError(f"folder={str(home)!r} holds a tuning already; go on with it by {more}")
     else:
         home = Path(resume).absolute()
         request = requests.kept(home, trials)
@@ -158,7 +161,7 @@ class _Tuning:
         except KeyboardInterrupt:
             say(
                 f"interrupted; {len(self.board.records)} of {request.trials} trials are kept; go on by "
-                f"recbole-diffusion tune --resume={self.store.folder}"
+                f"recbole-diffusion tune --resume={shlex.quote(str(self.store.folder))}"
             )
             raise
         return self._conclude(best, tested)
@@ -287,4 +290,4 @@ class _Tuning:
             **outcome,
         }
         text = json.dumps(runs.finite(content), indent=1, default=str) + "\n"
-        runs.write_whole(self.store.folder / "tune.json", lambda out: out.write(text.encode()))
+        atomic_write_text(self.store.folder / "tune.json", text)

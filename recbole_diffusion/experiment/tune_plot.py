@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from typing import Any
 
+from recbole_diffusion.atomic_write import atomic_write
 from recbole_diffusion.experiment.search_space import Interval, Space, identity
 from recbole_diffusion.experiment.tune_report import TuneResult
 
@@ -34,7 +36,8 @@ def plot(result: TuneResult, space: Space, bigger: bool) -> list[str]:
         figure.suptitle(_title(result))
         for kind in ("png", "svg"):
             dates = {"Date": None} if kind == "svg" else None  # the same trials, the same file
-            figure.savefig(result.folder / f"trials.{kind}", dpi=200, metadata=dates)
+            save = functools.partial(figure.savefig, format=kind, dpi=200, metadata=dates)
+            atomic_write(result.folder / f"trials.{kind}", save)
     return []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from recbole_diffusion import quick_start, runs
+from recbole_diffusion import quick_start
+from recbole_diffusion.atomic_write import atomic_write_text
 from recbole_diffusion.experiment.defaults import CHOICE
 
 if TYPE_CHECKING:
@@ -102,7 +104,8 @@ def write_best(folder: Path, request: Request, best: Record, metric: str, thread
         f"# The best of a tuning: trial {best['trial']}, {metric} {best['valid_score']:.6f} on the validation split. "
         f"Chosen were\n{chosen}"
         "# The rest is what the tuning was given (files, command line) and what it decided (seeds, valid_metric).\n"
-        f"# Run: recbole-diffusion run --config_files={file.name}; compare: --models={request.model}@{file.name}\n"
+        f"# Run: recbole-diffusion run --config_files={shlex.quote(str(file))}; compare: "
+        f"--models={shlex.quote(f'{request.model}@{file}')}\n"
         f"# Every other setting is its default; all of them are in {full.name}.\n"
         f"# The same numbers to the last digit need OMP_NUM_THREADS={threads}.\n"
     )
@@ -111,8 +114,8 @@ def write_best(folder: Path, request: Request, best: Record, metric: str, thread
         f"# To run it again, or as a model's file in a comparison, take {file.name}.\n"
     )
     text = yaml.safe_dump(_plain(settings), sort_keys=True, allow_unicode=True, default_flow_style=None)
-    runs.write_whole(file, lambda out: out.write((head + text).encode()))
-    runs.write_whole(full, lambda out: out.write((whole + config.to_yaml()).encode()))
+    atomic_write_text(file, head + text)
+    atomic_write_text(full, whole + config.to_yaml())
     return file
 
 
@@ -135,4 +138,4 @@ def write_trials(result: TuneResult, keys: list[str]) -> None:
         seconds = timing.get("wall_s", timing.get("total_s"))
         ends = [record.get("valid_score"), timing.get("epochs"), seconds, record["status"], record.get("error", "")]
         writer.writerow([number, *cells, *ends])
-    runs.write_whole(result.folder / "trials.csv", lambda file: file.write(out.getvalue().encode()))
+    atomic_write_text(result.folder / "trials.csv", out.getvalue())

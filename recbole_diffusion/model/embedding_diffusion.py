@@ -100,8 +100,8 @@ class EmbeddingDiffusion(nn.Module):
         return Pairs(new_user, new_item, (_row_mse(new_user, user) + _row_mse(new_item, item)) / 2)
 
     def predict(self, network: ConditionalMLP, x: Tensor, t: Tensor, condition: Optional[Tensor]) -> Tensor:
-        """The network's estimate of x_0."""
-        out: Tensor = network(x, t, condition if self.guidance else None)
+        """The network's estimate of x_0, in x's dtype: under autocast the network alone is in half precision."""
+        out = network(x, t, condition if self.guidance else None).to(x.dtype)
         return out if self.noise.process is None else self.noise.process.predict_x0(x, t, out)
 
     def generators(self, users: Tensor) -> Generators:

@@ -182,7 +182,10 @@ def sequence_pairs(part: Any) -> np.ndarray:
     users, items = rows[part.uid_field].numpy(), rows[part.iid_field].numpy()
     lists, lengths = item_lists(part).numpy(), rows[part.item_list_length_field].numpy()
     first = lengths == 1
-    if part.config["benchmark_filename"] is not None:  # rows as they were written: any item may be in lists only
+    whole = getattr(part, "whole_lists", None)  # of pre-split files, before they were cut
+    if whole is not None:
+        users, items = np.append(users, np.repeat(users, whole.counts)), np.append(items, whole.items)
+    elif part.config["benchmark_filename"] is not None:  # rows as they were written: any item may be in lists only
         row, place = np.nonzero(np.arange(lists.shape[1]) < lengths[:, None])
         users, items = np.append(users, users[row]), np.append(items, lists[row, place])
     else:

@@ -28,6 +28,8 @@ class SparseProduct(nn.Module):
     The buffers follow from the data set and are not in the state dict. Indices are int32, which MKL takes as they are.
     """
 
+    forth_values: Tensor
+
     def __init__(self, matrix: csr_matrix, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.shape = matrix.shape
@@ -39,10 +41,11 @@ class SparseProduct(nn.Module):
         self._built: Optional[tuple[torch.device, tuple[Tensor, Tensor]]] = None
 
     def forward(self, table: Tensor) -> Tensor:
-        """table: (columns, d); returns (rows, d)."""
+        """table: (columns, d); returns (rows, d), in the matrix' dtype: there is no such product in half precision."""
         if self._built is None or self._built[0] != table.device:
             self._built = (table.device, (self._csr("forth", self.shape), self._csr("back", self.shape[::-1])))
-        found: Tensor = _Product.apply(*self._built[1], table)
+        with torch.autocast(table.device.type, enabled=False):
+            found: Tensor = _Product.apply(*self._built[1], table.to(self.forth_values.dtype))
         return found
 
     def _csr(self, name: str, shape: tuple[int, int]) -> Tensor:

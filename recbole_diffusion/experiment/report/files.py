@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
+from recbole_diffusion.atomic_write import atomic_write
 from recbole_diffusion.experiment.report import accounts, captions, pages, points, records, tables
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
 from recbole_diffusion.experiment.report.results import Comparison, read
 from recbole_diffusion.experiment.store import Store
-from recbole_diffusion.runs import finite, write_whole
+from recbole_diffusion.runs import finite
 
 
 def write(folder: Union[str, Path], metric: Optional[str] = None, reference: Optional[str] = None) -> list[Path]:
@@ -110,7 +111,7 @@ def _put(report: Path, files: dict[str, bytes]) -> list[Path]:
     for file in [file for pattern in ours for file in report.glob(pattern) if file.name not in files]:
         file.unlink()
     for name, content in files.items():
-        write_whole(report / name, functools.partial(_write, content=content))
+        atomic_write(report / name, functools.partial(_write, content=content))
     return [report / name for name in sorted(files)]
 
 

@@ -1,0 +1,129 @@
+"""The names behind a data set's ids: packed into checkpoints, and compared before rows in id order are used.
+
+RecBole numbers users, items and all other tokens in order of appearance. Another order of lines, or another filter,
+gives the same ids to other names. A table of embeddings is therefore worth nothing without the names of its rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+import torch
+
+#: The version of the packed form.
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """Names in id order, of every token field of a data set.
+
+    Attributes:
+        names: by field the names of the ids 1, 2, ..., without the padding.
+        columns: all columns of the data set in their order, which is that of the tables of context models.
+        user_field, item_field: the fields of users and items.
+        source: what it was read from, for messages, e.g. ``checkpoint 'saved/BPR.pth'``.
+    """
+
+    names: Mapping[str, np.ndarray]
+    columns: tuple[str, ...]
+    user_field: str
+    item_field: str
+    source: str
+
+    def of(self, dataset: Any) -> dict[str, np.ndarray]:
+        """The names by the fields of ``dataset``, whose fields of users and items may be called otherwise."""
+        own = {dataset.uid_field: self.names[self.user_field], dataset.iid_field: self.names[self.item_field]}
+        return {**self.names, **own}
+
+    @property
+    def fingerprint(self) -> str:
+        """A sha256 of the names in id order, of all fields."""
+        return _digest(self.names[field] for field in sorted(self.names))
+
+    @property
+    def of_users_and_items(self) -> str:
+        """The same of users and items, as :func:`of_users_and_items` of a data set."""
+        return _digest([self.names[self.user_field], self.names[self.item_field]])
+
+
+def pack(dataset: Any) -> dict[str, Any]:
+    """The names of a data set as plain values and tensors, for a file that loads with ``weights_only=True``."""
+    fields_by_text: dict[str, list[str]] = {}
+    for field in dataset.field2id_token:
+        text = json.dumps(names_of(dataset, field).tolist())
+        fields_by_text.setdefault(text, []).append(str(field))  # RecBole's are numpy's strings in part
+    return {
+        "format": FORMAT,
+        "columns": [str(column) for column in dataset.field2type],
+        "user_field": str(dataset.uid_field),
+        "item_field": str(dataset.iid_field),
+        "groups": [{"fields": fields, "names": _packed(text)} for text, fields in fields_by_text.items()],
+    }
+
+
+def unpack(state: Any, source: str) -> Optional[Vocabulary]:
+    """The names in a checkpoint; None where it holds none (RecBole's, and ours of before)."""
+    stored = state.get("names") if isinstance(state, dict) else None
+    if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+        return None
+    names = {}
+    for group in stored["groups"]:
+        names.update(dict.fromkeys(group["fields"], np.array(_unpacked(group["names"]), dtype=str)))
+    return Vocabulary(names, tuple(stored["columns"]), stored["user_field"], stored["item_field"], source)
+
+
+def names_of(dataset: Any, field: str) -> np.ndarray:
+    """The names of the ids 1, 2, ... of a field."""
+    return np.asarray(dataset.field2id_token[field], dtype=str)[1:]
+
+
+def of_users_and_items(dataset: Any) -> str:
+    """A sha256 of the names of users and items in id order, which tables of embeddings depend on."""
+    return _digest(names_of(dataset, field) for field in (dataset.uid_field, dataset.iid_field))
+
+
+def agree(one: Any, other: Any) -> bool:
+    """Whether two data sets have the same names behind their ids, in the token fields that both have."""
+    common = {*one.field2id_token} & {*other.field2id_token}
+    return all(np.array_equal(names_of(one, field), names_of(other, field)) for field in common)
+
+
+def first_difference(vocabulary: Vocabulary, dataset: Any) -> Optional[str]:
+    """The first token field that ``dataset`` numbers otherwise; names behind the known ones are no difference."""
+    for field, known in vocabulary.of(dataset).items():
+        if field in dataset.field2id_token and not np.array_equal(names_of(dataset, field)[: len(known)], known):
+            return field
+    return None
+
+
+def unknown_users(vocabulary: Vocabulary, dataset: Any) -> np.ndarray:
+    """The users of ``dataset`` behind those that the vocabulary knows."""
+    return names_of(dataset, dataset.uid_field)[len(vocabulary.names[vocabulary.user_field]) :]
+
+
+def some(names: Iterable[Any]) -> str:
+    """Two examples, for messages."""
+    return ", ".join(repr(str(name)) for name in list(names)[:2])
+
+
+def _digest(names: Iterable[np.ndarray]) -> str:
+    content = hashlib.sha256()
+    for tokens in names:
+        content.update(json.dumps(tokens.tolist()).encode() + b"\n")
+    return content.hexdigest()
+
+
+def _packed(text: str) -> torch.Tensor:
+    return torch.frombuffer(bytearray(zlib.compress(text.encode("ascii"))), dtype=torch.uint8)
+
+
+def _unpacked(packed: torch.Tensor) -> list[str]:
+    names: list[str] = json.loads(zlib.decompress(packed.cpu().numpy().tobytes()))
+    return names
