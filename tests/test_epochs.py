@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from recbole_diffusion import checkpoint, epochs, run
+from recbole_diffusion.run_log import LOG
 from recbole_diffusion.runs import result_table
 from recbole_diffusion.trainer import Training
 
@@ -28,7 +29,7 @@ def test_a_run_counts_its_epochs_from_one(settings, monkeypatch):
     assert json.loads((folder / "manifest.json").read_text())["timing"]["best_epoch"] == 2
     state = checkpoint.read(result["checkpoint"])
     assert (state["epoch"], [row["epoch"] for row in state["epochs_done"]]) == (1, [1, 2])
-    (log,) = Path("log/BPR").glob("*.log")
+    log = folder / LOG
     numbers = re.findall(r"epoch (\d+) (training|evaluating)", log.read_text())
     assert numbers == [(str(number), what) for number in (1, 2, 3) for what in ("training", "evaluating")]
     assert "best eval result in epoch 2" in log.read_text()
@@ -42,7 +43,7 @@ def test_a_resumed_run_finds_its_best_epoch_and_goes_on_counting(settings, monke
     assert [row["epoch"] for row in rest["epochs"]] == [1, 2, 3]
     assert rest["timing"]["best_epoch"] == 1
     assert rest["test_result"] == half["test_result"]  # of the first epoch's weights
-    log = max(Path("log/BPR").glob("*.log"), key=lambda file: file.stat().st_mtime_ns)
+    log = Path(rest["folder"]) / LOG
     assert "Resume after epoch 2 of" in log.read_text()
     assert "epoch 3 training" in log.read_text()
 
@@ -56,8 +57,7 @@ def test_the_progress_bar_shows_the_number_and_code_gets_the_index():
 def test_loops_of_recboles_own_are_logged_from_one(settings):
     """S3Rec, NCL and RaCT keep RecBole's loop, whose lines count from 0."""
     own = {"pretrain_epochs": 1, "train_stage": "actor_pretrain", "save_step": 1, "epochs": 2, "state": "INFO"}
-    run("RaCT", "board", config_dict={**settings, **own})
-    (log,) = Path("log/RaCT").glob("*.log")
+    log = Path(run("RaCT", "board", config_dict={**settings, **own})["folder"]) / LOG
     numbers = re.findall(r"epoch (\d+) training", log.read_text())
     assert numbers
     assert "0" not in numbers
