@@ -183,7 +183,7 @@ def tune(words: Sequence[str]) -> int:
         more = [word for word in arguments if arguments[word] and word not in {"resume", "trials", "executor"}]
         for word in [*settings, *("config_files" if word == "files" else word for word in more)]:
             raise UsageError(f"--{word} is not allowed with --resume, which goes on with what was asked")
-        check_words("tune", settings, [str(arguments["model"])])
+    check_words("tune", settings, [str(arguments["model"])])
     from recbole_diffusion.experiment.tune import NoTrialFinished
     from recbole_diffusion.experiment.tune import tune as search
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
-_NUMBER = re.compile(r"(?<=\bepoch )\d+")
+_NUMBER = re.compile(r"(?<=epoch )\d+")  # colour codes may stand before it
 
 
 class Index(int):

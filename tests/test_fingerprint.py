@@ -117,7 +117,7 @@ def test_what_the_registry_says_of_the_model_counts(monkeypatch):
     registry.register_model(replace(spec, paper=None, code=None, abilities=("other words",)))
     assert code_fingerprint("DiffRec") == before
     registry.unregister_model("DiffRec")
-    monkeypatch.setattr(fingerprint.runs, "version", lambda library: "9.9")
+    monkeypatch.setattr(fingerprint, "version", lambda library: "9.9")
     assert code_fingerprint("DiffRec") != before
 
 

@@ -47,6 +47,7 @@ def test_a_path_is_where_it_was_or_where_it_lies_from_the_folder(tmp_path):
     assert found_again(old, before, now) == str(tmp_path / "new/data")
     assert found_again(old, before, now, "board") == old  # neither holds it
     assert found_again("/elsewhere", before, now) == "/elsewhere"
+    assert found_again("recbole", before, now, "ml-100k") == "recbole"  # the data that RecBole brings along
 
 
 @pytest.mark.parametrize("given", [{}, {"data_path": "dataset"}])

@@ -16,6 +16,7 @@ from recbole_diffusion.experiment.compare import compare
 from recbole_diffusion.experiment.entries import entries
 from recbole_diffusion.experiment.tune import tune
 from recbole_diffusion.precedence import Source
+from recbole_diffusion.run_log import LOG
 
 QUICK = {key: value for key, value in SMALL.items() if key not in {"state", "train_batch_size"}}
 
@@ -127,15 +128,17 @@ def test_keys_of_config_files_are_tuned_and_those_of_a_models_file_are_not(check
 def test_run_says_where_its_sources_differ(checkerboard, settings):
     write("a.yaml", epochs=3, model="EASE", embedding_size=4)
     write("b.yaml", embedding_size=8)
-    given = {**settings, "epochs": "1"}
+    given = {**settings, "epochs": "1", "state": "INFO"}
     result = run("BPR", "board", ["a.yaml", "b.yaml"], given, saved=False)
     assert len(result["epochs"]) == 1
-    assert result["warnings"] == [
+    log = (Path(result["folder"]) / LOG).read_text()
+    for line in (
         "embedding_size=8 (b.yaml) is used, not 4 (a.yaml)",
         "epochs=1 (command line or settings) is used, not 3 (a.yaml)",
         "model='BPR' (command line or settings) is used, not 'EASE' (a.yaml)",
-    ]
-    assert not any("is used" in note for note in Config("EASE", "board", ["a.yaml"], {"epochs": 3}).notes)
+    ):
+        assert line in log
+    assert Config("EASE", "board", ["a.yaml"], {"epochs": 3}).overridden == []
 
 
 def test_best_yaml_holds_what_was_given_chosen_or_decided(checkerboard):

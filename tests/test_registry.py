@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -148,3 +149,52 @@ def test_a_class_without_a_spec_runs_and_is_loaded_again(settings):
     result = recbole_diffusion.run(Mine, "board", config_dict=quick)
     assert result["model"] == "test_registry:Mine"
     assert recbole_diffusion.load(result["checkpoint"]).model.extra == 5
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        *((name, name != "HGCF") for name in ("DiffRec", "LDiffRec", "TDiffRec", "LTDiffRec", "DDRM", "HDRM", "HGCF")),
+        *((name, True) for name in ("DiffuRec", "CDDRec", "recbole:DiffRec", "recbole:LDiffRec")),
+        *((name, False) for name in ("LightGCN", "SASRec", "EASE", "recbole:Pop")),
+        ("recbole.model.general_recommender.diffrec:DiffRec", True),
+        ("recbole.model.general_recommender.bpr:BPR", False),
+        ("test_registry:Mine", True),  # by its base class
+    ],
+)
+def test_which_models_are_diffusion_models(model, expected):
+    assert registry.is_diffusion(model) is expected
+
+
+class Stated(registry.load_object("recbole.model.general_recommender.bpr:BPR")):
+    """An own model that says what it is."""
+
+    diffusion_model = True
+
+
+def test_foreign_models_are_what_their_author_states():
+    """The words of the abilities do not matter, and nothing said is no diffusion model."""
+    for stated, abilities in ((False, ()), (True, ("no diffusion: words",)), (False, ("new users",))):
+        registry.register_model(replace(THEIRS, diffusion=stated, abilities=abilities))
+        assert registry.is_diffusion("TheirModel") is stated
+        registry.unregister_model("TheirModel")
+    assert replace(THEIRS).diffusion is False
+    assert registry.is_diffusion("test_registry:Stated") is True
+
+
+def test_the_report_takes_what_the_comparison_wrote_down(checkerboard):
+    """Also where the package that brought the model is not installed any more."""
+    from recbole_diffusion.experiment.compare import compare
+    from recbole_diffusion.experiment.report.results import read
+
+    quick = {"data_path": "dataset", "epochs": 1, "topk": [5, 10]}
+    Path("Their.yaml").write_text("embedding_size: 4\n")
+    registry.register_model(replace(THEIRS, diffusion=True, properties="Their.yaml"))
+    registry.register_model(replace(THEIRS, name="Plain", properties="Their.yaml"))
+    try:
+        store = compare(["TheirModel", "Plain", "test_registry:Stated"], ["board"], [1], "here", quick)
+    finally:
+        registry.unregister_model("TheirModel")
+        registry.unregister_model("Plain")
+    assert [model["diffusion"] for model in store.plan()["models"]] == [True, False, True]
+    assert [result.diffusion for result in read("here").results["board"]] == [True, False, True]

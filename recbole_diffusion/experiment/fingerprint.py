@@ -92,7 +92,8 @@ def code_fingerprint(model: Any, settings: Optional[Mapping[str, Any]] = None, p
 def _bases(model: Any, settings: Mapping[str, Any]) -> list[Any]:
     """The models that a run trains or loads first. A checkpoint may hold any of ours."""
     spec = registry.find_spec(model)
-    keys = {**(schema.load_yaml(spec.defaults) if spec else {}), **settings}
+    defaults = schema.load_yaml(spec.defaults) if spec is not None and spec.defaults.is_file() else {}
+    keys = {**defaults, **settings}
     source = keys.get("pretrain")
     if isinstance(source, str) or isinstance(keys.get("base_checkpoint"), str):
         return sorted(registry.specs())

@@ -14,11 +14,13 @@ def found_again(path: str, before: str, now: Path, inside: str = "") -> str:
     """The path as it was; where it is not there, what lies now where it lay from the folder, if that is there.
 
     Args:
-        path: absolute.
+        path: absolute; other words stay as they are.
         before: the folder when the path was written down.
         now: the folder.
         inside: what the path is to hold, e.g. a data set's folder.
     """
+    if not os.path.isabs(path):  # the word for the data that RecBole brings along
+        return path
     moved = os.path.normpath(os.path.join(now, os.path.relpath(path, before)))
     there = [each for each in (path, moved) if os.path.exists(os.path.join(each, inside) if inside else each)]
     return there[0] if there else path
