@@ -194,7 +194,7 @@ def _train_and_test(
     folder.write("epochs.json", result["epochs"])
     if config["save_per_user"] and result["per_user"] is not None:
         folder.write_table("per_user.csv", {"user": result["per_user"].users, **result["per_user"].metrics})
-    folder.update(status="finished", timing=result["timing"], checkpoint=file)
+    folder.update(status="finished", timing=result["timing"], checkpoint=file, warnings=result["warnings"])
     return result
 
 
