@@ -29,17 +29,16 @@ def header(config: Any, file: Path) -> Optional[dict[str, str]]:
     return {name: kind for name, _, kind in pairs}
 
 
-def load_too(config: Any, column: str, why: str) -> None:
-    """Add a column to ``load_col.inter``, unless all are loaded anyway.
+def is_left_out(config: Any, column: str) -> bool:
+    """Whether ``unload_col`` leaves out a column of the interactions."""
+    left_out = config["unload_col"] if isinstance(config["unload_col"], dict) else {}
+    return column in (left_out.get("inter") or [])
 
-    Raises:
-        ValueError: ``unload_col`` leaves it out.
-    """
-    left_out = (config["unload_col"] or {}).get("inter") or []
-    if column in left_out:
-        raise ValueError(f"unload_col leaves out the column {column!r}, but {why}; take it out of unload_col")
+
+def load_too(config: Any, column: str) -> None:
+    """Add a column to ``load_col.inter``, unless all are loaded anyway."""
     load = config["load_col"]
     names = load.get("inter") if isinstance(load, dict) else None
-    if names is None or names == "*" or column in names:
+    if not isinstance(names, (list, tuple, set)) or column in names:
         return
     config["load_col"] = {**load, "inter": [*names, column]}

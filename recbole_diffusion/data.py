@@ -110,13 +110,9 @@ def _check_files(config: Config) -> Optional[str]:
 
 def _load_time(config: Config) -> None:
     """Load the time column where the order or the model needs it and ``load_col`` leaves it out."""
-    why, file = time_order.need(config), columns.interaction_files(config)[0]
-    fields = columns.header(config, file) if why else None
-    if why is None or fields is None:
-        return
-    if config["TIME_FIELD"] not in fields:
-        raise ValueError(time_order.missing(config, why, fields, str(file)))
-    columns.load_too(config, config["TIME_FIELD"], f"{why.who} it")
+    fields = columns.header(config, columns.interaction_files(config)[0]) or {}
+    if time_order.need(config) is not None and config["TIME_FIELD"] in fields:
+        columns.load_too(config, config["TIME_FIELD"])
 
 
 def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None) -> tuple[Any, Any, Any]:

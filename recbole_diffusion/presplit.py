@@ -46,7 +46,9 @@ def settle(config: Any) -> None:
     _check_list_column(config, known)
     _check_seq_len(config, next(iter(known.values())))
     column = list_field(config)
-    columns.load_too(config, column, f"model={config['model']!r} needs it")
+    if columns.is_left_out(config, column):
+        raise ValueError(f"unload_col leaves out the column {column!r}, but {config['model']} needs it; take it out")
+    columns.load_too(config, column)
     alias = list(config["alias_of_item_id"] or [])
     if column not in alias:  # otherwise the items in lists have ids of their own
         config["alias_of_item_id"] = [*alias, column]

@@ -14,6 +14,7 @@ import numpy as np
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.utils import FeatureSource, FeatureType, ModelType
 
+from recbole_diffusion import columns
 from recbole_diffusion.model.history import RANK_FIELD
 
 
@@ -21,8 +22,8 @@ class Need(NamedTuple):
     """Why a run needs the times.
 
     Attributes:
-        who: the setting or the model, with the verb that ``the column 'timestamp'`` completes.
-        instead: how to do without; empty where that is not possible.
+        who: the setting or the model that needs them.
+        instead: how to do without.
     """
 
     who: str
@@ -33,18 +34,18 @@ def need(config: Any) -> Optional[Need]:
     """What needs the times of the interactions, or None."""
     model = f"model={config['model']!r}"
     if config["time-aware"]:
-        return Need("time-aware=True needs", "time-aware: False")
+        return Need("time-aware=True", "set time-aware: False")
     if model_needs_time(config):
-        return Need(f"{model} needs", "take a model that does without")
+        return Need(model, "take a model that does without")
     if config["benchmark_filename"] is not None:
         return None
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
-        return Need(f"{model} puts the rows of a user in order by", "")
+        return Need(f"{model} (sequential)", "take a general model with eval_args: {order: RO}")
     if config["eval_args"]["order"] != "TO":
         return None
-    by_time = "TS" in (config["eval_args"]["split"] or {})
-    split = "{split: {RS: [0.8, 0.1, 0.1]}, order: RO}" if by_time else "{order: RO}"
-    return Need("eval_args.order='TO' needs", f"eval_args: {split}")
+    by_time = "TS" in (config["eval_args"]["split"] or {})  # which refuses order RO
+    args = "{split: {RS: [0.8, 0.1, 0.1]}, order: RO}" if by_time else "{order: RO}"
+    return Need("eval_args.order='TO'", f"set eval_args: {args}")
 
 
 def model_needs_time(config: Any) -> bool:
@@ -63,7 +64,11 @@ def check_type(dataset: Any) -> None:
     why = need(config)
     if time not in dataset.inter_feat:
         if why is not None:
-            raise ValueError(missing(config, why, dataset.inter_feat, f"what was loaded of {config['dataset']!r}"))
+            file = columns.interaction_files(config)[0]
+            fields = columns.header(config, file) or dict.fromkeys(dataset.inter_feat)
+            if columns.is_left_out(config, time):
+                raise ValueError(f"unload_col leaves out the column {time!r}, but {why.who} needs it; take it out")
+            raise ValueError(missing(config, why, fields, str(file)))
         return
     if why is None and config["rm_dup_inter"] is None:
         return
@@ -84,9 +89,10 @@ def check_type(dataset: Any) -> None:
 
 def missing(config: Any, why: Need, fields: Any, where: str) -> str:
     """The line that says that the time column is not there."""
-    way_out = "set TIME_FIELD to the name of the column that holds the times"
-    instead = f", or {why.instead}" if why.instead else ""
-    return f"{why.who} the column {config['TIME_FIELD']!r}, but {where} has {', '.join(fields)}; {way_out}{instead}"
+    return (
+        f"{why.who} needs the column {config['TIME_FIELD']!r}, but {where} has {', '.join(fields)}; "
+        f"set TIME_FIELD to the right name, or {why.instead}"
+    )
 
 
 def exact_times(dataset: Any) -> np.ndarray:

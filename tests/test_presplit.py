@@ -24,7 +24,8 @@ def write(folder, name, header, parts):
 
 
 def made(model, name, **more):
-    config = quick_start.configure(model, name, config_dict={**SMALL, **SPLIT, **more})
+    load = {"load_col": {"inter": ["user_id", "item_id"]}}
+    config = quick_start.configure(model, name, config_dict={**SMALL, **load, **SPLIT, **more})
     return config, *quick_start.prepare(config)
 
 
@@ -218,7 +219,7 @@ def test_long_lists_keep_their_last_items(model, chain):
         assert found == [items.split()[-3:] for _, items, _ in CHAIN[PARTS[phase]]]
     assert sorted(dataset.field2id_token["item_id"][1:]) == sorted("abcdexyz")  # the candidates do not change
     assert any(note.startswith("2 of 7 sequences of the pre-split files are longer than") for note in config.notes)
-    quick_start.run(model, "chain", config_dict={**SMALL, **SPLIT, **keys}, saved=False)
+    quick_start.run(model, "chain", config_dict={**SMALL, **SPLIT, **keys, "load_col": None}, saved=False)
 
 
 def test_what_was_cut_off_is_still_masked(chain):

@@ -76,7 +76,7 @@ KINDS = {
 def test_rows_of_the_file_are_in_a_split_or_in_the_account(model, filters, shop):
     config, dataset, loaders = made(model, **{**KINDS[model], **FILTERS[filters]})
     found = data.describe(dataset, loaders)
-    assert found["account"]["files"] == {"shop.inter": len(shop)}
+    assert found["account"]["files"]["shop.inter"] == len(shop)
     assert found["train"] + found["valid"] + found["test"] + dropped(found) == len(shop)
     for each in found["account"]["dropped"]:
         line = f"{each['rows']} rows were dropped: {each['reason']}"

@@ -175,10 +175,20 @@ def test_a_column_that_is_no_time_is_refused(model, more, tmp_path):
     rows = [("a", "x", 1, "9pm"), ("a", "y", 1, "10pm"), ("a", "z", 1, "noon"), ("b", "x", 1, "8am")]
     write_inter(tmp_path / "dataset", "words", rows, NO_TIMES)
     config = quick_start.configure(model, "words", config_dict={**SMALL, **more})
-    with pytest.raises(
-        ValueError, match="'timestamp' must be of type float to order by, got timestamp:token in 'words'"
-    ):
+    with pytest.raises(ValueError, match=r"'timestamp'(: '9pm' is no time| must be of type float)"):
         quick_start.prepare(config)
+
+
+def test_ids_are_never_ordered():
+    """What holds if the reader leaves a column of names."""
+    dataset = SimpleNamespace(
+        config=quick_start.configure("EASE", "some", config_dict={"eval_args": ORDERED}),
+        time_field="timestamp",
+        inter_feat=pd.DataFrame({"timestamp": ["9pm", "10pm"]}),
+        field2type={"timestamp": FeatureType.TOKEN},
+    )
+    with pytest.raises(ValueError, match=r"must be of type float to order by, got timestamp:token in 'some'"):
+        time_order.check_type(dataset)
 
 
 def test_a_token_column_that_orders_nothing_is_a_feature_like_others(tmp_path):
@@ -203,12 +213,12 @@ def test_rows_without_a_time_are_never_ordered(value):
 @pytest.mark.parametrize(
     ("model", "more", "way_out"),
     [
-        ("SASRec", {}, "holds the times$"),
-        ("DiffRec", {"eval_args": ORDERED}, r"or eval_args: {order: RO}$"),
+        ("SASRec", {}, r"or take a general model with eval_args: {order: RO}$"),
+        ("DiffRec", {"eval_args": ORDERED}, r"or set eval_args: {order: RO}$"),
         (
             "EASE",
             {"eval_args": {**ORDERED, "split": {"TS": [0.8, 0.1, 0.1]}}},
-            r"or eval_args: {split: {RS: .*order: RO}$",
+            r"or set eval_args: {split: {RS: .*order: RO}$",
         ),
         ("TDiffRec", {}, "or take a model that does without$"),
     ],
