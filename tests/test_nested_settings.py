@@ -80,7 +80,7 @@ def refused(settings: dict[str, Any], model: str = "BPR", **more: Any) -> str:
         ("threshold", {"item_id": 3}, "must be a column item_id:float; the file has item_id:token"),
         ("seq_len", {"tags": 0}, "seq_len.tags=0 is not allowed"),
         ("seq_len", 5, "{COLUMN: 20}"),
-        ("alias_of_item_id", "item_id_list", "alias_of_item_id='item_id_list' is not allowed; allowed: list of str"),
+        ("alias_of_item_id", "item_id_list", "alias_of_item_id='item_id_list' is not allowed; allowed: null or list"),
         ("normalize_field", "rating", "normalize_field='rating' is not allowed"),
         (
             "discretization",
