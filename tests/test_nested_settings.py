@@ -156,11 +156,23 @@ def test_negatives_without_effect_are_named(arguments, model, note, settings):
 
 
 def test_models_that_learn_from_negatives_refuse_to_have_none(settings):
-    for model in ("BPR", "LightGCN", "DDRM", "HGCF", "SimpleX", "TransRec", "CFKG"):
+    for model in ("BPR", "LightGCN", "SimpleX", "TransRec", "CFKG"):
         assert "learns from negative items" in refused(settings, model, train_neg_sample_args=None)
     bpr = {"loss_type": "BPR", "train_neg_sample_args": None}
     assert "learns from negative items" in refused(settings, "SASRec", **bpr)
-    for model in ("SASRec", "BERT4Rec", "SINE", "DiffuRec", "CDDRec", "DiffRec", "MultiVAE", "EASE", "ENMF", "Pop"):
+    for model in (
+        "SASRec",
+        "BERT4Rec",
+        "SINE",
+        "DiffuRec",
+        "DDRM",
+        "HGCF",
+        "DiffRec",
+        "MultiVAE",
+        "EASE",
+        "ENMF",
+        "Pop",
+    ):
         config = quick_start.configure(model, "board", config_dict={**settings, "train_neg_sample_args": None})
         assert config["train_neg_sample_args"]["distribution"] == "none", model
 
