@@ -34,7 +34,7 @@ def settle(config: Any, trust: bool = False) -> None:
     if settings is not None:
         pretrain.take_settings(config, pretrained_files.config_of(config, settings))
     elif width is not None:
-        config["base_config"] = pretrain.with_width(config, width)
+        config["base_config"] = {"embedding_size": width, **(config["base_config"] or {})}
 
 
 def _content(file: Path, trust: bool) -> tuple[Optional[int], Optional[dict[str, Any]]]:

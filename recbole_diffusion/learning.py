@@ -55,6 +55,8 @@ def ignores_negatives(model_class: type, settings: dict[str, Any]) -> bool:
 def need(model_class: type, settings: dict[str, Any]) -> Optional[str]:
     """What the training has to get: ``negatives``, ``labels`` or None.
 
+    Our models that can draw their own triples check it themselves.
+
     Args:
         model_class: the model.
         settings: the effective ones, with ``MODEL_TYPE`` and ``MODEL_INPUT_TYPE``.
@@ -62,6 +64,8 @@ def need(model_class: type, settings: dict[str, Any]) -> Optional[str]:
     kind, form = settings["MODEL_TYPE"], settings.get("MODEL_INPUT_TYPE")
     if kind == ModelType.DECISIONTREE:
         return "labels"
+    if model_class.__module__.startswith("recbole_diffusion."):
+        return None
     if ignores_negatives(model_class, settings) or (kind == ModelType.SEQUENTIAL and settings.get("loss_type") == "CE"):
         return None
     if kind == ModelType.KNOWLEDGE:  # its loader draws negatives of the graph too

@@ -143,7 +143,13 @@ def take_settings(config: Any, base: Config) -> None:
 
 def _with_tables(config: Any, tables: Embeddings, train_data: Any) -> Any:
     """``base_model`` with the tables of a file as its layer-0 embeddings, untrained otherwise."""
-    config["base_config"] = with_width(config, tables.item.shape[1])
+    width = tables.item.shape[1]
+    own = {"embedding_size": width, **(config["base_config"] or {})}
+    if own["embedding_size"] != width:
+        raise ValueError(
+            f"base_config.embedding_size={own['embedding_size']} is not the width of base_checkpoint's tables, {width}"
+        )
+    config["base_config"] = own
     net = untrained_base(config, train_data)
     places: list[Any] = [getattr(net, f"{kind}_embedding", None) for kind in ("user", "item")]
     if not all(isinstance(place, torch.nn.Embedding) for place in places):
@@ -154,20 +160,6 @@ def _with_tables(config: Any, tables: Embeddings, train_data: Any) -> Any:
     for place, table in zip(places, (tables.user, tables.item)):
         place.weight.data.copy_(torch.from_numpy(table))
     return net
-
-
-def with_width(config: Any, width: int) -> dict[str, Any]:
-    """``base_config`` with the width of a file's tables.
-
-    Raises:
-        ValueError: it says another one.
-    """
-    own = {"embedding_size": width, **(config["base_config"] or {})}
-    if own["embedding_size"] != width:
-        raise ValueError(
-            f"base_config.embedding_size={own['embedding_size']} is not the width of base_checkpoint's tables, {width}"
-        )
-    return own
 
 
 def untrained_base(config: Any, train_data: Any) -> Any:

@@ -55,7 +55,7 @@ def test_labels_without_a_column_are_refused_and_a_column_is_loaded(settings, tm
 
 @pytest.mark.parametrize("model", ["FM", "BPR"])
 def test_the_threshold_is_loaded_and_labels_what_reaches_it(model, tmp_path):
-    rows = [(f"u{n % 8}", f"i{n % 13}", 1 + n % 5, 1000 + n) for n in range(104)]
+    rows = [(f"u{n % 8}", f"i{n * 7 % 31}", 1 + n % 5, 1000 + n) for n in range(104)]
     write_inter(tmp_path / "dataset", "rated", rows, HEADER)
     keys = {**OF_VALUES, "threshold": {"rating": 4}, "epochs": 2, "show_progress": False, "state": "ERROR"}
     result = run(model, "rated", config_dict=keys, saved=False)

@@ -93,12 +93,10 @@ def test_compare_and_tune_read_the_same_file(local):
     for given, count in (({}, 20), ({"data_path": "recbole"}, PACKAGED)):
         keys = {"show_progress": False, "topk": [3], "valid_metric": "NDCG@3", **given}
         store = compare(["Pop"], ["ml-100k"], [1], f"compared-{count}", keys)
-        (counts,) = store.plan()["data"].values()
-        assert counts["users"] == count
-        space = {"k": {"choice": [5, 10]}}
+        assert store.plan()["datasets"]["ml-100k"]["users"] == count
         Path("space.yaml").write_text("k: {choice: [5, 10]}\n")
         arguments = ("ItemKNN", "ml-100k", 2, "space.yaml", {**QUIET, **given}, [], "random", "none", None, None, None)
         request = tune_request.new(*arguments)
-        assert request.settings["data_path"] == given.get("data_path", str(local.parent)), space
+        assert request.settings["data_path"] == given.get("data_path", str(local.parent))
         config = quick_start.configure(request.model, request.dataset, config_dict=request.settings)
         assert quick_start.prepare(config)[0].user_num == count + 1
