@@ -51,6 +51,8 @@ def load_feat(self: Any, filepath: str, source: Any) -> Optional[pd.DataFrame]:
     """
     kind = source.value if isinstance(source, FeatureSource) else str(source)
     if not settings.is_read(self.config, kind):
+        if kind in (self.config["additional_feat_suffix"] or ()):
+            account_of(self).note(f"{os.path.basename(filepath)} is not read: load_col has no columns of {kind!r}")
         return None
     reader = _Reader(self, filepath, source, kind)
     return reader.frame()
@@ -163,7 +165,7 @@ class _Reader:
             self.account.note(f"{error}; the column stays a token, since nothing here needs the times")
             return
         self._note_times(time, times)
-        frame[time.name] = times.values
+        frame[time.name] = times.ranks if times.ranks is not None and self._in_time else times.values
         self.types[time.name] = "float"
 
     def _note_times(self, time: Column, times: atomic_times.Times) -> None:
@@ -172,10 +174,9 @@ class _Reader:
             self.account.note(
                 f"the times of {self.file} (column {time.name!r}, type {time.type}) are read as {times.read_as}{unit}"
             )
-        if not times.ranks:
+        if times.ranks is None or not self._in_time:
             return
-        intervals = self.config["val_interval"] or {}
-        if self.parts or time.name in intervals:
+        if self.parts or time.name in (self.config["val_interval"] or {}):
             raise self.text.fault(
                 "times that float64 cannot tell apart, which neither files that are split nor val_interval allow; "
                 "write them in seconds or milliseconds",
@@ -199,7 +200,7 @@ class _Reader:
         for column in self.columns:
             if column.type == "float" and column is not time:
                 values = frame[column.name].to_numpy()
-                atomic_values.check_numbers(self.text, column, values)
+                atomic_values.check_numbers(self.text, self.separator, column, values)
                 self._count_missing(column, np.isnan(values))
         if self.kind == "inter" and len(codes) == 2 and not self.config["rm_dup_inter"]:
             self._count_repeated(frame, *codes.values())
@@ -268,7 +269,7 @@ class _Reader:
             self._leave_out(dropped, missing, f"no time ({time.name})")
         elif time is not None and self.types[time.name] == "float":
             self._count_missing(time, frame[time.name].isna().to_numpy())
-        if self.kind in {"user", "item"}:
+        if self.kind in {"user", "item"} and names:
             repeated = frame.duplicated(subset=names).to_numpy()
             self._leave_out(dropped, repeated, f"the {names[0]} of an earlier row")
         if self.kind == "link":

@@ -69,7 +69,7 @@ def _check_separator(path: str, head: str, separator: str, numbers: Collection[s
         raise fault(
             path, f"{shown(head, 120)} is in quotes; atomic files have none: write names, types and values without", 1
         )
-    for other in (each for each in _SEPARATORS if each != separator):
+    for other in (mark for mark in _SEPARATORS if mark != separator):
         parts = head.split(other)
         if len(parts) > 1 and all(_TYPED.fullmatch(part) for part in parts):
             raise fault(
@@ -80,7 +80,7 @@ def _check_separator(path: str, head: str, separator: str, numbers: Collection[s
             )
     if ":" in head:
         return
-    most = max((separator, *_SEPARATORS), key=lambda each: len(head.split(each)))
+    most = max((separator, *_SEPARATORS), key=lambda mark: len(head.split(mark)))
     names = [name.strip() for name in head.split(most) if name.strip()]
     also = "" if most == separator else f" and set field_separator: {_yaml(most)}"
     hint = " (is the line of names missing?)" if any(re.fullmatch(r"[\d.]+", name) for name in names) else ""

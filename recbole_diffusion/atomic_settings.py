@@ -46,10 +46,9 @@ def columns_asked(config: Any, kind: str) -> tuple[Optional[set[str]], Optional[
     Raises:
         ValueError: one is no list of columns, or both are set.
     """
-    given = config["load_col"]
-    load = None if given is None else _names("load_col", kind, given.get(kind, []))
-    given = config["unload_col"] or {}
-    unload = _names("unload_col", kind, given[kind]) if kind in given else None
+    to_load, to_leave = config["load_col"], config["unload_col"] or {}
+    load = None if to_load is None else _names("load_col", kind, to_load.get(kind, []))
+    unload = _names("unload_col", kind, to_leave[kind]) if kind in to_leave else None
     if load and unload:
         raise ValueError(
             f"load_col.{kind} and unload_col.{kind} are both set; set load_col: null to load all but these"
@@ -92,8 +91,9 @@ def check_files(config: Any, dataset: Any, folder: str) -> None:
     for part in parts or [None]:
         file = f"{name}.inter" if part is None else f"{name}.{part}.inter"
         _check_file(Path(folder) / file, _way_to_inter(Path(folder), name, part))
-    for kind in [*_kinds_asked(config, dataset)]:
-        _check_file(Path(folder) / f"{name}.{kind}", f"put it there, or {_KIND_WAYS.get(kind, _KIND_WAYS['kg'])}")
+    for kind in _kinds_asked(config, dataset):
+        instead = _KIND_WAYS.get(kind, f"take {kind} out of additional_feat_suffix")
+        _check_file(Path(folder) / f"{name}.{kind}", f"put it there, or {instead}")
 
 
 _KIND_WAYS = {
@@ -109,6 +109,7 @@ def _kinds_asked(config: Any, dataset: Any) -> list[str]:
     load = config["load_col"] or {}
     defaults = getattr(config, "internal_config_dict", {}).get("load_col") or {}
     kinds = [kind for kind in ("user", "item") if load.get(kind) and load[kind] != defaults.get(kind)]
+    kinds += list(config["additional_feat_suffix"] or ())
     return kinds + (["kg", "link"] if isinstance(dataset, KnowledgeBasedDataset) else [])
 
 
@@ -116,9 +117,9 @@ def _check_file(file: Path, way_out: str) -> None:
     if file.is_dir():
         raise fault(str(file), "is a folder; put the file itself there")
     if not file.is_file():
-        near = sorted(other.name for other in file.parent.iterdir())
-        there = f" (there: {', '.join(near[:12])}{', …' if len(near) > 12 else ''})" if near else ""
-        raise fault(str(file), f"is not there{there}; {way_out}")
+        names = sorted(other.name for other in file.parent.iterdir())
+        listed = f" (there: {', '.join(names[:12])}{', …' if len(names) > 12 else ''})" if names else ""
+        raise fault(str(file), f"is not there{listed}; {way_out}")
 
 
 def _way_to_inter(folder: Path, name: str, part: Optional[str]) -> str:
@@ -126,7 +127,7 @@ def _way_to_inter(folder: Path, name: str, part: Optional[str]) -> str:
         return "set benchmark_filename to the parts that are there"
     middles = [file.name[len(name) + 1 : -len(".inter")] for file in sorted(folder.glob(f"{name}.*.inter"))]
     if middles:
-        ordered = sorted(middles, key=lambda each: _PARTS.index(each) if each in _PARTS else len(_PARTS))
+        ordered = sorted(middles, key=lambda part: _PARTS.index(part) if part in _PARTS else len(_PARTS))
         return f"set benchmark_filename: [{', '.join(ordered)}] to read files that are split"
     if any(folder.glob(f"{name}.inter.*")):
         return f"unpack it to {name}.inter"

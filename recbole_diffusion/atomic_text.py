@@ -198,12 +198,12 @@ def check_fields(text: AtomicText, separator: str, columns: int, written: str) -
         ValueError: names the first row that does not fit.
     """
     places = _places(text.body, separator.encode("utf-8"))
-    each = columns - 1
-    if len(places) == each * text.rows and _in_turn(places, text.ends, each):
+    per_line = columns - 1
+    if len(places) == per_line * text.rows and _in_turn(places, text.ends, per_line):
         _check_repeated_head(text)
         return
     counts = np.diff(np.searchsorted(places, text.ends), prepend=0)
-    wrong = np.flatnonzero(counts != each)
+    wrong = np.flatnonzero(counts != per_line)
     row, count = int(wrong[0]), int(counts[wrong[0]]) + 1
     line = text.row(row).replace(separator, written)
     raise text.fault(
@@ -214,11 +214,11 @@ def check_fields(text: AtomicText, separator: str, columns: int, written: str) -
     )
 
 
-def _in_turn(places: np.ndarray, ends: np.ndarray, each: int) -> bool:
-    """Whether each line has its own ``each`` separators."""
-    if each == 0 or not len(ends):
+def _in_turn(places: np.ndarray, ends: np.ndarray, per_line: int) -> bool:
+    """Whether each line has its own ``per_line`` separators."""
+    if per_line == 0 or not len(ends):
         return True
-    return bool((places[each - 1 :: each] < ends).all() and (places[each::each] > ends[:-1]).all())
+    return bool((places[per_line - 1 :: per_line] < ends).all() and (places[per_line::per_line] > ends[:-1]).all())
 
 
 def _way_out(line: str, count: int, columns: int, separator: str, everywhere: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import pandas as pd
@@ -25,12 +25,12 @@ class Times(NamedTuple):
     Attributes:
         values: float64, (rows,); nan where a row has none.
         read_as: ``"numbers"`` or ``"ISO dates"``.
-        ranks: whether the values are ranks (0 for the earliest), since float64 cannot tell the times apart.
+        ranks: their exact ranks (0 for the earliest), only where float64 cannot tell the times apart.
     """
 
     values: np.ndarray
     read_as: str
-    ranks: bool = False
+    ranks: Optional[np.ndarray] = None
 
 
 def parse(text: AtomicText, column: Column, texts: np.ndarray) -> Times:
@@ -53,9 +53,16 @@ def parse(text: AtomicText, column: Column, texts: np.ndarray) -> Times:
         times = _numbers(texts[present]) or _dates(text, column, rows, texts[present])
     if times is None:
         raise _no_time(text, column, rows, texts[present])
-    values = np.full(len(texts), np.nan)
-    values[present] = times.values
-    return times._replace(values=values)
+    return Times(_spread(times.values, present), times.read_as, _spread(times.ranks, present))
+
+
+def _spread(values: Any, present: np.ndarray) -> Any:
+    """The values in the rows that have one, nan in the others."""
+    if values is None:
+        return None
+    result = np.full(len(present), np.nan)
+    result[present] = values
+    return result
 
 
 def _numbers(texts: np.ndarray) -> Optional[Times]:
@@ -85,11 +92,11 @@ def _integers(numbers: list[int]) -> Times:
 
 
 def _distinct(exact: np.ndarray, values: np.ndarray, read_as: str) -> Times:
-    """The values if float64 tells all times apart, else their ranks."""
+    """The values, with the exact ranks if float64 does not tell all times apart."""
     different, ranks = np.unique(exact, return_inverse=True)
     if len(np.unique(values)) == len(different):
         return Times(values, read_as)
-    return Times(ranks.reshape(-1).astype(np.float64), read_as, ranks=True)
+    return Times(values, read_as, ranks.reshape(-1))
 
 
 def _dates(text: AtomicText, column: Column, rows: np.ndarray, texts: np.ndarray) -> Optional[Times]:
@@ -135,7 +142,7 @@ def _moments(texts: np.ndarray) -> pd.DatetimeIndex:
 def _no_time(text: AtomicText, column: Column, rows: np.ndarray, texts: np.ndarray) -> ValueError:
     """The error about the first text that is no time, or of another kind than the first one."""
     kinds = [
-        "is a date" if _DATE.fullmatch(each) else "is a number" if NUMBER.fullmatch(each) else None for each in texts
+        "is a date" if _DATE.fullmatch(value) else "is a number" if NUMBER.fullmatch(value) else None for value in texts
     ]
     place = next(place for place, kind in enumerate(kinds) if kind is None or kind != kinds[0])
     if kinds[place] is None:

@@ -50,7 +50,7 @@ def read(text: AtomicText, separator: str, columns: Sequence[Column], as_text: S
     frame = _parse(text, separator, columns, set())
     for column in numbers:
         values = frame[column.name].to_numpy()
-        if column.name not in as_text or all(isinstance(each, float) or NUMBER.fullmatch(each) for each in values):
+        if column.name not in as_text or all(isinstance(value, float) or NUMBER.fullmatch(value) for value in values):
             frame[column.name] = to_numbers(text, column, values)
     return frame
 
@@ -110,7 +110,7 @@ def _way_to_number(value: str, column: Column) -> str:
     return f"write a number, leave the field empty, or name the column {column.name}:token"
 
 
-def check_numbers(text: AtomicText, column: Column, values: np.ndarray) -> None:
+def check_numbers(text: AtomicText, separator: str, column: Column, values: np.ndarray) -> None:
     """Whether float32 holds every number.
 
     Raises:
@@ -121,7 +121,8 @@ def check_numbers(text: AtomicText, column: Column, values: np.ndarray) -> None:
     if len(wrong):
         row = int(wrong[0])
         what = "not finite" if np.isinf(values[row]) else "more than float32 holds, which RecBole computes with"
-        raise text.fault(f"{values[row]:g} is {what}; write a finite number or leave the field empty", row, column.name)
+        field = shown(text.row(row).split(separator)[column.place])
+        raise text.fault(f"{field} is {what}; write a finite number or leave the field empty", row, column.name)
 
 
 def to_sequences(
@@ -160,8 +161,8 @@ def _floats(pieces: list[str]) -> Optional[np.ndarray]:
 
 
 def _no_number(text: AtomicText, column: Column, pieces: list[str], separator: str, row: int) -> ValueError:
-    piece = next(each for each in pieces if not NUMBER.fullmatch(each) or not abs(float(each)) <= LARGEST)
-    other = next((each for each in (",", " ", ";", "|") if each != separator and each in piece), None)
+    piece = next(word for word in pieces if not NUMBER.fullmatch(word) or not abs(float(word)) <= LARGEST)
+    other = next((mark for mark in (",", " ", ";", "|") if mark != separator and mark in piece), None)
     hint = f" set seq_separator: {other!r}, or" if other else ""
     return text.fault(
         f"{shown(piece)} in a sequence is no finite number;{hint} write numbers separated by {separator!r}",

@@ -215,8 +215,8 @@ def _models(words: Sequence[str]) -> int:
         paper = f"{spec.paper.title}, {spec.paper.venue}, {spec.paper.url}" if spec.paper else "no paper"
         print(f"{name:12} {spec.task:11} {paper}\n{'':12} {', '.join(spec.abilities)}")
     if "all" in flags:
-        print("\nRecBole's own (--model=NAME; with a name of ours: --model=recbole:NAME):")
-        print("  " + " ".join(registry.recbole_model_names()))
+        theirs = " ".join(registry.recbole_model_names())
+        print(f"\nRecBole's own (--model=NAME; with a name of ours: --model=recbole:NAME):\n  {theirs}")
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import torch
@@ -81,17 +81,30 @@ def clear(collector: Any) -> None:
         collector.data_struct._data_dict.pop(key, None)
 
 
-def counts(collector: Any, pairs: np.ndarray) -> None:
-    """Set the metrics' counts of the train split, from its (user, item) pairs, (N, 2).
+def train_data(collector: Any, loader: Any) -> None:
+    """Take in what the metrics need of the training data, in place of ``Collector.data_collect``.
+
+    RecBole's asks the loader for ``dataset``, which that of knowledge-aware models has not.
+    """
+    dataset = loader._dataset
+    for key, value in (
+        ("data.num_items", "item_num"),
+        ("data.num_users", "user_num"),
+        ("data.count_users", "user_counter"),
+    ):
+        if collector.register.need(key):
+            collector.data_struct.set(key, getattr(dataset, value))
+    fields = (dataset.uid_field, dataset.iid_field)
+    counts(collector, lambda: np.stack([dataset.inter_feat[field].numpy() for field in fields], axis=1))
+
+
+def counts(collector: Any, pairs: Callable[[], np.ndarray]) -> None:
+    """Set the metrics' counts of the train split; ``pairs`` gives its (user, item) pairs, (N, 2), where any is needed.
 
     ``data.count_items``: the interactions of each item; ``data.item_users``: the users who had it.
     """
-    if collector.register.need("data.count_items"):
-        collector.data_struct.set("data.count_items", Counter(pairs[:, 1].tolist()))
-    if collector.register.need("data.item_users"):
-        collector.data_struct.set("data.item_users", Counter(np.unique(pairs, axis=0)[:, 1].tolist()))
-
-
-def pairs_of(dataset: Any) -> np.ndarray:
-    """The (user, item) pairs of a data set's rows, (N, 2)."""
-    return np.stack([dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field)], axis=1)
+    need, struct = collector.register.need, collector.data_struct
+    if need("data.count_items"):
+        struct.set("data.count_items", Counter(pairs()[:, 1].tolist()))
+    if need("data.item_users"):
+        struct.set("data.item_users", Counter(np.unique(pairs(), axis=0)[:, 1].tolist()))

@@ -310,13 +310,7 @@ def collector_candidates() -> Optional[Undo]:
 
     from recbole_diffusion import collect
 
-    original = Collector.data_collect
-
-    def data_collect(self: Any, train_data: Any) -> None:
-        original(self, train_data)
-        collect.counts(self, collect.pairs_of(train_data.dataset))
-
-    return replace((Collector, "eval_batch_collect", collect.batch), (Collector, "data_collect", data_collect))
+    return replace((Collector, "eval_batch_collect", collect.batch), (Collector, "data_collect", collect.train_data))
 
 
 @repair(drop_when="RecBole's entropy is one, its coverage and Gini leave the padding item out, and it has novelty")
@@ -358,7 +352,7 @@ def _replace_item(table: dict[str, Any], key: str, value: Any) -> Undo:
 
 @repair(drop_when="RecBole's models take their sparse products out of autocast")
 def sparse_products_in_float32() -> Optional[Undo]:
-    """torch has no sparse products in bfloat16 and float16 on the CPU: with enable_amp, LightGCN and others die."""
+    """torch's sparse products and their gradients fail in half precision: with enable_amp, LightGCN and others die."""
     original = torch.sparse.mm
 
     def mm(first: torch.Tensor, second: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:

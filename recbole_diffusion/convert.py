@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Callable, Union
@@ -191,7 +192,10 @@ def _of_rows(lines: Iterable[str]) -> dict[str, list[str]]:
     for number, line in enumerate(rows, 2):
         words = line.rstrip("\n").split("\t")
         try:
-            timed.setdefault(words[user], []).append((float(words[time]), words[item]))
+            moment, name = float(words[time]), words[item]
+            if not (math.isfinite(moment) and words[user] and name):  # nan has no place in an order
+                raise ValueError
+            timed.setdefault(words[user], []).append((moment, name))
         except (IndexError, ValueError):
             raise ValueError(f"line {number} must hold {', '.join(fields)}; got {line.strip()[:40]!r}") from None
     return {name: [item for _, item in sorted(each, key=lambda one: one[0])] for name, each in timed.items()}

@@ -154,8 +154,7 @@ class Training(Resumable):
         first item never is in sequences; here all interactions count, so that models of both kinds compare.
         """
         self.eval_collector.data_collect(train_data)
-        if any(map(self.eval_collector.register.need, ("data.count_items", "data.item_users"))):
-            collect.counts(self.eval_collector, data.interactions(train_data))
+        collect.counts(self.eval_collector, functools.partial(data.interactions, train_data))
         self._collected = train_data
 
     @property

@@ -9,7 +9,16 @@ import damaged_files
 import pytest
 from damaged_files import CASES, HEAD, IN_TIME, Case
 
-from recbole_diffusion import cli
+from recbole_diffusion import cli, convert
+
+
+@pytest.mark.parametrize("row", ["u\ti\tnan", "u\ti\tinf", "u\ti\t", "u\t\t5", "\ti\t5", "u\ti"], ids=repr)
+def test_sequences_are_not_converted_from_rows_without_time_or_name(row, tmp_path):
+    """nan has no place in an order: the rows before and behind it would be in the order of the file."""
+    (tmp_path / "some.inter").write_text(f"user_id:token\titem_id:token\ttimestamp:float\nu\ta\t3\n{row}\nu\tb\t1\n")
+    with pytest.raises(ValueError, match=r"some\.inter' line 3 must hold user_id, item_id, timestamp"):
+        convert.read_sequences(tmp_path / "some.inter")
+
 
 #: A fault of these keys is one of the settings and not of a file.
 KEYS = ("encoding=", "load_col.", "unload_col.", "benchmark_filename=", "USER_ID_FIELD and ITEM_ID_FIELD are both")

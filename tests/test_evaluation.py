@@ -154,6 +154,25 @@ def test_counts_of_a_trainer_with_a_loop_of_its_own(sequences, monkeypatch):
     assert of_lists(sequences, **of_counts)["test_result"] == wanted
 
 
+def test_lists_of_knowledge_aware_models(tmp_path, checkerboard):
+    """RecBole asks their loader for what it has not."""
+    names = [f"i{number}" for number in range(40)]
+    for suffix, header, rows in (
+        ("kg", "head_id:token relation_id:token tail_id:token", [(f"m{name}", "is", "even") for name in names]),
+        ("link", "item_id:token entity_id:token", [(name, f"m{name}") for name in names]),
+    ):
+        lines = ["\t".join(header.split()), *map("\t".join, rows)]
+        (checkerboard / "board" / f"board.{suffix}").write_text("\n".join(lines) + "\n")
+    columns = {"kg": ["head_id", "relation_id", "tail_id"], "link": ["item_id", "entity_id"]}
+    settings = {**SETTINGS, "topk": [10], "load_col": {"inter": ["user_id", "item_id"], **columns}}
+    found = of_run(settings, "CFKG", "board", embedding_size=8)
+    trained = of_run(settings, "BPR", "board", embedding_size=8)
+    assert found["data"]["split_sha256"] == trained["data"]["split_sha256"]
+    assert 0 < found["test_result"]["itemcoverage@10"] <= 1
+    for name in ("averagepopularity@10", "novelty@10"):  # items of about the same popularity
+        assert found["test_result"][name] == pytest.approx(trained["test_result"][name], rel=0.1)
+
+
 # Values
 
 

@@ -140,6 +140,19 @@ def test_a_damaged_library_is_one_line_from_every_command(library, tmp_path):
         assert error.count("\n") == 1
 
 
+ROOT = Path(libraries.__file__).parent.parent
+
+
+@pytest.mark.parametrize("start", [["-m", "recbole_diffusion"], [str(ROOT / "run_recbole_diffusion.py")]])
+def test_every_way_to_the_doctor_imports_nothing_heavy(start):
+    words = [sys.executable, "-X", "importtime", *start, "doctor", "--help"]
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert "usage: recbole-diffusion doctor" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "recbole_diffusion.cli" in imported
+    assert not {"torch", "recbole", "numpy", "pandas", "scipy", "ray", "yaml"} & imported
+
+
 # Doctor
 
 

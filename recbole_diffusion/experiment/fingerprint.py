@@ -153,7 +153,7 @@ def files_fingerprint(settings: Mapping[str, Any]) -> str:
     """A hash of the files that settings name, wherever they lie; empty without any."""
     files = [Path(settings[key]) for key in READ if isinstance(settings.get(key), str)]
     return ";".join(
-        _content(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()
+        _content(str(file), file.stat().st_size, file.stat().st_ctime_ns) for file in files if file.is_file()
     )
 
 
