@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -160,6 +161,21 @@ def mine(tmp_path, monkeypatch):
 )
 def test_an_own_script_counts_with_the_modules_beside_it(mine, file, counts):
     assert changed_by(Places(), mine / file, "own_script:Mine") is counts
+
+
+def test_a_script_that_is_run_counts_with_the_modules_beside_it(mine):
+    """Its classes are of the module __main__."""
+    code = (
+        "\nfrom pathlib import Path\nfrom recbole_diffusion.experiment.fingerprint import code_fingerprint\n"
+        "if __name__ == '__main__':\n    found = []\n    for name in ('own_other', 'own_late', 'own_script'):\n"
+        "        found.append(code_fingerprint(Mine))\n        file = Path(__file__).with_name(f'{name}.py')\n"
+        "        file.write_text(file.read_text() + '# more')\n    found.append(code_fingerprint(Mine))\n"
+        "    print([one == two for one, two in zip(found, found[1:])])\n"
+    )
+    with open(mine / "own_script.py", "a") as script:
+        script.write(code)
+    done = subprocess.run([sys.executable, mine / "own_script.py"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[True, False, False]"
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def code_fingerprint(model: Any, settings: Optional[Mapping[str, Any]] = None, p
         for kind in registry.get_model(each).__mro__:
             roots.append(kind.__module__)
             if _is_foreign(kind):
+                roots += [file.stem for file in [_source_of(kind)] if file and kind.__module__ == "__main__"]
                 digest.update(_text(kind))
                 found = _home(kind)
                 packages.update(found.packages)
