@@ -116,6 +116,7 @@ class _Tuning:
         }
         described = quick_start.configure(request.model, request.dataset, config_dict=common)
         self.split = plans.split_of({request.model: described}, request.dataset)
+        request.notes += [note for note in described.notes if note not in request.notes]  # of the data
         counts = self.split.counts
         basis = {"code": code_mark(), "model": model_mark(request.model), "files": files_mark(common)}
         basis.update(split=counts["split_sha256"], data=counts["files_sha256"])
