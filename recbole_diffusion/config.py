@@ -21,7 +21,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, ModelType
 
-from recbole_diffusion import own_models, registry, schema
+from recbole_diffusion import registry, schema
 
 #: What RecBole derives from other keys; left out of a saved configuration so that it can be read again.
 DERIVED = frozenset(
@@ -52,7 +52,6 @@ class Config(RecBoleConfig):
     ) -> None:
         self.notes: list[str] = []
         super().__init__(model, dataset, config_file_list, config_dict)
-        own_models.check_keys(self)
         self._check_consistency()
 
     def compatibility_settings(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 import numpy as np
 from recbole.utils import ModelType, init_seed
 
-from recbole_diffusion import checkpoint, compat, data, prepared, pretrain, registry, run_log, runs, schema
+from recbole_diffusion import checkpoint, compat, data, own_models, prepared, pretrain, registry, run_log, runs, schema
 from recbole_diffusion.config import Config, settings_of
 from recbole_diffusion.per_user import UserMetrics
 from recbole_diffusion.trainer import Training, trainer_class
@@ -90,6 +90,7 @@ def run(
         ValueError: a setting, a file or a data set that is not right; one line that names the way out.
     """
     config = configure(model, dataset, config_file_list, config_dict, resume, trust)
+    own_models.check_keys(config)
     start = perf_counter()
     runs.reset_peak_memory()
     runs.check_folders(config, saved)

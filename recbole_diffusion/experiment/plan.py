@@ -177,11 +177,12 @@ def check(entry: Entry, dataset: str, settings: Mapping[str, Any]) -> Config:
     """The model's configuration.
 
     Raises:
-        ValueError: a value that is not allowed.
+        ValueError: a value that is not allowed, a key of an own model that nothing sets.
     """
-    return quick_start.configure(
-        entry.model, dataset, config_dict={**settings, **entry.settings, "show_progress": False}
-    )
+    together = {**settings, **entry.settings, "show_progress": False}
+    config = quick_start.configure(entry.model, dataset, config_dict=together)
+    own_models.check_keys(config)
+    return config
 
 
 def split_of(configs: Mapping[str, Config], dataset: str) -> Split:
