@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from packaging.version import Version
 
 from recbole_diffusion import compat
 from recbole_diffusion.atomic_write import atomic_write
@@ -92,8 +93,7 @@ def _holds_objects(path: Any) -> bool:
 
 
 def _has_weights_only() -> bool:
-    version = torch.__version__.split("+")[0].split(".")
-    return (int(version[0]), int(version[1])) >= (1, 13)
+    return Version(torch.__version__).release >= (1, 13)
 
 
 def rehydrate(checkpoint: Any) -> Any:

@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 a word, setting, file or data set that is not ri
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from recbole_diffusion import libraries
-from recbole_diffusion.atomic_write import atomic_write_text
 from recbole_diffusion.cli_words import (
     OF_THE_GROUP,
     OPTIONS,
@@ -82,10 +80,11 @@ def _run(words: Sequence[str]) -> int:
     files = config_files(options.pop("config_files", ""))
     resume, model, dataset = (options.get(key) for key in ("resume", "model", "dataset"))
     trust = "trust-checkpoint" in flags
-    from recbole_diffusion import distributed, quick_start
+    from recbole_diffusion import distributed, own_models, quick_start
 
     if "dry-run" in flags:
         config = quick_start.configure(model, dataset, files, dict(settings), resume, trust)
+        own_models.check_keys(config)
         for note in config.notes:
             print(f"warning: {note}", file=sys.stderr)
         for line in config.overridden:
@@ -156,6 +155,7 @@ def _reproduce(words: Sequence[str]) -> int:
         raise UsageError("--data=PATH is missing: the official data")
     seeds = seeds_of(settings.pop("seeds", "3"))
     check_spelling(settings, {"data", "seeds", "protocol"}, places[0])
+    from recbole_diffusion.atomic_write import atomic_write_text
     from recbole_diffusion.experiment import reproduce
 
     model, name = places
@@ -272,8 +272,6 @@ def main(words: Optional[Sequence[str]] = None) -> int:
         return _say(f"no command {words[0]!r}; there are {', '.join(_COMMANDS)}", 2)
     debug = "--debug" in words
     try:
-        if os.getcwd() not in sys.path:  # the console script's own folder is there in its place
-            sys.path.append(os.getcwd())
         return command(words[1:])
     except KeyboardInterrupt:
         return _say("interrupted", 130)

@@ -19,6 +19,7 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
+from packaging.version import Version
 
 from recbole_diffusion.atomic_write import atomic_write
 
@@ -120,7 +121,7 @@ NUMPY_ALIAS_USERS = (
 @repair(drop_when="RecBole no longer uses np.float and its kin")
 def numpy_aliases() -> Optional[Undo]:
     """numpy 1.24 dropped np.float, np.bool, np.str, np.long; numpy 2 also np.float_, which RecBole's Config reads."""
-    if tuple(map(int, np.__version__.split(".")[:2])) < (1, 24):
+    if Version(np.__version__).release < (1, 24):
         return None
     from recbole.config.configurator import Config
 
@@ -231,7 +232,7 @@ def pandas_copy_on_write() -> Optional[Undo]:
     """pandas 3: fillna(inplace=True) on a column writes nothing, Series.agg(np.concatenate) changed its meaning."""
     import pandas as pd
 
-    if int(pd.__version__.split(".")[0]) < 3:
+    if Version(pd.__version__).major < 3:
         return None
     from recbole.data.dataset import dataset as module
 

@@ -18,17 +18,7 @@ import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
-from recbole_diffusion import (
-    consistency,
-    elsewhere,
-    known_keys,
-    nested,
-    own_models,
-    places,
-    precedence,
-    registry,
-    schema,
-)
+from recbole_diffusion import consistency, elsewhere, known_keys, nested, places, precedence, registry, schema
 from recbole_diffusion.precedence import Source
 
 #: What RecBole derives from other keys; left out of a saved configuration so that it can be read again.
@@ -69,7 +59,6 @@ class Config(RecBoleConfig):
         self.notes: list[str] = []
         self._sources: list[Source] = [] if stored is None else [stored]
         super().__init__(model, dataset, config_file_list, config_dict)
-        own_models.check_keys(self)
         self._check_consistency()
 
     def compatibility_settings(self) -> None:

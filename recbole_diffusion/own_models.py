@@ -14,7 +14,7 @@ import os
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 #: Packages whose models bring the defaults of their keys.
@@ -34,7 +34,10 @@ def is_module(name: str) -> bool:
 
 
 def with_here() -> str:
-    """Look for modules in the working folder too, after all others; returns the folder."""
+    """Look for modules in the working folder too, after all others; returns the folder.
+
+    ``python -m`` has it on Python's path, a console script has its own folder there.
+    """
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)
@@ -101,18 +104,19 @@ class Unset(NamedTuple):
     possible: list[str]
 
 
-def check_keys(config: Any) -> None:
+def check_keys(config: Any, tuned: Collection[str] = ()) -> None:
     """Name the keys that an own model reads and nothing sets; RecBole's models and ours bring defaults for theirs.
 
     Args:
         config: with ``model_class``, ``final_config_dict``, and ``notes``, which the possible ones are added to.
+        tuned: keys that something else sets later.
 
     Raises:
         ValueError: the model reads one whatever happens.
     """
     if config.model_class.__module__.partition(".")[0] in _WITH_DEFAULTS:
         return
-    unset = unset_keys(config.model_class, config)
+    unset = unset_keys(config.model_class, {*config.final_config_dict, *tuned})
     if unset.needed:
         first, several = unset.needed[0], len(unset.needed) > 1
         raise ValueError(
@@ -124,8 +128,8 @@ def check_keys(config: Any) -> None:
         config.notes.append(f"{config.model_class.__name__} reads {key!r}, which nothing sets: it may find None there")
 
 
-def unset_keys(model_class: type, config: Any) -> Unset:
-    """The keys that the sources of a model and its bases read, without those in ``config``."""
+def unset_keys(model_class: type, known: Collection[str]) -> Unset:
+    """The keys that the sources of a model and its bases read, without the known ones."""
     needed: set[str] = set()
     possible: set[str] = set()
     called = True  # whether the constructor of the class is
@@ -134,7 +138,7 @@ def unset_keys(model_class: type, config: Any) -> Unset:
         if package in _NO_SETTINGS:
             continue
         for key, function, condition in _reads(each):
-            if key in config:
+            if key in known:
                 continue
             if function == "__init__" and called and not condition:
                 needed.add(key)

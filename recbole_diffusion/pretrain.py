@@ -24,7 +24,7 @@ from recbole.trainer import Trainer
 from recbole.utils import ModelType, init_seed
 from tqdm import tqdm
 
-from recbole_diffusion import checkpoint, compat, data, names, pretrained_files, registry, schema
+from recbole_diffusion import checkpoint, compat, data, names, own_models, pretrained_files, registry, schema
 from recbole_diffusion.atomic_write import atomic_write
 from recbole_diffusion.config import Config, plain_settings
 from recbole_diffusion.model.embeddings import Embeddings, embeddings_of, tables_of
@@ -196,6 +196,7 @@ def base_config(
             raise ValueError(f"{own_key}.{key} is not allowed: the data and its split are the run's own")
     try:
         base = Config(model, config["dataset"], config_dict={**inherited, **own})
+        own_models.check_keys(base)
     except ValueError as error:
         raise ValueError(f"{own_key}: {error}") from error
     if base["epochs"] < 1:

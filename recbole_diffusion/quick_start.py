@@ -18,6 +18,7 @@ from recbole_diffusion import (
     compat,
     data,
     numbering,
+    own_models,
     prepared,
     pretrain,
     provenance,
@@ -111,6 +112,7 @@ def run(
         ValueError: a setting, a file or a data set that is not right; one line that names the way out.
     """
     config = configure(model, dataset, config_file_list, config_dict, resume, trust)
+    own_models.check_keys(config)
     start = perf_counter()
     runs.reset_peak_memory()
     runs.check_folders(config, saved)

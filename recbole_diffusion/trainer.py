@@ -18,6 +18,7 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
+from packaging.version import Version
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, calculate_valid_score, dict2str, get_local_time, set_color
@@ -80,7 +81,7 @@ class Training(Resumable):
         theirs = type(self.model).__module__.startswith("recbole.")
         if theirs or type(built) not in (torch.optim.Adam, torch.optim.AdamW) or self.device.type != "cpu":
             return built
-        if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4):
+        if Version(torch.__version__).release < (2, 4):
             return built
         return type(built)([{**group, "fused": True} for group in built.param_groups], fused=True)
 

@@ -199,3 +199,19 @@ def test_a_misspelt_key_is_repeated_under_a_comparison_and_a_tuning(checkerboard
     words = ["tune", "--model=BPR", "--trials=1", "--space=s.yaml", "--executor=serial", "--folder=t", *common]
     assert cli.main(words) == 0
     assert "note: key 'learnin_rate' is unknown to BPR and RecBole and has no effect" in capsys.readouterr().out
+
+
+def test_what_the_data_warn_of_is_repeated_under_a_tuning(checkerboard, monkeypatch, capsys):
+    from recbole_diffusion import data
+
+    original = data.create_dataset
+
+    def warned(config):
+        config.notes.append("7 rows were dropped: nobody knows why")
+        return original(config)
+
+    monkeypatch.setattr(data, "create_dataset", warned)
+    Path("s.yaml").write_text("learning_rate: {choice: [0.01, 0.1]}")
+    words = ["tune", "--model=BPR", "--dataset=board", "--trials=1", "--space=s.yaml", "--executor=serial"]
+    assert cli.main([*words, *QUICK, "--embedding_size=4", "--folder=t"]) == 0
+    assert capsys.readouterr().out.count("note: 7 rows were dropped: nobody knows why") == 1

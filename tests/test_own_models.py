@@ -12,6 +12,7 @@ import pytest
 
 from recbole_diffusion import cli, load, own_models, quick_start, registry, run
 from recbole_diffusion.experiment import plan
+from recbole_diffusion.experiment.tune import tune
 
 PLAIN = """
 import torch
@@ -136,9 +137,16 @@ def test_what_cannot_be_loaded_is_one_line(source, model, says, module, capsys):
 # Keys that nothing sets
 
 
+def checked(name, files=(), **given):
+    """The settings, after the check that every command makes before it reads data."""
+    config = quick_start.configure(name, "board", files, given)
+    own_models.check_keys(config)
+    return config
+
+
 def refusal(name, settings, **given):
     with pytest.raises(ValueError, match="reads") as caught:
-        quick_start.configure(name, "board", config_dict={**settings, **given})
+        run(name, "board", config_dict={**settings, **given})
     return str(caught.value)
 
 
@@ -157,19 +165,40 @@ def test_a_key_that_nothing_sets_is_named_before_the_data_are_read(module, setti
 
 @pytest.mark.parametrize("given", [{"scale": 1.0}, {"scale": None}])
 def test_a_key_that_is_given_is_set_also_to_nothing(given, module, settings):
-    config = quick_start.configure(f"{module()}:MyMF", "board", config_dict={**settings, "embedding_size": 8, **given})
+    config = checked(f"{module()}:MyMF", **{**settings, "embedding_size": 8, **given})
     assert config.notes == []
 
 
 def test_keys_of_a_yaml_file_and_of_a_spec_are_set(module, settings):
     name = module()
     Path("MyMF.yaml").write_text("embedding_size: 8\nscale: 3\n")
-    assert quick_start.configure(f"{name}:MyMF", "board", ["MyMF.yaml"], settings)["scale"] == 3
+    assert checked(f"{name}:MyMF", ["MyMF.yaml"], **settings)["scale"] == 3
     registry.register_model(registry.ModelSpec(name="MyMF", path=f"{name}:MyMF", properties="MyMF.yaml"))
     try:
-        assert quick_start.configure("MyMF", "board", config_dict=settings)["scale"] == 3
+        assert checked("MyMF", **settings)["scale"] == 3
     finally:
         registry.unregister_model("MyMF")
+
+
+def test_every_command_refuses_before_the_data_are_read(module, checkerboard, capsys):
+    name = f"{module()}:MyMF"
+    common = [word for word in WORDS if "show" not in word and "state" not in word and "data_path" not in word]
+    Path("s.yaml").write_text("learning_rate: {choice: [0.01, 0.1]}")
+    calls = [["run", f"--model={name}", *WORDS, "--dry-run"]]
+    calls += [["compare", f"--models={name}", *common, "--data_path=not-there"]]
+    calls += [["tune", f"--model={name}", "--space=s.yaml", "--executor=serial", *common, "--data_path=not-there"]]
+    for words in calls:
+        assert cli.main(words) == 2
+        assert "MyMF reads scale, which nothing sets; give --scale=VALUE" in capsys.readouterr().err
+
+
+def test_a_key_that_is_tuned_is_set(module, checkerboard, settings):
+    Path("s.yaml").write_text("scale: {choice: [1.0, 2.0]}\nembedding_size: {choice: [4, 8]}")
+    own = {**settings, "epochs": 1}
+    name = f"{module()}:MyMF"
+    result = tune(name, "board", 2, "s.yaml", own, executor="serial", folder="t", show=False)
+    assert result.best["scale"] in (1.0, 2.0)
+    assert result.notes == []
 
 
 CAREFUL = """
@@ -192,7 +221,7 @@ class Careful(BPR):
 
 
 def test_keys_that_may_be_none_are_noted_and_not_refused(module, settings):
-    config = quick_start.configure(f"{module(CAREFUL)}:Careful", "board", config_dict={**settings, "embedding_size": 8})
+    config = checked(f"{module(CAREFUL)}:Careful", **settings, embedding_size=8)
     assert config.notes == [
         f"Careful reads {key!r}, which nothing sets: it may find None there" for key in ("a", "b", "c", "d", "f")
     ]
@@ -209,11 +238,11 @@ class Other(BPR):
 
 
 def test_a_constructor_that_is_not_called_reads_nothing(module, settings):
-    assert quick_start.configure(f"{module(OTHER_CONSTRUCTOR)}:Other", "board", config_dict=settings).notes == []
+    assert checked(f"{module(OTHER_CONSTRUCTOR)}:Other", **settings).notes == []
 
 
 @pytest.mark.parametrize("model", ["BPR", "DiffRec", "recbole:DiffRec", "SASRec"])
 def test_models_with_defaults_are_not_looked_at(model, settings, monkeypatch):
     monkeypatch.setattr(own_models, "unset_keys", None)
     more = {"train_neg_sample_args": None} if model == "SASRec" else {}
-    assert quick_start.configure(model, "board", config_dict={**settings, **more}).notes == []
+    assert checked(model, **settings, **more).notes == []

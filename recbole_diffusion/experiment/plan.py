@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from recbole.utils import ModelType
 
-from recbole_diffusion import data, prepared, quick_start, registry, runs
+from recbole_diffusion import data, own_models, prepared, quick_start, registry, runs
 from recbole_diffusion.account import account_of
 from recbole_diffusion.config import Config
 from recbole_diffusion.experiment.defaults import DEFAULTS, LEAVE_ONE_OUT, RANDOM
@@ -99,10 +99,12 @@ def check(entry: Entry, dataset: str, settings: Mapping[str, Any], given: Collec
         given: keys of these that win over the model's file.
 
     Raises:
-        ValueError: a value that is not allowed.
+        ValueError: a value that is not allowed, a key of an own model that nothing sets.
     """
     own = {**entry.over(settings, given), "show_progress": False}
-    return quick_start.configure(entry.model, dataset, config_dict=own)
+    config = quick_start.configure(entry.model, dataset, config_dict=own)
+    own_models.check_keys(config)
+    return config
 
 
 def home_of(config: Config) -> str:

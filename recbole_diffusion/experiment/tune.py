@@ -120,6 +120,7 @@ class _Tuning:
         }
         described = quick_start.configure(request.model, request.dataset, config_dict=common)
         self.split = plans.split_of({request.model: described}, request.dataset)
+        request.notes += [note for note in described.notes if note not in request.notes]  # of the data
         counts = self.split.counts
         if not counts["valid"]:
             raise ValueError(plans.nothing_to_choose_by(request.dataset, described))

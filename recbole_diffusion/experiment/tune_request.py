@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from recbole_diffusion import precedence, quick_start, schema
+from recbole_diffusion import own_models, precedence, quick_start, schema
 from recbole_diffusion.config import Config, parse_setting
 from recbole_diffusion.experiment import plan, search_space
 from recbole_diffusion.experiment.defaults import CHOICE
@@ -197,6 +197,7 @@ def new(
             f"{whole.source}: nothing is left to tune, {', '.join(fixed)} given as settings; leave one out"
         )
     left.check(model, dataset, common)
+    own_models.check_keys(config, left.dimensions)
     if not config["eval_step"]:
         raise ValueError("eval_step=0 is not allowed in a tuning, which needs validation; allowed: int >= 1")
     if trials is not None:
