@@ -22,7 +22,7 @@ import torch.distributed as dist
 from test_contract import MODELS, QUICK, SPLIT
 from torch import nn
 
-from recbole_diffusion import checkpoint, collective, compat, distributed, quick_start, registry, run
+from recbole_diffusion import checkpoint, collective, compat, distributed, names, quick_start, registry, run
 from recbole_diffusion.distributed import Group
 from recbole_diffusion.trainer import trainer_class
 
@@ -251,6 +251,9 @@ def test_training_equals_one_process_and_resumes(settings):
     assert len(resumed["epochs"]) == 4
     assert memory["checkpoint"] is None
     assert half["checkpoint"] != resumed["checkpoint"]
+    stored = checkpoint.read(resumed["checkpoint"])
+    assert stored["data"]["split_sha256"] == whole["data"]["split_sha256"]
+    assert sorted(names.unpack(stored, "").names["item_id"]) == sorted(f"i{item}" for item in range(40))
     best = max(row["epoch"] for row in whole["epochs"] if row["best"])
     assert int(_weights(whole)["diffusion.timesteps.count"].sum()) == 64 * best  # the losses of both processes
     for first, second in zip(mine, other):
