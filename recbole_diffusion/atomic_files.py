@@ -96,7 +96,7 @@ class _Reader:
                 raise ValueError(time_order.missing(self.config, self.need, names, path))
             if names[time].type.endswith("seq"):
                 raise self.text.fault(f"is of type {names[time].type}; write one time a row, {time}:float", None, time)
-            needed[time] = "the order in time"
+            needed[time] = self.need.who
         tolerated = settings.of_defaults(self.config, self.kind)
         return atomic_header.choose(path, columns, self.kind, load, unload, needed, tolerated)
 

@@ -70,8 +70,9 @@ def loaders(config: Config, whole: Any) -> Optional[tuple[Any, Any, Any]]:
         return None
     parts = []
     for loader, state in saved:
-        loader.generator = loader.sampler.generator = torch.Generator()
-        loader.generator.set_state(state)
+        generator = torch.Generator()
+        generator.set_state(state)
+        loader.generator = loader.sampler.generator = generator  # a loader of two copies it
         loader.update_config(config)
         loader._dataset.config = config
         parts.append(loader)

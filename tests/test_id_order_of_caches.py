@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from recbole_diffusion import pretrain, quick_start, run
-from recbole_diffusion.experiment import cell
+from recbole_diffusion.experiment import fingerprint
 from recbole_diffusion.experiment.compare import compare
 
 IN_TIME = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}, "train_batch_size": 256}
@@ -91,13 +91,13 @@ def test_a_checkpoint_is_the_same_file_by_its_content(tmp_path):
     file = tmp_path / "base.pth"
     file.write_bytes(b"a" * 100)
     settings = {"base_checkpoint": str(file)}
-    first, state = cell.files_mark(settings), file.stat()
+    first, state = fingerprint.files_fingerprint(settings), file.stat()
     time.sleep(0.02)
     file.write_bytes(b"a" * 100)  # a copy, later
-    assert cell.files_mark(settings) == first
+    assert fingerprint.files_fingerprint(settings) == first
     file.write_bytes(b"b" * 100)
     os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
-    assert cell.files_mark(settings) != first
+    assert fingerprint.files_fingerprint(settings) != first
 
 
 def test_a_comparison_runs_again_in_another_order_of_lines(settings):

@@ -9,7 +9,7 @@ from conftest import write_inter
 
 from recbole_diffusion import checkpoint, names, quick_start, run
 
-ODD = ["[PAD]", "a b", "c,d", "é", "名", "it's", "\\n", "[]", "0", "00", "NULL byte?", "x" * 300, "😀"]
+ODD = ["PAD", "a b", "c,d", "é", "名", "it's", "\\n", "[]", "0", "00", "NULL byte?", "x" * 300, "😀"]
 
 
 @pytest.fixture

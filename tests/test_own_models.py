@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from recbole_diffusion import cli, load, own_models, quick_start, registry, run
-from recbole_diffusion.experiment import plan
+from recbole_diffusion.experiment.entries import Entry, entries
 from recbole_diffusion.experiment.tune import tune
 
 PLAIN = """
@@ -101,12 +101,12 @@ def test_the_working_folder_is_on_the_path_that_workers_are_given(module):
 
 def test_a_comparisons_word_with_a_colon(module):
     name = module()
-    assert plan._entry(f"{name}:MyMF") == plan.Entry(f"{name}:MyMF", f"{name}:MyMF", {})
-    assert plan._entry("DDRM:BPR").settings == {"base_model": "BPR"}
+    assert entries([f"{name}:MyMF"]) == [Entry(f"{name}:MyMF", f"{name}:MyMF")]
+    assert entries(["DDRM:BPR"])[0].settings == {"base_model": "BPR"}
     with pytest.raises(ValueError, match="did you mean DDRM"):
-        plan._entry("DDMR:BPR")
+        entries(["DDMR:BPR"])
     with pytest.raises(ValueError, match=f"no module 'nowhere' in {os.getcwd()}"):
-        plan._entry("nowhere:MyMF")
+        entries(["nowhere:MyMF"])
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,9 @@ def plain(tmp_path):
 
 @pytest.mark.parametrize("model", ["DiffRec", "BPR", "EASE", "FM"])
 def test_values_are_filtered_in_each_file(model, plain):
-    more = {"metrics": ["NDCG"]} if model == "FM" else {}
+    negatives = {"distribution": "uniform", "sample_num": 1}  # FM learns from labels otherwise
+    ranking = {"metrics": ["NDCG"], "eval_args": {"mode": "full"}, "train_neg_sample_args": negatives}
+    more = ranking if model == "FM" else {}
     config, dataset, loaders = made(model, "plain", **ALL, val_interval={"rating": "[3,inf)"}, **more)
     for part, loader in zip(PARTS, loaders):
         rows = loader._dataset.inter_feat
@@ -89,7 +91,7 @@ def test_a_split_of_the_settings_is_said_to_do_nothing(plain):
 
 def test_a_file_for_each_part(plain):
     with pytest.raises(
-        ValueError, match=r"benchmark_filename=\['train', 'test'\] is not allowed; allowed: three names"
+        ValueError, match=r"benchmark_filename=\['train', 'test'\] is not allowed; allowed: list of 3 str"
     ):
         made("BPR", "plain", benchmark_filename=["train", "test"])
 
@@ -155,7 +157,7 @@ def test_users_and_items_that_train_has_not(plain, tmp_path):
 
 
 def test_threshold_makes_labels_of_pre_split_rows(plain):
-    _, _, loaders = made("FM", "plain", **ALL, threshold={"rating": 4}, metrics=["NDCG"])
+    _, _, loaders = made("FM", "plain", **ALL, threshold={"rating": 4}, metrics=["AUC"], valid_metric="AUC")
     assert loaders[0]._dataset.inter_feat["label"].sum() == sum(rating >= 4 for *_, rating, _ in plain["train"])
 
 

@@ -58,7 +58,8 @@ def in_time(rows):
 @pytest.mark.parametrize("model", ["DiffRec", "EASE", "FM", "SASRec", "CDDRec"])
 def test_split_by_time_has_the_exact_boundary(model, unit, tmp_path):
     rows = rows_of(unit)
-    more = {"metrics": ["NDCG"]} if model == "FM" else {}
+    negatives = {"distribution": "uniform", "sample_num": 1}  # FM learns from labels otherwise
+    more = {"metrics": ["NDCG"], "train_neg_sample_args": negatives} if model == "FM" else {}
     _, dataset, loaders = prepared(model, rows, tmp_path, {"TS": [0.8, 0.1, 0.1]}, **more)
     sequences = in_time(rows)
     targets = {user: (items[1:] if model in SEQUENTIAL else items) for user, items in sequences.items()}

@@ -104,8 +104,8 @@ def write_best(folder: Path, request: Request, best: Record, metric: str, thread
         f"# The best of a tuning: trial {best['trial']}, {metric} {best['valid_score']:.6f} on the validation split. "
         f"Chosen were\n{chosen}"
         "# The rest is what the tuning was given (files, command line) and what it decided (seeds, valid_metric).\n"
-        f"# Run: recbole-diffusion run --config_files={shlex.quote(str(file))}; compare: "
-        f"--models={shlex.quote(f'{request.model}@{file}')}\n"
+        f"# Run: recbole-diffusion run --config_files={shlex.quote(str(file))}\n"
+        f"# In a comparison: --models={shlex.quote(f'{request.model}@{file}')}\n"
         f"# Every other setting is its default; all of them are in {full.name}.\n"
         f"# The same numbers to the last digit need OMP_NUM_THREADS={threads}.\n"
     )
