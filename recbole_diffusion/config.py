@@ -140,6 +140,8 @@ class Config(RecBoleConfig):
                 given[key] = nested.check(key, value, rules[key], self.notes)
             else:
                 given[key] = schema.check_key(key, value, entry.rule or rules.get(key), entry.default)
+        if (given.get("train_neg_sample_args") or {}).get("distribution") == "none":
+            given["train_neg_sample_args"] = None  # which is RecBole's word for it
         final: dict[str, Any] = super()._get_final_config_dict()
         consistency.check_metrics(final)
         consistency.check_columns(final)
@@ -151,6 +153,7 @@ class Config(RecBoleConfig):
         softmax = final.get("loss_type") == "CE" and final["MODEL_TYPE"] == ModelType.SEQUENTIAL
         if softmax and "train_neg_sample_args" not in self.external_config_dict:
             final["train_neg_sample_args"] = None  # RecBole stops here and asks its user to write this
+        consistency.check_loss(final, self.model_class)
         place = places.locate(final["data_path"], self.dataset, "data_path" in self.external_config_dict)
         super()._set_default_parameters()
         self.data_root, final["data_path"] = place.root, place.folder

@@ -33,6 +33,24 @@ def check_old_form(given: Settings) -> None:
         )
 
 
+def check_loss(settings: Settings, model_class: type) -> None:
+    """Whether a model that has several losses is given one of them, and negatives only with the one that reads them.
+
+    Raises:
+        ValueError: RecBole would draw batches of no kind, or stop after loading.
+    """
+    loss, arguments = settings.get("loss_type"), settings.get("train_neg_sample_args")
+    if "loss_type" not in settings or hasattr(model_class, "input_type"):
+        return
+    if loss not in ("CE", "BPR"):
+        raise ValueError(f"loss_type={loss!r} is not allowed; allowed: CE | BPR")
+    if loss == "CE" and settings["MODEL_TYPE"] == ModelType.SEQUENTIAL and arguments is not None:
+        raise ValueError(
+            f"train_neg_sample_args={arguments!r} is not allowed with loss_type: CE, which covers every item; "
+            "allowed: null, or loss_type: BPR"
+        )
+
+
 def check_metrics(settings: Settings) -> None:
     """Whether the metrics are known and of one kind.
 
@@ -42,7 +60,8 @@ def check_metrics(settings: Settings) -> None:
     metrics = [settings["metrics"]] if isinstance(settings["metrics"], str) else settings["metrics"]
     for metric in metrics:
         if metric.lower() not in metric_types:
-            raise ValueError(f"metrics={metric!r} is not allowed; allowed: {' | '.join(sorted(metric_types))}")
+            hint = "; k is topk's" if "@" in metric else ""
+            raise ValueError(f"metrics={metric!r} is not allowed; allowed: {' | '.join(sorted(metric_types))}{hint}")
     if len({metric_types[metric.lower()] for metric in metrics}) > 1:
         raise ValueError(f"metrics={metrics!r} mixes metrics of rankings and of values; allowed: one kind")
 

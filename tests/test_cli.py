@@ -85,7 +85,7 @@ def test_command_line_wins_over_files_and_the_later_file_over_the_earlier(checke
     [
         (["--steps=0"], "steps=0 is not allowed; allowed: int >= 1"),
         (["--noise_schedule=liner"], "noise_schedule='liner' is not allowed; allowed: linear | linear-var"),
-        (["--learning_rate=fast"], "learning_rate='fast' is not allowed; allowed: float >= 0"),
+        (["--learning_rate=fast"], "learning_rate='fast' is not allowed; allowed: float in [0, inf)"),
         (["--epochs=-1"], "epochs=-1 is not allowed"),
         (["--metrics=['Recal']"], "metrics='Recal' is not allowed"),
         (["--valid_metric=NDCG@7"], "valid_metric='NDCG@7' is not measured; allowed: Recall@10"),

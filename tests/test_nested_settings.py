@@ -59,7 +59,11 @@ def refused(settings: dict[str, Any], model: str = "BPR", **more: Any) -> str:
         ("eval_args", {"mode": "uni-5"}, "uniN | popN with N >= 1"),
         ("eval_args", {"mode": {"test": "pop0"}}, "eval_args.mode.test='pop0' is not allowed"),
         ("eval_args", {"mode": None}, "eval_args.mode=None is not allowed"),
-        ("clip_grad_norm", {"max_norm": 0}, "clip_grad_norm.max_norm=0 is not allowed; allowed: float > 0"),
+        ("clip_grad_norm", {"max_norm": 0}, "clip_grad_norm.max_norm=0 is not allowed; allowed: float in (0, inf)"),
+        ("clip_grad_norm", {"max_norm": float("inf")}, "clip_grad_norm.max_norm=inf is not allowed"),
+        ("learning_rate", float("inf"), "learning_rate=inf is not allowed"),
+        ("threshold", {"rating": float("inf")}, "threshold.rating=inf is not allowed"),
+        ("metrics", ["Recall@10"], "k is topk's"),
         ("clip_grad_norm", {"norm_type": 2}, "has no max_norm; allowed: {max_norm: 1.0}"),
         ("clip_grad_norm", {"max_nrom": 1}, "has no max_norm"),
         ("clip_grad_norm", {"max_norm": 1, "norm_typ": 2}, "did you mean norm_type?"),
@@ -73,7 +77,7 @@ def refused(settings: dict[str, Any], model: str = "BPR", **more: Any) -> str:
         ("unload_col", {"user": "*"}, "unload_col.user='*' is not allowed; allowed: list of str"),
         ("unused_col", {"inter": "rating"}, "unused_col.inter='rating' is not allowed"),
         ("threshold", 4, "threshold=4 is not allowed; allowed: one column"),
-        ("threshold", {"rating": "4"}, "threshold.rating='4' is not allowed; allowed: float"),
+        ("threshold", {"rating": "4"}, "threshold.rating='4' is not allowed; allowed: float in"),
         ("threshold", {"rating": 3, "timestamp": 1}, "one column with its lowest positive value"),
         ("threshold", {}, "one column"),
         ("threshold", {"ratin": 3}, "threshold names 'ratin'"),
@@ -158,6 +162,14 @@ def test_negatives_without_effect_are_named(arguments, model, note, settings):
 def test_models_that_learn_from_negatives_refuse_to_have_none(settings):
     for model in ("BPR", "LightGCN", "SimpleX", "TransRec", "CFKG"):
         assert "learns from negative items" in refused(settings, model, train_neg_sample_args=None)
+    ce = {"train_neg_sample_args": {"distribution": "uniform"}}
+    assert "not allowed with loss_type: CE" in refused(settings, "SASRec", **ce)
+    assert refused(settings, "SASRec", loss_type="XX") == "loss_type='XX' is not allowed; allowed: CE | BPR"
+    for word in (None, "None", "none"):
+        keys = {**settings, "train_neg_sample_args": {"distribution": word}}
+        assert (
+            quick_start.configure("EASE", "board", config_dict=keys)["train_neg_sample_args"]["distribution"] == "none"
+        )
     bpr = {"loss_type": "BPR", "train_neg_sample_args": None}
     assert "learns from negative items" in refused(settings, "SASRec", **bpr)
     for model in (

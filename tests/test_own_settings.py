@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from recbole.config import Config as RecBoleConfig
 from recbole.trainer import Trainer
 
-from recbole_diffusion import checkpoint, cli, load, pretrain, quick_start, run, schema
-from recbole_diffusion.config import Config
+from recbole_diffusion import checkpoint, cli, compat, load, pretrain, quick_start, run, schema
+from recbole_diffusion.config import Config, plain_settings
 from recbole_diffusion.trainer import trainer_class
 
 
@@ -89,6 +90,15 @@ def test_a_process_of_several_takes_its_one_gpu_and_keeps_gpu_id(machine, settin
     assert config.plain()["gpu_id"] == "2,3"
     assert not {"local_rank", "world_size"} & {*config.plain()}
     assert pretrain.base_config(config, "LightGCN", {})["device"] == torch.device("cuda", 0)
+
+
+def test_settings_of_recboles_own_config_name_the_packaged_data():
+    """RecBole stores where its package lies on the machine that trained."""
+    compat.apply()
+    theirs = RecBoleConfig(model="BPR", dataset="ml-100k", config_dict={})
+    assert plain_settings(theirs)["data_path"] == "recbole"
+    theirs = RecBoleConfig(model="BPR", dataset="board", config_dict={})
+    assert plain_settings(theirs)["data_path"] == "dataset"
 
 
 def test_a_folder_can_be_moved(settings, tmp_path, monkeypatch):
