@@ -57,6 +57,9 @@ def read(text: AtomicText, separator: str, columns: Sequence[Column], as_text: S
 
 def _parse(text: AtomicText, separator: str, columns: Sequence[Column], numbers: set[str]) -> pd.DataFrame:
     names = {column.place: column.name for column in columns}
+    if not text.body:  # pandas looks for places among the names it reads, of which there are fewer
+        kinds = {name: np.float64 if name in numbers else object for _, name in sorted(names.items())}
+        return pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in kinds.items()})
     width = max(text.head.count(separator) + 1, 1)
     frame = pd.read_csv(
         io.BytesIO(text.body),
