@@ -113,10 +113,11 @@ def test_the_code_of_a_model_of_ones_own_is_part_of_its_key(checkerboard, ran, m
     Path("my_models.py").write_text(
         "from recbole.model.general_recommender.ease import EASE\nclass Mine(EASE):\n    pass\n"
     )
-    compare(["my_models:Mine"], ["board"], [1], "here", {**QUICK, "reg_weight": 3.0})
+    given = {**QUICK, "reg_weight": 250.0}  # EASE's key, whose defaults are not Mine's
+    compare(["my_models:Mine"], ["board"], [1], "here", given)
     with open("my_models.py", "a") as file:
         file.write("    weight = 3\n")
-    compare(["my_models:Mine"], ["board"], [1], "here", {**QUICK, "reg_weight": 3.0})
+    compare(["my_models:Mine"], ["board"], [1], "here", given)
     assert len(ran) == 2
 
 
