@@ -47,7 +47,9 @@ def settle(config: Any) -> None:
     _check_seq_len(config, next(iter(known.values())))
     column = list_field(config)
     if columns.is_left_out(config, column):
-        raise ValueError(f"unload_col leaves out the column {column!r}, but {config['model']} needs it; take it out")
+        raise ValueError(
+            f"unload_col.inter leaves out {column!r}, which model={config['model']!r} needs; take it out of unload_col"
+        )
     columns.load_too(config, column)
     alias = list(config["alias_of_item_id"] or [])
     if column not in alias:  # otherwise the items in lists have ids of their own

@@ -67,7 +67,9 @@ def check_type(dataset: Any) -> None:
             file = columns.interaction_files(config)[0]
             fields = columns.header(config, file) or dict.fromkeys(dataset.inter_feat)
             if columns.is_left_out(config, time):
-                raise ValueError(f"unload_col leaves out the column {time!r}, but {why.who} needs it; take it out")
+                raise ValueError(
+                    f"unload_col.inter leaves out {time!r}, which {why.who} needs; take it out of unload_col"
+                )
             raise ValueError(missing(config, why, fields, str(file)))
         return
     if why is None and config["rm_dup_inter"] is None:

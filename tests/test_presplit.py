@@ -264,7 +264,7 @@ def test_all_lists_are_cut_alike_and_have_one_length(tmp_path):
         ({"seq_len": {"item_id_list": 3}}, r"seq_len={'item_id_list': 3} keeps the oldest .* MAX_ITEM_LIST_LENGTH: 3"),
         (
             {"load_col": None, "unload_col": {"inter": ["item_id_list"]}},
-            "unload_col leaves out the column 'item_id_list'",
+            r"unload_col\.inter leaves out 'item_id_list', which",
         ),
     ],
 )
