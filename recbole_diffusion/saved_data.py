@@ -11,12 +11,13 @@ which is noted.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import torch
 from recbole.utils import ModelType
@@ -42,7 +43,10 @@ def dataset(config: Config) -> Any:
     """
     kind = _dataset_class(config)
     default = Path(config["checkpoint_dir"]) / f"{config['dataset']}-{kind.__name__}.pth"
-    content = {**data_key.of_data(config), "class": f"{kind.__module__}.{kind.__qualname__}"}
+
+    def content() -> dict[str, Any]:
+        return {**data_key.of_data(config), "class": f"{kind.__module__}.{kind.__qualname__}"}
+
     saved = _read(config, "dataset_save_path", default, content)
     if saved is not None:
         saved.config = config  # RecBole leaves the settings of the run that saved it
@@ -50,7 +54,7 @@ def dataset(config: Config) -> Any:
         return saved
     made = kind(config)
     if config["save_dataset"] and _may_save(config, "save_dataset"):
-        _write(default, content, made, made)
+        _write(default, content(), made, made)
     return made
 
 
@@ -64,7 +68,7 @@ def loaders(config: Config, whole: Any) -> Optional[tuple[Any, Any, Any]]:
     Raises:
         ValueError: the file that ``dataloaders_save_path`` names is not there or does not fit.
     """
-    content = _content_of_loaders(config)
+    content = functools.partial(_content_of_loaders, config)
     saved = _read(config, "dataloaders_save_path", _loaders_file(config), content)
     if saved is None:
         return None
@@ -111,8 +115,11 @@ def _dataset_class(config: Config) -> Any:
     return own or getattr(module, _CLASSES.get(config["MODEL_TYPE"], "Dataset"))
 
 
-def _read(config: Config, key: str, default: Path, content: dict[str, Any]) -> Any:
-    """What the file holds that ``key`` names, or the one in the default place; None where it is not to be used."""
+def _read(config: Config, key: str, default: Path, content: Callable[[], dict[str, Any]]) -> Any:
+    """What the file holds that ``key`` names, or the one in the default place; None where it is not to be used.
+
+    ``content`` hashes the data's files, and is called only where there is something to compare.
+    """
     named = config[key]
     file = Path(named) if named else default
     if not file.is_file():
@@ -125,7 +132,7 @@ def _read(config: Config, key: str, default: Path, content: dict[str, Any]) -> A
             f"{file} is not used: it has no record of what it was made of; {key}: {file} takes it all the same"
         )
         return None
-    differs = [] if record is None else _differences(config, record, content)
+    differs = [] if record is None else _differences(config, record, content())
     if named and not {*differs} <= _DOUBTS:
         raise ValueError(_unfit(config, key, differs))
     if differs and not named:

@@ -353,3 +353,31 @@ def test_columns_and_rows_of_features_follow_the_ids(context):
         tags = [str(each) for each in dataset.id2token("tags", row["tags"].numpy()) if each != "[PAD]"]
         assert tags == [f"t{item % 3}", f"t{item % 5}"]
         assert float(np.ravel(row["price"])[0]) == pytest.approx(item / 7)
+
+
+def test_lists_of_pre_split_sequences_follow_the_ids(settings, tmp_path):
+    """``item_id_list`` shares the ids of ``item_id``; both are renumbered."""
+    folder = tmp_path / "dataset" / "split"
+    folder.mkdir(parents=True)
+    rows = [f"u{user}\t{' '.join(f'i{(user + k) % 9}' for k in range(3))}\ti{(user + 3) % 9}" for user in range(30)]
+    header = "user_id:token\titem_id_list:token_seq\titem_id:token"
+
+    def write(order):
+        for name in ("train", "valid", "test"):
+            (folder / f"split.{name}.inter").write_text("\n".join([header, *(rows[place] for place in order)]) + "\n")
+
+    write(range(30))
+    keys = {"load_col": {"inter": ["user_id", "item_id_list", "item_id"]}, "alias_of_item_id": ["item_id_list"]}
+    keys |= {"benchmark_filename": ["train", "valid", "test"], "topk": [1], "valid_metric": "NDCG@1", **ATTENTION}
+    done = run("CDDRec", "split", config_dict={**settings, **keys, "epochs": 1})
+    expected = best(load(done["checkpoint"]), ["u3", "u8"])
+    write(range(29, -1, -1))
+    loaded = load(done["checkpoint"])
+    assert best(loaded, ["u3", "u8"]) == expected
+    feat, names = loaded.test_data._dataset.inter_feat, loaded.dataset.field2id_token
+    found = {
+        str(names["user_id"][feat["user_id"][row]]): [str(names["item_id"][id]) for id in feat["item_id_list"][row]]
+        for row in range(30)
+    }
+    assert found["u5"] == ["i5", "i6", "i7"]
+    assert found["u29"] == ["i2", "i3", "i4"]
