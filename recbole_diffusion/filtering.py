@@ -129,7 +129,7 @@ def note_empty_features(dataset: Any, unknown: dict[str, int], more: str = "") -
     for field, rows in unknown.items():
         if rows:
             account_of(dataset).note(
-                f"{rows} rows have a {field} without a line in {file_of(dataset, field)}; its features are empty "
+                f"{rows} rows are kept whose {field} has no line in {file_of(dataset, field)}: its features are empty "
                 f"(numbers: the mean of the others){more}"
             )
 

@@ -738,7 +738,7 @@ FILES = [
         "a quote that opens in .item",
         item('"i1\t1', "i2\t2", "i3\t3"),
         rows=None,
-        notes=["1 rows have a item_id without a line in d.item", "1 of 4 items have no interaction"],
+        notes=["1 rows are kept whose item_id has no line in d.item", "1 of 4 items have no interaction"],
         keys={**RO, "filter_inter_by_user_or_item": False},
     ),
     Case(

@@ -114,7 +114,7 @@ def test_items_without_a_line_stay_and_are_counted(model, plain, tmp_path):
     config, _, loaders = made(model, "plain", load_col={"inter": columns, "item": ["item_id", "size"]}, **more)
     assert [len(loader._dataset) for loader in loaders] == [23, 4, 4]
     assert any(
-        note.startswith("13 rows have a item_id without a line in plain.item") and "no effect on pre-split" in note
+        note.startswith("13 rows are kept whose item_id has no line in plain.item") and "no effect on pre-split" in note
         for note in config.notes
     )
 

@@ -105,7 +105,9 @@ def test_what_each_filter_dropped(shop):
 def test_rows_without_a_line_that_are_kept_are_counted(shop):
     config, _, loaders = made("BPR", **FILTERS["items"], filter_inter_by_user_or_item=False)
     without = sum(int(item[1:]) >= 22 for _, item, *_ in shop)
-    assert any(note.startswith(f"{without} rows have a item_id without a line in shop.item") for note in config.notes)
+    assert any(
+        note.startswith(f"{without} rows are kept whose item_id has no line in shop.item") for note in config.notes
+    )
     assert sum(len(loader._dataset) for loader in loaders) == len(shop)
 
 
