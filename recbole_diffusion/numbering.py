@@ -102,7 +102,7 @@ def check(config: Any, dataset: Any) -> None:
     field = names.first_difference(vocabulary, dataset)
     if field is not None:
         raise ValueError(
-            f"{vocabulary.source} numbers the names of {field!r} otherwise than the data set does; its rows would be "
+            f"{vocabulary.source} numbers the names of {str(field)!r} otherwise than the data set does; its rows would be "
             "those of other names; leave out dataset_save_path and dataloaders_save_path, or train anew"
         )
 
@@ -114,7 +114,7 @@ def _places(dataset: Any, field: str, known: np.ndarray, vocabulary: Vocabulary)
     new = places == 0
     users, items = field in dataset.alias["user_id"], field in dataset.alias["item_id"]
     if new.any() and not users:
-        _refuse("items" if items else f"values of {field!r}", own[1:][new], vocabulary)
+        _refuse("items" if items else f"values of {str(field)!r}", own[1:][new], vocabulary)
     places[new] = len(known) + 1 + np.arange(new.sum())
     if field in (dataset.uid_field, dataset.iid_field):
         missing = len(known) - int((~new).sum())
