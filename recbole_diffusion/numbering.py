@@ -102,8 +102,8 @@ def check(config: Any, dataset: Any) -> None:
     field = names.first_difference(vocabulary, dataset)
     if field is not None:
         raise ValueError(
-            f"{vocabulary.source} numbers the names of {str(field)!r} otherwise than the data set does; its rows would be "
-            "those of other names; leave out dataset_save_path and dataloaders_save_path, or train anew"
+            f"{vocabulary.source} numbers the names of {str(field)!r} otherwise than the data set does; its rows would "
+            "be those of other names; leave out dataset_save_path and dataloaders_save_path, or train anew"
         )
 
 

@@ -84,8 +84,8 @@ def check_names(state: Any, source: str, config: Any, dataset: Any) -> None:
     field = names.first_difference(vocabulary, dataset)
     if field is not None:
         raise ValueError(
-            f"{source} numbers the names of {str(field)!r} otherwise than the data set does: its rows would be those of "
-            "other names; load it by recbole_diffusion.load or run(resume=...), which put the data into its order"
+            f"{source} numbers the names of {str(field)!r} otherwise than the data set does: its rows would be those "
+            "of other names; load it by recbole_diffusion.load or run(resume=...), which put the data into its order"
         )
 
 
