@@ -32,15 +32,6 @@ def normalise(value: Any) -> str:
     return ";".join(_one(text) for part in parts for text in part.split(";"))
 
 
-def is_interval(value: Any) -> bool:
-    """Whether :func:`normalise` takes the value."""
-    try:
-        normalise(value)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_pair(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_number, value))
 

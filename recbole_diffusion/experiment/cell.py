@@ -102,7 +102,7 @@ def _where(started: datetime) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def workplace(folder: Path, key: str) -> Iterator[None]:
-    """RecBole writes log/, log_tensorboard/ and more to where it stands: a folder of the cell's own, removed after it.
+    """Models of RecBole and of others may write to where they stand: a folder of the cell's own, removed after it.
 
     On another machine that does not see ``folder`` it is a temporary one.
     """
