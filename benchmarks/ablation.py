@@ -21,9 +21,10 @@ from typing import Any, Optional
 
 import torch
 
-from recbole_diffusion import convert, load, registry, run
+from recbole_diffusion import load, registry, run
+from recbole_diffusion.data import convert
 from recbole_diffusion.experiment.reproduce import load_setting
-from recbole_diffusion.trainer import trainer_class
+from recbole_diffusion.training.trainer import trainer_class
 
 NAME = "ml-1m_clean"
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")

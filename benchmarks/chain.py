@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from recbole_diffusion.quick_start import load
-from recbole_diffusion.runs import environment
+from recbole_diffusion.training.run_folder import environment
 
 K = 10
 METRICS = ("hit@1", "hit@5", "hit@10", "hit@20", "ndcg@10")

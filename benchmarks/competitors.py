@@ -33,11 +33,13 @@ from recbole.model import general_recommender as recbole_models
 from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
-from recbole_diffusion import data, pretrain, registry
-from recbole_diffusion.convert import settings, write_split
-from recbole_diffusion.model import clusters
+from recbole_diffusion import registry
+from recbole_diffusion.data import pipeline
+from recbole_diffusion.data.convert import settings, write_split
+from recbole_diffusion.model.rows import clusters
+from recbole_diffusion.pretraining import bases
 from recbole_diffusion.quick_start import configure
-from recbole_diffusion.trainer import trainer_class
+from recbole_diffusion.training.trainer import trainer_class
 
 Task = Callable[[], object]
 Keys = dict[str, Any]
@@ -165,8 +167,8 @@ def ours(name: str, model: str, files: Files, keys: Keys) -> Competitor:
     own = {"pretrain": str(files.table)} if "n_cate" in SPECS[model].typed else {}
     config = configure(model, NAME, config_dict={**COMMON, **own, **keys, **settings(files.folder)})
     init_seed(config["seed"], config["reproducibility"])
-    loaders = data.prepare(config, data.create_dataset(config))
-    pretrain.attach(config, loaders)
+    loaders = pipeline.prepare(config, pipeline.create_dataset(config))
+    bases.attach(config, loaders)
     net = config.model_class(config, loaders[0]._dataset)
     trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], model, model))(config, net)
     return _competitor(name, trainer, loaders[0], loaders[1])

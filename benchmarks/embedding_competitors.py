@@ -26,12 +26,14 @@ import numpy as np
 import torch
 from recbole.utils import init_seed
 
-from recbole_diffusion import data, pretrain, pretrained_files, registry
-from recbole_diffusion.convert import PARTS, read_arrays, settings, write_split
-from recbole_diffusion.model.base import Base, FixedBase
+from recbole_diffusion import registry
+from recbole_diffusion.data import pipeline
+from recbole_diffusion.data.convert import PARTS, read_arrays, settings, write_split
+from recbole_diffusion.model.embeddings.base import Base, FixedBase
 from recbole_diffusion.model.general_recommender.hgcf import HGCF
+from recbole_diffusion.pretraining import bases, pretrained_files
 from recbole_diffusion.quick_start import configure
-from recbole_diffusion.trainer import trainer_class
+from recbole_diffusion.training.trainer import trainer_class
 
 Keys = dict[str, Any]
 CODE, MINE = "official code", "ours"
@@ -137,8 +139,8 @@ class Ours:
         base = {"base_checkpoint": files.table, "base_config": {"n_layers": SPECS[model].layers}}
         self.config = configure(model, files.name, config_dict={**keys, **(base if model == "DDRM" else {})})
         init_seed(self.config["seed"], self.config["reproducibility"])
-        self.loader, _, self.test = data.prepare(self.config, data.create_dataset(self.config))
-        pretrain.attach(self.config, (self.loader, _, self.test))
+        self.loader, _, self.test = pipeline.prepare(self.config, pipeline.create_dataset(self.config))
+        bases.attach(self.config, (self.loader, _, self.test))
         dataset = self.loader._dataset
         hyperbolic = _hyperbolic(files, keys, dataset) if model == "HDRM" else None
         self.net = self.config.model_class(self.config, dataset, hyperbolic)

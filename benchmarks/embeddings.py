@@ -56,8 +56,8 @@ from sequences import CLOCKS, ratio
 from speed import Task, cpu_name, products, rounds
 from torch import nn
 
-from recbole_diffusion import compat
-from recbole_diffusion.runs import environment, quiet
+from recbole_diffusion.compat import repairs
+from recbole_diffusion.training.run_folder import environment, quiet
 
 MIB = 2**20
 WIDTHS = (16, 64, 256)
@@ -234,7 +234,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    compat.apply()
+    repairs.apply()
     if options.one:
         with quiet():
             print(json.dumps(measure(*json.loads(options.one))))

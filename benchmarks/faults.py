@@ -22,7 +22,7 @@ from typing import Any, Callable, Optional
 
 import psutil
 
-from recbole_diffusion.experiment.store import Store
+from recbole_diffusion.experiment.jobs.store import Store
 
 DRIVE = """
 import errno, sys

@@ -27,8 +27,8 @@ from recbole.model.general_recommender import EASE
 from scipy.sparse import csr_matrix
 
 from recbole_diffusion import run
-from recbole_diffusion.model.history import rank_weights
-from recbole_diffusion.runs import environment
+from recbole_diffusion.model.rows.history import rank_weights
+from recbole_diffusion.training.run_folder import environment
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 COMMON: dict[str, Any] = {

@@ -25,7 +25,7 @@ import pandas as pd
 from recbole.data.dataset import Dataset
 from recbole.utils import FeatureSource
 
-from recbole_diffusion import atomic_files
+from recbole_diffusion.data.reading import atomic_files
 from recbole_diffusion.quick_start import configure
 
 

@@ -34,10 +34,13 @@ import numpy as np
 import torch
 from recbole.utils import init_seed
 
-from recbole_diffusion import compat, data, pretrain, registry
+from recbole_diffusion import registry
+from recbole_diffusion.compat import repairs
+from recbole_diffusion.data import pipeline
+from recbole_diffusion.pretraining import bases
 from recbole_diffusion.quick_start import configure
-from recbole_diffusion.runs import environment, quiet
-from recbole_diffusion.trainer import trainer_class
+from recbole_diffusion.training.run_folder import environment, quiet
+from recbole_diffusion.training.trainer import trainer_class
 
 COMMON: dict[str, Any] = {
     "seed": 1,
@@ -111,8 +114,8 @@ def measure(model: str, keys: dict[str, Any], batches: int) -> dict[str, Any]:
     """Prepare the data, build the model, train it for some batches."""
     config = configure(model, keys["dataset"], config_dict={**COMMON, **keys})
     init_seed(config["seed"], config["reproducibility"])
-    loaders = data.prepare(config, data.create_dataset(config))
-    pretrain.attach(config, loaders)
+    loaders = pipeline.prepare(config, pipeline.create_dataset(config))
+    bases.attach(config, loaders)
     first = Batches(loaders[0], batches)
     gc.collect()
     exact, before = forget_peak(), resident()
@@ -199,7 +202,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
-    compat.apply()
+    repairs.apply()
     with quiet():
         if options.one:
             print(json.dumps(measure(*json.loads(options.one))))

@@ -24,9 +24,10 @@ from typing import Any, Optional
 
 import torch
 
-from recbole_diffusion import convert, load, registry, run
-from recbole_diffusion.schema import parse_value
-from recbole_diffusion.trainer import trainer_class
+from recbole_diffusion import load, registry, run
+from recbole_diffusion.data import convert
+from recbole_diffusion.settings.schema import parse_value
+from recbole_diffusion.training.trainer import trainer_class
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 QUIET = {"state": "error", "show_progress": False, "use_gpu": False, "metric_decimal_place": 6}

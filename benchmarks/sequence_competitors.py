@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from recbole.utils import init_seed
 
-from recbole_diffusion import data, registry
+from recbole_diffusion import registry
+from recbole_diffusion.data import pipeline
 from recbole_diffusion.model.sequential_recommender.cddrec import left_padded
 from recbole_diffusion.quick_start import configure
-from recbole_diffusion.trainer import trainer_class
+from recbole_diffusion.training.trainer import trainer_class
 
 Keys = dict[str, Any]
 Batches = Sequence[Any]
@@ -117,7 +118,7 @@ def prepare(model: str, keys: Keys, batches: int, users: int) -> Prepared:
     """The data set as our ``model`` splits and batches it; ``keys`` say where it lies and what is not by default."""
     config = configure(model, config_dict={**COMMON, "eval_users_per_batch": users, **SPECS[model].keys, **keys})
     init_seed(config["seed"], config["reproducibility"])
-    train, valid, _ = data.prepare(config, data.create_dataset(config))
+    train, valid, _ = pipeline.prepare(config, pipeline.create_dataset(config))
     first = list(itertools.islice(itertools.chain.from_iterable(itertools.repeat(train)), batches))
     return Prepared(config, train._dataset, first, next(iter(valid))[0])
 

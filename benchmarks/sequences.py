@@ -54,8 +54,8 @@ from memory import forget_peak, peak, resident, unpack
 from sequence_competitors import ANOMALY, CODE, SPECS, UNRANKED, UNTRAINED, Competitor, Keys, lacking, makers, prepare
 from speed import cpu_name, rounds, step
 
-from recbole_diffusion import compat
-from recbole_diffusion.runs import environment, quiet
+from recbole_diffusion.compat import repairs
+from recbole_diffusion.training.run_folder import environment, quiet
 
 STEPS_OF_MEMORY = 2
 CLOCKS = {"wall": perf_counter, "cpu": process_time}
@@ -191,7 +191,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    compat.apply()
+    repairs.apply()
     if options.one:
         with quiet():
             print(json.dumps(measure(*json.loads(options.one))))

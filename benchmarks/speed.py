@@ -43,10 +43,10 @@ from competitors import (
 )
 from torch import nn
 
-from recbole_diffusion import compat
-from recbole_diffusion.model import denoiser
-from recbole_diffusion.model.history import time_history
-from recbole_diffusion.runs import environment, quiet
+from recbole_diffusion.compat import repairs
+from recbole_diffusion.model.networks import denoiser
+from recbole_diffusion.model.rows.history import time_history
+from recbole_diffusion.training.run_folder import environment, quiet
 
 LIKE_FOR_LIKE = "none: the same model, like for like"
 #: Which seconds are divided by which, and what is aimed at for DiffRec.
@@ -301,7 +301,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     torch.set_num_threads(options.threads)
     file, here = options.data.resolve(), Path.cwd()
     checkout = options.official.resolve() if options.official else None
-    compat.apply()
+    repairs.apply()
     with tempfile.TemporaryDirectory() as name, quiet():
         os.chdir(name)  # RecBole writes where it is started
         files = write_files(file, Path(name))

@@ -18,9 +18,9 @@ from typing import Any, Optional
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from recbole_diffusion.experiment.cell import Job, run_cell
-from recbole_diffusion.experiment.executor import executor
-from recbole_diffusion.experiment.store import Cell
+from recbole_diffusion.experiment.jobs.cell import Job, run_cell
+from recbole_diffusion.experiment.jobs.executor import executor
+from recbole_diffusion.experiment.jobs.store import Cell
 
 
 def main(words: Optional[Sequence[str]] = None) -> None:

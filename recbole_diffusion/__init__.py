@@ -16,7 +16,7 @@ _LAZY = {
     "load": "quick_start",
     "enable": "bridge",
     "disable": "bridge",
-    "Config": "config",
+    "Config": "settings.config",
     "ModelSpec": "registry",
     "Paper": "registry",
     "register_model": "registry",

@@ -10,7 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable
 
-from recbole_diffusion import compat, registry, schema
+from recbole_diffusion import registry
+from recbole_diffusion.compat import repairs
+from recbole_diffusion.support import patch, trusted_files, yaml_files
 
 _undo: list[Callable[[], None]] = []
 
@@ -24,8 +26,8 @@ def enable(trust: bool = False) -> None:
     Args:
         trust: let RecBole unpickle checkpoint files that this process has not written. They can run code.
     """
-    compat.apply()
-    compat.trust_all(trust)
+    repairs.apply()
+    trusted_files.trust_all(trust)
     if _undo:
         return
     import recbole.config.configurator as configurator
@@ -37,11 +39,12 @@ def enable(trust: bool = False) -> None:
     import recbole.utils.utils as utils
     from recbole.trainer import Trainer
 
-    from recbole_diffusion import data, pretrain, provenance, sequences
-    from recbole_diffusion.config import Config
-    from recbole_diffusion.trainer import trainer_class
+    from recbole_diffusion.data import pipeline, provenance, sequences
+    from recbole_diffusion.pretraining import bases
+    from recbole_diffusion.settings.config import Config
+    from recbole_diffusion.training.trainer import trainer_class
 
-    quick_start = compat.quick_start_module()
+    quick_start = repairs.quick_start_module()
     specs = registry.specs()
     original_model, original_loader = utils.get_model, data_utils.get_dataloader
     original_yaml = configurator.Config._update_internal_config_dict
@@ -52,7 +55,7 @@ def enable(trust: bool = False) -> None:
 
     def get_dataloader(config: Any, phase: str) -> Any:
         ours = registry.find_spec(config["model"]) is not None
-        return data.get_dataloader(config, phase) if ours else original_loader(config, phase)
+        return pipeline.get_dataloader(config, phase) if ours else original_loader(config, phase)
 
     def _update_internal_config_dict(self: Any, file: str) -> Any:
         path, spec = Path(file), registry.find_spec(self.model)
@@ -62,9 +65,9 @@ def enable(trust: bool = False) -> None:
             return {}
         found = original_yaml(self, file)
         if path.name == "overall.yaml":
-            self.internal_config_dict.update(schema.load_yaml(schema.properties() / "overall.yaml"))
+            self.internal_config_dict.update(yaml_files.load_yaml(yaml_files.properties() / "overall.yaml"))
         if path.name == "overall.yaml" or path.parent.name == "dataset":
-            self.internal_config_dict.update(schema.load_yaml(spec.defaults))
+            self.internal_config_dict.update(yaml_files.load_yaml(spec.defaults))
         return found
 
     changes: list[tuple[Any, str, Any]] = [
@@ -75,7 +78,7 @@ def enable(trust: bool = False) -> None:
     def data_preparation(config: Any, dataset: Any) -> Any:
         loaders = original_preparation(config, dataset)
         if registry.find_spec(config["model"]) is not None:
-            pretrain.attach(config, loaders)
+            bases.attach(config, loaders)
             provenance.describe(dataset, loaders)
             sequences.check_lengths(config, loaders)
             sequences.mask_past(config, loaders)
@@ -91,14 +94,14 @@ def enable(trust: bool = False) -> None:
         changes.append((trainers, f"{spec.name}Trainer", trainer_class(base)))
         if spec.dataset:
             changes.append((datasets, f"{spec.name}Dataset", registry.load_object(spec.dataset)))
-    _undo.append(compat.replace(*changes))
-    _undo.append(compat.flops_without_side_effects(quick_start))
-    _undo.append(compat.tune_of_any_ray(quick_start))
+    _undo.append(patch.replace(*changes))
+    _undo.append(repairs.flops_without_side_effects(quick_start))
+    _undo.append(repairs.tune_of_any_ray(quick_start))
 
 
 def _recbole(original: Callable[[str], Any], name: str) -> Any:
     found = original(name)
-    compat.repair_model(found)
+    repairs.repair_model(found)
     return found
 
 
@@ -106,4 +109,4 @@ def disable() -> None:
     """Take back what :func:`enable` did, repairs included."""
     while _undo:
         _undo.pop()()
-    compat.undo()
+    repairs.undo()

@@ -1,7 +1,7 @@
 """One training on several devices: start a process for each, see to their end, bring back the result or the reason.
 
-What the processes tell each other is in :mod:`recbole_diffusion.collective`; when to use this and when several
-trainings at once: docs/several_devices.md.
+What the processes tell each other is in :mod:`recbole_diffusion.training.data_parallel`; when to use this and when
+several trainings at once: docs/several_devices.md.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 import torch
 from recbole.utils import ModelType
 
-from recbole_diffusion.atomic_write import atomic_write, atomic_write_text
-from recbole_diffusion.config import Config
+from recbole_diffusion.settings.config import Config
+from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text
 
 #: Seconds that the other processes have to end by themselves after one has failed.
 GRACE = 5.0

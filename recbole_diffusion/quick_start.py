@@ -12,24 +12,17 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 import numpy as np
 from recbole.utils import ModelType, init_seed
 
-from recbole_diffusion import (
-    base_settings,
-    checkpoint,
-    compat,
-    data,
-    numbering,
-    own_models,
-    prepared,
-    pretrain,
-    provenance,
-    registry,
-    run_log,
-    runs,
-)
-from recbole_diffusion.config import Config, settings_of
-from recbole_diffusion.per_user import UserMetrics
-from recbole_diffusion.precedence import Source
-from recbole_diffusion.trainer import Training, trainer_class
+from recbole_diffusion import registry
+from recbole_diffusion.cards import own_models
+from recbole_diffusion.compat import repairs
+from recbole_diffusion.data import numbering, pipeline, prepared, provenance
+from recbole_diffusion.evaluation.user_metrics import UserMetrics
+from recbole_diffusion.pretraining import base_settings, bases
+from recbole_diffusion.settings.config import Config, settings_of
+from recbole_diffusion.settings.precedence import Source
+from recbole_diffusion.support import trusted_files
+from recbole_diffusion.training import checkpoint, run_folder, run_log
+from recbole_diffusion.training.trainer import Training, trainer_class
 
 Files = Optional[Sequence[Union[str, Path]]]
 
@@ -58,18 +51,18 @@ def configure(
     Raises:
         ValueError: a setting that is not allowed; one line with key, value and way out.
     """
-    compat.apply()
+    repairs.apply()
     if resume is None:
         config = Config(model, dataset, config_file_list, config_dict)
         base_settings.settle(config, trust)
-        numbering.use_base(config, trust)
+        base_settings.use_base(config, trust)
     else:
         source = _source(resume)
         state = checkpoint.read(resume, trust)
         stored = Source(source, settings_of(state, source))
         config = Config(model, dataset, config_file_list, config_dict, stored)
         numbering.use(config, state, source)
-    data.settle(config)
+    pipeline.settle(config)
     return config
 
 
@@ -105,8 +98,8 @@ def run(
     Returns:
         RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``, and
         ``model``, ``dataset``, ``seed``, ``data`` (counts and hash), ``timing``, ``epochs`` (one dict each, from 1),
-        ``per_user`` (:class:`recbole_diffusion.per_user.UserMetrics` of the test split), ``warnings``, ``folder``,
-        ``checkpoint``.
+        ``per_user`` (:class:`recbole_diffusion.evaluation.user_metrics.UserMetrics` of the test split),
+        ``warnings``, ``folder``, ``checkpoint``.
 
     Raises:
         ValueError: a setting, a file or a data set that is not right; one line that names the way out.
@@ -114,11 +107,11 @@ def run(
     config = configure(model, dataset, config_file_list, config_dict, resume, trust)
     own_models.check_keys(config)
     start = perf_counter()
-    runs.reset_peak_memory()
-    runs.check_folders(config, saved)
-    with runs.quiet(), compat.trusting(trust):
+    run_folder.reset_peak_memory()
+    run_folder.check_folders(config, saved)
+    with run_folder.quiet(), trusted_files.trusting(trust):
         ready = prepare(config)
-        folder = runs.RunFolder(config)
+        folder = run_folder.RunFolder(config)
         try:
             run_log.start_logging(config, folder.path)
             result = _train_and_test(config, *ready, folder, saved, resume, trust, callback, start, test)
@@ -134,12 +127,12 @@ def prepare(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
     """The data set and its loaders; RecBole draws a random split from the global generators."""
     seed = config["seed"] if config["split_seed"] is None else config["split_seed"]
     init_seed(seed, config["reproducibility"])
-    data.settle(config)
+    pipeline.settle(config)
     if config["prepared_data"] is not None and prepared.possible(config):
         dataset, parts = prepared.load(config, Path(config["prepared_data"]))
     else:
-        dataset, parts = data.create_dataset(config), None
-    loaders = data.prepare(config, dataset, parts)
+        dataset, parts = pipeline.create_dataset(config), None
+    loaders = pipeline.prepare(config, dataset, parts)
     numbering.check(config, loaders[0]._dataset)
     return dataset, loaders
 
@@ -149,8 +142,8 @@ def _build_model(config: Config, loaders: tuple[Any, Any, Any], state: Optional[
 
     A model whose shape follows from something trained or drawn has ``from_state`` and takes it from there.
     """
-    compat.repair_model(config.model_class)
-    pretrain.attach(config, loaders)
+    repairs.repair_model(config.model_class)
+    bases.attach(config, loaders)
     init_seed(config["seed"], config["reproducibility"])
     of_state = getattr(config.model_class, "from_state", None) if state else None
     dataset = loaders[0]._dataset
@@ -162,7 +155,7 @@ def _train_and_test(
     config: Config,
     dataset: Any,
     loaders: tuple[Any, Any, Any],
-    folder: runs.RunFolder,
+    folder: run_folder.RunFolder,
     saved: bool,
     resume: Any,
     trust: bool,
@@ -234,7 +227,7 @@ def _train_and_test(
 def _timing(config: Config, trainer: Any, net: Any, total: float, tested: bool) -> dict[str, Any]:
     """The cost of a run: seconds, users per second at test, memory, parameters, network calls per user."""
     epochs = trainer.epochs_done if isinstance(trainer, Training) else []
-    pretraining = getattr(config, "pretraining", None) or pretrain.Spent(0.0, 0.0)
+    pretraining = getattr(config, "pretraining", None) or bases.Spent(0.0, 0.0)
     fitted = config["MODEL_TYPE"] == ModelType.TRADITIONAL  # EASE: RecBole gives it one parameter for form's sake
     count = len(epochs) or len(getattr(trainer, "train_loss_dict", ()))  # trainers with a loop of their own
     evaluation = getattr(trainer, "evaluation", None) or {"users": 0, "seconds": 1.0}
@@ -246,8 +239,8 @@ def _timing(config: Config, trainer: Any, net: Any, total: float, tested: bool) 
         "test_users_per_s": evaluation["users"] / max(evaluation["seconds"], 1e-9) if tested else None,
         "denoiser_calls_per_user": 0 if fitted else _network_calls(config, net),
         "parameters": 0 if fitted else sum(each.numel() for each in net.parameters() if each.requires_grad),
-        "peak_memory_mib": runs.peak_memory_mib(),
-        "peak_gpu_memory_mib": runs.peak_gpu_memory_mib(config["device"]),
+        "peak_memory_mib": run_folder.peak_memory_mib(),
+        "peak_gpu_memory_mib": run_folder.peak_gpu_memory_mib(config["device"]),
         "pretrain_s": pretraining.trained,
         "total_s": total,
         "from_scratch_s": total - pretraining.here + pretraining.trained,  # as if no other run had pretrained
@@ -279,10 +272,11 @@ def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict
     differs: users that the checkpoint does not know, names that are gone, another split than that of its training.
 
     Raises:
-        UntrustedFile, ValueError: see :func:`recbole_diffusion.checkpoint.read`; items that the checkpoint lacks.
+        UntrustedFile, ValueError: see :func:`recbole_diffusion.training.checkpoint.read`; items that the checkpoint
+            lacks.
     """
     config = configure(config_dict=config_dict, resume=path, trust=trust)
-    with runs.quiet(), compat.trusting(trust):
+    with run_folder.quiet(), trusted_files.trusting(trust):
         dataset, loaders = prepare(config)
         for text in config.notes:
             getLogger().warning(text)

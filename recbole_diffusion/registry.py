@@ -17,9 +17,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from recbole_diffusion import own_models
-from recbole_diffusion.catalogue import OURS as _OURS
-from recbole_diffusion.model_spec import ModelSpec, Paper
+from recbole_diffusion.cards import own_models
+from recbole_diffusion.cards.catalogue import OURS as _OURS
+from recbole_diffusion.cards.model_spec import ModelSpec, Paper
 
 __all__ = ["ModelSpec", "Paper", "find_spec", "get_model", "get_trainer", "is_diffusion", "register_model", "specs"]
 

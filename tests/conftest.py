@@ -14,7 +14,8 @@ import torch
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from recbole_diffusion import bridge, compat
+from recbole_diffusion import bridge
+from recbole_diffusion.compat import repairs
 
 torch.set_num_threads(1)  # the data is tiny; two threads only wait for each other
 # No deadline: no test asserts wall-clock time. The folder fixture is per test, which suits the properties here.
@@ -36,7 +37,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             delattr(np, name)
     vars(np).update(before)
     bridge.disable()
-    compat.undo()
+    repairs.undo()
     logging.getLogger().handlers = [h for h in logging.getLogger().handlers if type(h).__name__ != "FileHandler"]
 
 
@@ -113,7 +114,7 @@ def near(actual: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5 * max(1.0, float(expected.abs().max())))
 
 
-FROZEN_DATA = Path(__file__).parent / "data"
+FROZEN_DATA = Path(__file__).parent / "frozen"
 
 
 def frozen_network(arrays: Any, prefix: str, width: int = 8) -> dict[str, torch.Tensor]:

@@ -18,8 +18,10 @@ from typing import Any, Optional, Union
 
 import pandas as pd
 
-from recbole_diffusion import compat, data, quick_start
-from recbole_diffusion.account import account_of
+from recbole_diffusion import quick_start
+from recbole_diffusion.compat import repairs
+from recbole_diffusion.data import pipeline
+from recbole_diffusion.data.account import account_of
 
 Content = Union[str, bytes, None]  # None: a folder
 
@@ -76,10 +78,10 @@ def load(case: Case) -> tuple[Any, list[str]]:
             file.mkdir()
         else:
             file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-    compat.apply()
+    repairs.apply()
     config = _config(case.model, repr({**SETTINGS, **case.keys}))
     config.notes = []
-    dataset = data.create_dataset(config)
+    dataset = pipeline.create_dataset(config)
     return dataset, account_of(dataset).notes
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import recbole_diffusion
-from recbole_diffusion import compat
+from recbole_diffusion.compat import repairs
+from recbole_diffusion.support import trusted_files
 
 OURS = "recbole_diffusion.model.general_recommender.diffrec"
 QUICK = {"epochs": 1, "steps": 3, "dims": [16]}
@@ -22,7 +23,7 @@ def theirs(monkeypatch):
     """RecBole's own quick_start, under enable(), with a command line that is nobody's."""
     monkeypatch.setattr(sys, "argv", ["script.py"])
     recbole_diffusion.enable()
-    return compat.quick_start_module()
+    return repairs.quick_start_module()
 
 
 def test_run_recbole_runs_ours_with_our_defaults(theirs, settings, monkeypatch):
@@ -75,7 +76,7 @@ def test_recboles_own_run_writes_a_file_that_our_loader_reads_safely(theirs, set
     from pathlib import Path
 
     (file,) = Path("saved").glob("DiffRec-*.pth")
-    compat._trusted.clear()
+    trusted_files._trusted.clear()
     loaded = recbole_diffusion.load(file)
     assert loaded.config["dims"] == [16]
 
@@ -94,7 +95,7 @@ def test_user_wise_loader_and_trainer_are_ours(theirs, settings):
     from recbole.utils import get_model, get_trainer
 
     config = Config(model="DiffRec", dataset="board", config_dict=dict(settings))
-    assert get_dataloader(config, "train").__module__ == "recbole_diffusion.loaders"
+    assert get_dataloader(config, "train").__module__ == "recbole_diffusion.data.loaders"
     assert get_trainer(config["MODEL_TYPE"], "DiffRec").__mro__[1].__name__ == "Training"
     assert get_model("DiffRec").__module__ == OURS
     config = Config(model="BPR", dataset="board", config_dict=dict(settings))
@@ -117,7 +118,7 @@ def test_counting_flops_leaves_the_random_state(theirs):
 
     for original, expected in ((draws, 1), (fails, "not counted: predict() is not implemented")):
         theirs.get_flops, kept = original, theirs.get_flops
-        undo = compat.flops_without_side_effects(theirs)
+        undo = repairs.flops_without_side_effects(theirs)
         before, python = torch.get_rng_state(), random.getstate()
         assert theirs.get_flops(Drawing(), None, None, logging, None) == expected
         assert torch.equal(torch.get_rng_state(), before)
@@ -132,9 +133,9 @@ def test_enable_twice_is_enable_once_and_disable_restores():
     import recbole.trainer
     import recbole.utils.utils
 
-    compat.quick_start_module()
+    repairs.quick_start_module()
     owners = [recbole.utils, recbole.utils.utils, recbole.trainer, recbole.data.utils, recbole.config.configurator]
-    owners += [recbole.config.configurator.Config, compat.quick_start_module(), torch]
+    owners += [recbole.config.configurator.Config, repairs.quick_start_module(), torch]
 
     def snapshot():
         return [{name: id(value) for name, value in list(vars(owner).items())} for owner in owners]

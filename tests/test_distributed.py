@@ -22,9 +22,12 @@ import torch.distributed as dist
 from test_contract import MODELS, QUICK, SPLIT
 from torch import nn
 
-from recbole_diffusion import checkpoint, collective, compat, distributed, names, quick_start, registry, run
+from recbole_diffusion import distributed, quick_start, registry, run
+from recbole_diffusion.data import names
 from recbole_diffusion.distributed import Group
-from recbole_diffusion.trainer import trainer_class
+from recbole_diffusion.support import trusted_files
+from recbole_diffusion.training import checkpoint, data_parallel
+from recbole_diffusion.training.trainer import trainer_class
 
 PAIR = Group(2, 2)
 TOPK = ["Recall", "NDCG", "MRR", "AveragePopularity"]
@@ -64,8 +67,8 @@ def _settings(**more: Any) -> dict[str, Any]:
     return {"single_spec": False, "local_rank": dist.get_rank(), "device": torch.device("cpu"), "seed": 3, **more}
 
 
-def _collective(net: nn.Module) -> collective.Collective:
-    return collective.Collective(_settings(reproducibility=True, model="Net", checkpoint_dir="saved"), net)
+def _collective(net: nn.Module) -> data_parallel.Collective:
+    return data_parallel.Collective(_settings(reproducibility=True, model="Net", checkpoint_dir="saved"), net)
 
 
 ROWS = torch.arange(12.0).view(6, 2) / 10
@@ -79,7 +82,7 @@ def _exchange() -> dict[str, Any]:
             net.w.fill_(1.0 + rank)  # the second process starts elsewhere, and gets the first one's weights
         torch.manual_seed(3)
         trainer = _collective(net)
-        found["draw"] = collective.all_rows(torch.rand(1), 2)
+        found["draw"] = data_parallel.all_rows(torch.rand(1), 2)
         loss = net.loss(ROWS[rank::2], rank) + trainer.sync_grad_loss()
         loss.backward()
         found[averaged] = {name: each.grad for name, each in net.named_parameters()}
@@ -88,14 +91,14 @@ def _exchange() -> dict[str, Any]:
     with torch.no_grad():
         net.w.add_(1e-6 * rank)  # what rounding might do: there has been an averaging
     trainer.agree()
-    found["agreed"] = net.seen.clone(), collective.all_rows(net.w.detach()[None], 2)
+    found["agreed"] = net.seen.clone(), data_parallel.all_rows(net.w.detach()[None], 2)
     with torch.no_grad():
         net.w.add_(1e-6 * rank)
     try:
         trainer.agree()
     except ValueError as error:
         found["refused"] = str(error)
-    found["rows"] = collective.all_rows(torch.tensor([[0, 10], [2, 12], [4, 14]]) + rank, 5)
+    found["rows"] = data_parallel.all_rows(torch.tensor([[0, 10], [2, 12], [4, 14]]) + rank, 5)
     found["first"] = trainer.of_first(("of", rank))
     return found
 
@@ -166,7 +169,7 @@ def test_evaluation_and_batches_are_those_of_one_process(odd, settings):
         metrics = TOPK + ([] if "eval_args" in more else OF_ALL)
         own = {**settings, **more, "epochs": 1, "metrics": metrics}
         path = run(model, "board", config_dict=own)["checkpoint"]
-        compat.trust_own(path)
+        trusted_files.trust_own(path)
         jobs.append((model, {}, path))
     one = _evaluated(jobs)
     pair = distributed.launch(_evaluated, (jobs,), PAIR)

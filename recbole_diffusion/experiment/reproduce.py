@@ -10,8 +10,10 @@ from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 
-from recbole_diffusion import convert, quick_start, schema
-from recbole_diffusion.runs import environment
+from recbole_diffusion import quick_start
+from recbole_diffusion.data import convert
+from recbole_diffusion.support import yaml_files
+from recbole_diffusion.training.run_folder import environment
 
 NOTES = {
     "official": "official arrays as named: the epoch is chosen on each user's last fifth, which is masked at test; the "
@@ -52,7 +54,7 @@ class Row(NamedTuple):
 
 def available() -> list[tuple[str, str]]:
     """(model, data set) of every setting, sorted."""
-    files = (schema.properties() / "paper").glob("*.yaml")
+    files = (yaml_files.properties() / "paper").glob("*.yaml")
     pairs = (file.stem.partition("_") for file in files)
     return sorted((model, name) for model, _, name in pairs)
 
@@ -71,7 +73,7 @@ def load_setting(model: str, name: str) -> Setting:
             else f"models: {', '.join(sorted({each for each, _ in available()}))}"
         )
         raise ValueError(f"there is no published setting of {model!r} on {name!r}; {there}")
-    content = schema.load_yaml(schema.properties() / "paper" / f"{model}_{name}.yaml")
+    content = yaml_files.load_yaml(yaml_files.properties() / "paper" / f"{model}_{name}.yaml")
     return Setting(
         model, name, content["data"], content["settings"], content["results"], content.get("baselines") or {}
     )
@@ -116,7 +118,7 @@ def reproduce(
 
     Args:
         model, name: a setting of :func:`available`.
-        source: see :func:`recbole_diffusion.convert.read_arrays`, for sequential models ``read_sequences`` there.
+        source: see :func:`recbole_diffusion.data.convert.read_arrays`, for sequential models ``read_sequences`` there.
         seeds: one run each.
         protocol: one of the setting's; None for the first, which the reported numbers are of.
         config_dict: settings on top of the published ones.

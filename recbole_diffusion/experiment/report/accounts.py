@@ -15,7 +15,7 @@ def words(account: Account) -> list[str]:
     """Lines such as ``rows read: 598 (d.inter); dropped: 20 by val_interval``; none for an empty account.
 
     Args:
-        account: see :meth:`recbole_diffusion.account.Account.plain`.
+        account: see :meth:`recbole_diffusion.data.account.Account.plain`.
     """
     files, dropped = account.get("files") or {}, account.get("dropped") or []
     read = ", ".join(f"{rows:,} ({name})" for name, rows in files.items())

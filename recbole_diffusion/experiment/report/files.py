@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
-from recbole_diffusion.atomic_write import atomic_write
+from recbole_diffusion.experiment.jobs.store import Store
 from recbole_diffusion.experiment.report import accounts, captions, pages, points, records, tables
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
 from recbole_diffusion.experiment.report.results import Comparison, read
-from recbole_diffusion.experiment.store import Store
-from recbole_diffusion.runs import finite
+from recbole_diffusion.support.atomic_write import atomic_write
+from recbole_diffusion.training.run_folder import finite
 
 
 def write(folder: Union[str, Path], metric: Optional[str] = None, reference: Optional[str] = None) -> list[Path]:

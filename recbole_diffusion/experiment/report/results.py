@@ -11,7 +11,7 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from recbole_diffusion import registry
-from recbole_diffusion.experiment.store import Store, UserMetrics
+from recbole_diffusion.experiment.jobs.store import Store, UserMetrics
 
 #: Metrics of the lists as a whole, by the start of their name: whether higher is better, None where neither is.
 BEYOND: dict[str, Optional[bool]] = {
@@ -107,7 +107,7 @@ class Result:
 
     @property
     def account(self) -> dict[str, Any]:
-        """Rows read and dropped, see :mod:`recbole_diffusion.account`; empty where no run has finished."""
+        """Rows read and dropped, see :mod:`recbole_diffusion.data.account`; empty where no run has finished."""
         accounts = [(run.get("data") or {}).get("account") for run in self.runs]
         return next((each for each in accounts if each), {})
 

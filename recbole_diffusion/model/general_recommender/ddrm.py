@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recbole_diffusion.model.base import Base
-from recbole_diffusion.model.embedding_diffusion import Pairs
-from recbole_diffusion.model.embedding_recommender import EmbeddingRecommender
+from recbole_diffusion.model.embeddings.base import Base
+from recbole_diffusion.model.embeddings.embedding_diffusion import Pairs
+from recbole_diffusion.model.embeddings.embedding_recommender import EmbeddingRecommender
 
 
 class DDRM(EmbeddingRecommender):

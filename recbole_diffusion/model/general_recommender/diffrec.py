@@ -14,9 +14,9 @@ from typing import Any, Optional
 from torch import Tensor
 
 from recbole_diffusion.diffusion.sampler import Generators, StepCallback
-from recbole_diffusion.model.history import Rows, binary_history, time_history
-from recbole_diffusion.model.row_recommender import RowRecommender
-from recbole_diffusion.model.vector_diffusion import VectorDiffusion
+from recbole_diffusion.model.rows.history import Rows, binary_history, time_history
+from recbole_diffusion.model.rows.row_recommender import RowRecommender
+from recbole_diffusion.model.rows.vector_diffusion import VectorDiffusion
 
 
 class DiffRec(RowRecommender):

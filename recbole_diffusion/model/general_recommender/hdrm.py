@@ -14,11 +14,11 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from recbole_diffusion.model.base import Base
-from recbole_diffusion.model.embedding_diffusion import Noise, Pairs
-from recbole_diffusion.model.embedding_recommender import EmbeddingRecommender
+from recbole_diffusion.model.embeddings.base import Base
+from recbole_diffusion.model.embeddings.embedding_diffusion import Noise, Pairs
+from recbole_diffusion.model.embeddings.embedding_recommender import EmbeddingRecommender
 from recbole_diffusion.model.general_recommender.hgcf import margin_loss
-from recbole_diffusion.model.space import Space
+from recbole_diffusion.model.geometry.space import Space
 
 
 class HyperbolicNoise(Noise):

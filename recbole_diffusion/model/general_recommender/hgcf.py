@@ -18,12 +18,12 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_diffusion.model.history import binary_history
-from recbole_diffusion.model.propagation import SparseProduct, row_normalised
-from recbole_diffusion.model.riemannian_sgd import RiemannianSGD
-from recbole_diffusion.model.space import Lorentz
-from recbole_diffusion.model.triples import Triples, check_negatives
-from recbole_diffusion.model.weights import weights_mark
+from recbole_diffusion.model.geometry.riemannian_sgd import RiemannianSGD
+from recbole_diffusion.model.geometry.space import Lorentz
+from recbole_diffusion.model.interactions.propagation import SparseProduct, row_normalised
+from recbole_diffusion.model.interactions.triples import Triples, check_negatives
+from recbole_diffusion.model.networks.weights import weights_mark
+from recbole_diffusion.model.rows.history import binary_history
 
 
 def margin_loss(positive: Tensor, negative: Tensor, margin: float) -> Tensor:

@@ -17,14 +17,14 @@ from recbole.model.layers import TransformerEncoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_diffusion.data.pairs import sequence_pairs
 from recbole_diffusion.diffusion import GaussianDiffusion, make_betas
-from recbole_diffusion.model.contrast import exact_infonce, rff_infonce
-from recbole_diffusion.model.dropout import dropout
-from recbole_diffusion.model.history import sequence_pairs
-from recbole_diffusion.model.partwise import sum_over_parts
-from recbole_diffusion.model.sequence_recommender import SequenceRecommender
-from recbole_diffusion.model.step_decoder import StepDecoder
-from recbole_diffusion.model.views import Negatives, view
+from recbole_diffusion.model.networks.checkpointed_sum import sum_over_parts
+from recbole_diffusion.model.networks.dropout import dropout
+from recbole_diffusion.model.sequences.augment import Negatives, view
+from recbole_diffusion.model.sequences.infonce import exact_infonce, rff_infonce
+from recbole_diffusion.model.sequences.sequence_recommender import SequenceRecommender
+from recbole_diffusion.model.sequences.step_decoder import StepDecoder
 
 RFF_FACTOR = 8  # random frequencies per dimension
 

@@ -18,11 +18,11 @@ from torch.nn import functional as F
 
 from recbole_diffusion.diffusion import GaussianDiffusion, Shared, Step, UniformTimesteps, make_betas, sample
 from recbole_diffusion.diffusion.sampler import StepCallback
-from recbole_diffusion.model.denoiser import timestep_embedding
-from recbole_diffusion.model.dropout import dropout
-from recbole_diffusion.model.packing import Packed, pack
-from recbole_diffusion.model.sequence_recommender import SequenceRecommender
-from recbole_diffusion.model.transformer import EPS, LastItemTransformer
+from recbole_diffusion.model.networks.denoiser import timestep_embedding
+from recbole_diffusion.model.networks.dropout import dropout
+from recbole_diffusion.model.sequences.packing import Packed, pack
+from recbole_diffusion.model.sequences.sequence_recommender import SequenceRecommender
+from recbole_diffusion.model.sequences.transformer import EPS, LastItemTransformer
 
 
 class Draws(NamedTuple):
@@ -39,7 +39,7 @@ class DiffuRec(SequenceRecommender):
     The sequence's tokens are :math:`z_i = \mathrm{LN}(e_i) + \lambda_i (x_t + \mathrm{MLP}(t))` with
     :math:`\lambda_i \sim \mathcal N(m, s^2)`, drawn for each coordinate; the estimate :math:`\hat x_0` is what a
     Transformer makes of them at the last item (paper, eq. 10 to 14). Rows of the batch are packed; see
-    :mod:`recbole_diffusion.model.packing`.
+    :mod:`recbole_diffusion.model.sequences.packing`.
 
     Keys and what they mean: properties/model/DiffuRec.yaml. Quirks of the official code and which key governs each:
     docs/models/diffurec.md.

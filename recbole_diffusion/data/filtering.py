@@ -1,0 +1,181 @@
+"""RecBole's filters of interactions, with an account of the rows that each one drops."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import numpy as np
+from recbole.data.dataset import Dataset, KnowledgeBasedDataset
+
+from recbole_diffusion.data.account import account_of
+
+Method = Callable[[Any], None]
+
+
+def hooks() -> list[tuple[Any, str, Any]]:
+    """What is replaced in RecBole's data sets; see :mod:`recbole_diffusion.data.hooks`."""
+    filters: list[tuple[Any, str, Callable[[Any], str], bool]] = [
+        (Dataset, "_filter_nan_user_or_item", _missing_ids, False),
+        (Dataset, "_remove_duplication", lambda dataset: _setting(dataset, "rm_dup_inter"), True),
+        (Dataset, "_filter_by_field_value", lambda dataset: _setting(dataset, "val_interval"), True),
+        (Dataset, "_filter_by_inter_num", _interval_settings, True),
+        (KnowledgeBasedDataset, "_filter_link", _no_link, False),
+    ]
+    originals = {name: vars(owner)[name] for owner, name, *_ in filters}
+    originals["_remove_duplication"] = _stable(originals["_remove_duplication"])
+    changes = [(owner, name, counted(originals[name], reason, asked)) for owner, name, reason, asked in filters]
+    return [
+        *changes,
+        (Dataset, "_data_filtering", _around(vars(Dataset)["_data_filtering"])),
+        (Dataset, "_filter_inter_by_user_or_item", _by_lines(vars(Dataset)["_filter_inter_by_user_or_item"])),
+        (Dataset, "_get_illegal_ids_by_inter_num", illegal_ids),
+        (Dataset, "_reset_index", _reset_index(vars(Dataset)["_reset_index"])),
+    ]
+
+
+def counted(original: Method, reason: Callable[[Any], str], requested: bool) -> Method:
+    """The filter ``original``, which enters the rows that it drops into the account."""
+
+    def method(dataset: Any) -> None:
+        before = len(dataset.inter_feat)
+        original(dataset)
+        account_of(dataset).drop(reason(dataset), before - len(dataset.inter_feat), requested)
+
+    return method
+
+
+def _setting(dataset: Any, key: str) -> str:
+    return f"{key}={dataset.config[key]!r}"
+
+
+def _interval_settings(dataset: Any) -> str:
+    keys = ("user_inter_num_interval", "item_inter_num_interval")
+    return ", ".join(_setting(dataset, key) for key in keys if dataset.config[key] is not None)
+
+
+def _missing_ids(dataset: Any) -> str:
+    return f"{dataset.uid_field} or {dataset.iid_field} is empty"
+
+
+def _no_link(dataset: Any) -> str:
+    return f"{dataset.dataset_name}.link has no entity of the knowledge graph for their {dataset.iid_field}"
+
+
+def _stable(original: Method) -> Method:
+    """Of equal times the first in the file comes first; RecBole's sort leaves that to the processor's quicksort."""
+
+    def _remove_duplication(dataset: Any) -> None:
+        keep, time, frame = dataset.config["rm_dup_inter"], dataset.time_field, dataset.inter_feat
+        if keep is None or time not in frame or dataset.config["keep_time_order"] is False:
+            original(dataset)
+            return
+        pair = [dataset.uid_field, dataset.iid_field]
+        dataset.inter_feat = frame.sort_values(time, kind="stable").drop_duplicates(pair, keep=keep)
+
+    return _remove_duplication
+
+
+def _around(original: Method) -> Method:
+    """Remember which users and items have a line, since filters drop lines too."""
+
+    def _data_filtering(dataset: Any) -> None:
+        dataset.lines = lines(dataset)
+        original(dataset)
+        del dataset.lines
+
+    return _data_filtering
+
+
+def lines(dataset: Any) -> dict[str, set[Any]]:
+    """The ids that have a line in ``.user`` and ``.item``, by field; a file that is not loaded has no entry."""
+    files = {dataset.uid_field: dataset.user_feat, dataset.iid_field: dataset.item_feat}
+    return {field: set(feat[field]) for field, feat in files.items() if feat is not None}
+
+
+def without_line(dataset: Any, known: dict[str, set[Any]]) -> dict[str, np.ndarray]:
+    """Of each field in ``known``, which rows (bool, (rows,)) name an id without a line; a row counts once."""
+    found: dict[str, np.ndarray] = {}
+    before = np.zeros(len(dataset.inter_feat), dtype=bool)
+    for field, ids in known.items():
+        found[field] = ~dataset.inter_feat[field].isin(ids).to_numpy() & ~before
+        before |= found[field]
+    return found
+
+
+def file_of(dataset: Any, field: str) -> str:
+    """The file that holds the lines of ``field``."""
+    return f"{dataset.dataset_name}.{'user' if field == dataset.uid_field else 'item'}"
+
+
+def _by_lines(original: Method) -> Method:
+    def _filter_inter_by_user_or_item(dataset: Any) -> None:
+        before, account = len(dataset.inter_feat), account_of(dataset)
+        unknown = {field: int(rows.sum()) for field, rows in without_line(dataset, dataset.lines).items()}
+        original(dataset)
+        if dataset.config["filter_inter_by_user_or_item"] is not True:
+            note_empty_features(dataset, unknown)
+            return
+        for field, rows in unknown.items():
+            reason = f"their {field} has no line in {file_of(dataset, field)}"
+            account.drop(f"{reason} (filter_inter_by_user_or_item: False keeps them)", rows, False)
+        more = before - len(dataset.inter_feat) - sum(unknown.values())
+        account.drop(f"{_setting(dataset, 'val_interval')}, of their user or item", more, True)
+
+    return _filter_inter_by_user_or_item
+
+
+def note_empty_features(dataset: Any, unknown: dict[str, int], more: str = "") -> None:
+    """Say how many rows are kept whose user or item has no features; ``unknown``: rows by field."""
+    for field, rows in unknown.items():
+        if rows:
+            account_of(dataset).note(
+                f"{rows} rows are kept whose {field} has no line in {file_of(dataset, field)}: its features are empty "
+                f"(numbers: the mean of the others){more}"
+            )
+
+
+def count_single(dataset: Any) -> None:
+    """Enter the rows of users who have one only, which no sequence can be made of."""
+    single = int((dataset.inter_feat[dataset.uid_field].value_counts() == 1).sum())
+    account_of(dataset).drop("a user's only interaction makes no sequence", single, False)
+
+
+def note_items_without_rows(dataset: Any) -> None:
+    """Say how many items are candidates only because ``.item`` names them."""
+    if dataset.item_feat is None:
+        return
+    without = dataset.item_num - 1 - dataset.inter_feat[dataset.iid_field].nunique()
+    if without:
+        file = file_of(dataset, dataset.iid_field)
+        account_of(dataset).note(
+            f"{without} of {dataset.item_num - 1} items have no interaction, only a line in {file}, and are ranked; "
+            "item_inter_num_interval: '[1,inf)' leaves them out"
+        )
+
+
+def illegal_ids(dataset: Any, field: str, feat: Any, inter_num: Any, inter_interval: Any = None) -> set[Any]:
+    """The ids whose number of rows is outside of the intervals, also those of ``feat`` without a row.
+
+    RecBole compares the lines of ``feat`` with the lower end of the first interval only, so that the order of several
+    intervals matters, and an id without a row stays with ``(0,inf)``.
+    """
+    if inter_interval is None:
+        return set()
+    ids = {name for name, rows in inter_num.items() if not dataset._within_intervals(rows, inter_interval)}
+    if feat is not None and not dataset._within_intervals(0, inter_interval):
+        ids |= {name for name in feat[field].values if inter_num[name] == 0}
+    return ids
+
+
+def _reset_index(original: Method) -> Method:
+    def _reset_index_or_say_why(dataset: Any) -> None:
+        empty = [name for name in dataset.feat_name_list if getattr(dataset, name).empty]
+        if empty:
+            dropped = "; ".join(f"{each.rows} by {each.reason}" for each in account_of(dataset).dropped)
+            raise ValueError(
+                f"no row of {dataset.dataset_name}.{empty[0][: -len('_feat')]} is left"
+                + (f": {dropped}; widen these settings" if dropped else "")
+            )
+        original(dataset)
+
+    return _reset_index_or_say_why

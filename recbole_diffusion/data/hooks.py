@@ -1,0 +1,68 @@
+"""RecBole's data sets made with our own pieces, for the time that one data set is made or split.
+
+RecBole's Dataset has no places to plug in a reader or a split, and its class must stay its own, since data sets are
+pickled. :func:`hooked` therefore replaces single methods of ``Dataset`` and puts them back afterwards, so that
+``enable()`` and other users of RecBole see none of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from recbole.data.dataset import Dataset, SequentialDataset
+
+from recbole_diffusion.data import filtering, presplit, time_order
+from recbole_diffusion.data.account import account_of, warnings_noted
+from recbole_diffusion.data.columns import interaction_files
+from recbole_diffusion.data.reading import atomic_files
+from recbole_diffusion.support.patch import replace
+
+#: (owner, attribute, replacement)
+Hook = tuple[Any, str, Any]
+
+
+def hooks(config: Any) -> list[Hook]:
+    """The methods that are replaced."""
+    return [*_steps(), *atomic_files.hooks(), *filtering.hooks(), *presplit.hooks(config), *time_order.hooks(config)]
+
+
+def _steps() -> list[Hook]:
+    """The way from the files to a frame of ids: its warnings are noted, its rows counted, its times checked."""
+    make, process = vars(Dataset)["_from_scratch"], vars(Dataset)["_data_processing"]
+
+    def _from_scratch(dataset: Any) -> None:
+        with warnings_noted(account_of(dataset).note):
+            make(dataset)
+
+    def _data_processing(dataset: Any) -> None:
+        _count_read(dataset)
+        time_order.check_type(dataset)
+        if dataset.benchmark_filename_list is not None:
+            presplit.filter_rows(dataset)
+        process(dataset)
+        if dataset.benchmark_filename_list is None:
+            filtering.note_items_without_rows(dataset)
+            if isinstance(dataset, SequentialDataset):
+                filtering.count_single(dataset)
+
+    return [(Dataset, "_from_scratch", _from_scratch), (Dataset, "_data_processing", _data_processing)]
+
+
+def _count_read(dataset: Any) -> None:
+    """Enter the rows of the interaction files, where the reader has not."""
+    sizes = getattr(dataset, "file_size_list", None) or [len(dataset.inter_feat)]
+    for file, rows in zip(interaction_files(dataset.config), sizes):
+        if file.name not in account_of(dataset).files:
+            account_of(dataset).read(file.name, rows)
+
+
+@contextlib.contextmanager
+def hooked(config: Any) -> Iterator[None]:
+    """Replace the methods of :func:`hooks` for the time of the block."""
+    revert = replace(*hooks(config))
+    try:
+        yield
+    finally:
+        revert()

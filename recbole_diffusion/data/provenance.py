@@ -1,0 +1,135 @@
+"""What weights were trained on, kept in their checkpoint and compared with the data that they are used on.
+
+A checkpoint holds the names behind its ids (:mod:`recbole_diffusion.data.names`) and ``data``: the counts and the
+hash of its split. A resumed training on another split is refused. A loaded model on another split is noted, since
+people load models to recommend on new data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from logging import getLogger
+from typing import Any, Optional
+
+from recbole_diffusion.data import names, numbering, pipeline
+from recbole_diffusion.data.cache_key import DATA_KEYS
+from recbole_diffusion.settings.config import Config, plain_settings, settings_of
+
+_SHOWN = 12  # digits of a hash in messages
+
+
+def describe(dataset: Any, loaders: Any) -> dict[str, Any]:
+    """:func:`data.describe`, kept at the train split for the checkpoints that a trainer writes."""
+    counts = pipeline.describe(dataset, loaders)
+    loaders[0]._dataset.described = counts
+    return counts
+
+
+def record(train_data: Any) -> dict[str, Any]:
+    """The entries ``names`` and ``data`` of a checkpoint; ``data`` is None where nobody has described the split."""
+    part = getattr(train_data, "_dataset", None)
+    counts = getattr(part, "described", None)
+    return {
+        "names": None if part is None else names.pack(part),
+        "data": counts and {key: value for key, value in counts.items() if key != "account"},
+    }
+
+
+def check_resumed(state: dict[str, Any], source: str, config: Any, dataset: Any, described: Any) -> None:
+    """Compare a checkpoint with the data that its training is to go on with.
+
+    Args:
+        state: the checkpoint.
+        source: names it in messages.
+        config: the settings of now.
+        dataset: the train split.
+        described: what :func:`data.describe` gives for the split; None: it is not known.
+
+    Raises:
+        ValueError: other ids, or another split; one line with the two hashes, what differs, and the way out.
+    """
+    check_names(state, source, config, dataset)
+    trained, now = split_of(state), (described or {}).get("split_sha256")
+    if "names" in state and (trained is None or now is None):
+        note(config, f"{source} holds no hash of its split: whether it was this one cannot be checked")
+    elif trained is not None and trained != now:
+        keys = differing_settings(state, config)
+        leave = f"leave {', '.join(keys)} out" if keys else "put the files back"
+        raise ValueError(
+            f"{_other_split(source, trained, now, keys)}; its test rows may have been trained on; {leave} to resume, "
+            "or start a new run"
+        )
+
+
+def note_loaded(state: dict[str, Any], source: str, config: Any, described: Mapping[str, Any]) -> None:
+    """Note that a model was loaded on another split than its own."""
+    trained, now = split_of(state), described["split_sha256"]
+    if trained is None and "names" in state:
+        note(config, f"{source} holds no hash of its split: its test rows may have been trained on")
+    elif trained is not None and trained != now:
+        text = _other_split(source, trained, now, differing_settings(state, config))
+        note(config, f"{text}; the test rows may have been trained on")
+
+
+def check_names(state: Any, source: str, config: Any, dataset: Any) -> None:
+    """Compare the ids behind a file's rows with those of the data set.
+
+    Raises:
+        ValueError: the same id has another name.
+    """
+    vocabulary = names.unpack(state, source)
+    if vocabulary is None:
+        note(config, numbering.without_names(source))
+        return
+    field = names.first_difference(vocabulary, dataset)
+    if field is not None:
+        raise ValueError(
+            f"{source} numbers the names of {str(field)!r} otherwise than the data set does: its rows would be those "
+            "of other names; load it by recbole_diffusion.load or run(resume=...), which put the data into its order"
+        )
+
+
+def misfit(config: Any, source: str, dataset: Any) -> str:
+    """The beginning of the message about weights that do not fit; names users that the checkpoint does not know."""
+    vocabulary = getattr(config, "vocabulary", None)
+    text = f"{source} does not fit the data"
+    new = () if vocabulary is None else names.unknown_users(vocabulary, dataset).tolist()
+    return f"{text}, which have {len(new)} users that it does not know, e.g. {names.some(new)}" if new else text
+
+
+def split_of(state: Any) -> Optional[str]:
+    """The hash of the split that a checkpoint was trained on; None where it holds none."""
+    counts = state.get("data") if isinstance(state, dict) else None
+    return counts.get("split_sha256") if isinstance(counts, dict) else None
+
+
+def differing_settings(state: Any, config: Any) -> dict[str, tuple[Any, Any]]:
+    """Settings of the data and the split that are not those of the checkpoint: by key, (then, now)."""
+    then = _of_the_split(settings_of(state, "the checkpoint"))
+    now = _of_the_split(config.plain() if isinstance(config, Config) else plain_settings(config))
+    keys = [key for key in then if then[key] != now[key]]
+    if "split_seed" in keys or then["split_seed"] is not None:
+        keys = [key for key in keys if key != "seed"]
+    return {key: (then[key], now[key]) for key in keys}
+
+
+def note(config: Any, text: str) -> None:
+    """Add a warning to the run's, once, and log it."""
+    notes = getattr(config, "notes", None)
+    if notes is None or text not in notes:
+        getLogger().warning(text)
+    if notes is not None and text not in notes:
+        notes.append(text)
+
+
+def _of_the_split(settings: Mapping[str, Any]) -> dict[str, Any]:
+    args = settings.get("eval_args") or {}
+    parts = {f"eval_args.{key}": args.get(key) for key in ("split", "order", "group_by")}
+    return {**{key: settings.get(key) for key in ("seed", "split_seed", "dataset", *DATA_KEYS)}, **parts}
+
+
+def _other_split(source: str, trained: str, now: Optional[str], keys: Mapping[str, tuple[Any, Any]]) -> str:
+    why = "; ".join(f"{key}={then!r}, now {value!r}" for key, (then, value) in keys.items())
+    return f"{source} was trained on another split ({trained[:_SHOWN]}, now {(now or 'unknown')[:_SHOWN]}): " + (
+        why or "the data's files are not those of then"
+    )

@@ -1,0 +1,1 @@
+"""RecBole's atomic files, read and checked line by line."""

@@ -1,0 +1,1 @@
+"""How good a ranking is: metrics of users, lists and values."""

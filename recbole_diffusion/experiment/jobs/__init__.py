@@ -1,0 +1,1 @@
+"""Runs as jobs: executed one by one or in parallel, each outcome kept."""

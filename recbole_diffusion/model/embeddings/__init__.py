@@ -1,0 +1,1 @@
+"""What models on top of trained embeddings share."""

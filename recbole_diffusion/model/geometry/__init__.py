@@ -1,0 +1,1 @@
+"""Spaces in which users and items are points."""

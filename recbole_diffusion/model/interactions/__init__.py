@@ -1,0 +1,1 @@
+"""What models of (user, item) pairs share: triples and graph propagation."""

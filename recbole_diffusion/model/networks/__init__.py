@@ -1,0 +1,1 @@
+"""Networks and autograd functions that several families share."""

@@ -1,0 +1,1 @@
+"""What models of users' interaction rows share."""

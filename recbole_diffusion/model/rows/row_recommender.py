@@ -1,0 +1,83 @@
+"""What every recommender does that scores the items from a user's row of interactions."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional, Protocol
+
+import numpy as np
+import torch
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+from torch import Tensor
+from torch.nn import functional as F
+
+from recbole_diffusion.diffusion import Step
+from recbole_diffusion.diffusion.sampler import Generators, StepCallback
+from recbole_diffusion.model.rows.history import History, Rows
+
+
+class Chain(Protocol):
+    """What is asked of a model's diffusion here: its reverse steps, and the users' noise at inference."""
+
+    @property
+    def reverse(self) -> list[Step]: ...
+
+    def generators(self, users: Tensor) -> Generators: ...
+
+
+class RowRecommender(GeneralRecommender):
+    """Base class; a subclass writes ``calculate_loss`` and :meth:`denoise`.
+
+    Attributes:
+        history: the users' rows of the train split.
+        diffusion: the diffusion that the rows, or what becomes of them, go through.
+    """
+
+    input_type = InputType.LISTWISE
+    diffusion: Chain
+
+    def __init__(self, config: Any, dataset: Any, history: History) -> None:
+        super().__init__(config, dataset)
+        self.history = history
+        self.test_input = config["test_input"]
+        self._test_history: Optional[History] = None
+
+    def denoise(self, rows: Rows, generator: Generators = None, callback: Optional[StepCallback] = None) -> Tensor:
+        """Scores (B, n_items - 1) from rows of interactions, of known users or new ones (``Rows.of(matrix)``).
+
+        A generator is needed only where there is noise at inference; a callback watches the reverse steps.
+        """
+        raise NotImplementedError
+
+    @property
+    def denoiser_calls(self) -> int:
+        """Calls of the network per user and ranking."""
+        return len(self.diffusion.reverse)
+
+    def begin_evaluation(self, phase: Optional[str], valid_pairs: Callable[[], Optional[np.ndarray]]) -> None:
+        """Told by the trainer before each evaluation; ``valid_pairs()``: (user, item) of the validation split.
+
+        With ``test_input: train+valid`` the rows at test hold those items too, with weight 1.
+
+        Raises:
+            ValueError: where the evaluation mode does not know the splits.
+        """
+        self._test_history = None
+        if self.test_input != "train+valid" or phase != "test":
+            return
+        valid = valid_pairs()
+        if valid is None:
+            raise ValueError("test_input='train+valid' needs repeatable: False and mode full, uniN or popN")
+        self._test_history = self.history.with_pairs(*valid.T).to(self.device)
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction: Any) -> Tensor:
+        """Scores of every item, shape (B, n_items); column 0, the padding item, is -inf."""
+        users = interaction[self.USER_ID]
+        rows = (self._test_history or self.history).sparse(users)
+        return F.pad(self.denoise(rows, self.diffusion.generators(users)), (1, 0), value=-torch.inf)
+
+    def predict(self, interaction: Any) -> Tensor:
+        """Scores of (user, item) pairs, shape (B,): each user's chain runs once."""
+        users, row = torch.unique(interaction[self.USER_ID], return_inverse=True)
+        return self.full_sort_predict({self.USER_ID: users})[row, interaction[self.ITEM_ID]]

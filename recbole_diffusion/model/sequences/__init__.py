@@ -1,0 +1,1 @@
+"""What models of item sequences share."""

@@ -1,0 +1,1 @@
+"""What knows nothing of RecBole: files, versions, warnings, random state."""

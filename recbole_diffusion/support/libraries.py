@@ -1,0 +1,120 @@
+"""What it means that a library cannot be imported, and the command that fixes it. Imports none of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import linecache
+import re
+import traceback
+from types import FrameType
+from typing import NamedTuple, Optional
+
+from recbole_diffusion.support.versions import version
+
+#: Libraries that every training needs, those that others need first.
+NEEDED = ("numpy", "torch", "pandas", "scipy", "recbole")
+#: RecBole's own requirements cannot be met on Python 3.12 (ray<=2.6.3); ours bring the rest of them.
+RECBOLE = "pip install --no-deps recbole==1.2.1"
+_KNOWN = frozenset({*NEEDED, "ray"})
+#: Names on the package index of modules that are called otherwise.
+_DISTRIBUTIONS = {
+    "faiss": "faiss-cpu",
+    "yaml": "pyyaml",
+    "sklearn": "scikit-learn",
+    "distutils": "setuptools",
+    "pkg_resources": "'setuptools<82'",
+    "recbole_diffusion": "recbole-diffusion",
+}
+#: What libraries say when they were compiled for another numpy.
+_ABI = re.compile(
+    r"size changed, may indicate binary incompat|compiled using NumPy 1|multiarray failed to import|_ARRAY_API"
+    r"|numpy is not available|compiled against API version",
+    re.IGNORECASE,
+)
+
+
+class Failure(NamedTuple):
+    """Why an import failed.
+
+    Attributes:
+        library: the module at the top level that could not be imported; "" where that is not known.
+        missing: whether it is not there at all.
+        reason: the error, one line.
+    """
+
+    library: str
+    missing: bool
+    reason: str
+
+    @property
+    def line(self) -> str:
+        """The failure and its fix, in one line."""
+        name = "RecBole" if self.library == "recbole" else self.library
+        if self.missing:
+            return f"{name} is not installed: {self.fix}"
+        if not name:
+            return f"a library cannot be imported ({self.reason}): {self.fix}"
+        return f"{name} cannot be imported ({self.reason}): {self.fix}"
+
+    @property
+    def fix(self) -> str:
+        """The command."""
+        if self.library == "recbole":
+            return RECBOLE if self.missing else f"{RECBOLE} (with --force-reinstall where it is there)"
+        if self.missing:
+            return f"pip install {_DISTRIBUTIONS.get(self.library, self.library)}"
+        if not self.library:
+            return "recbole-diffusion doctor"
+        if _ABI.search(self.reason) and self.library != "numpy":
+            return f"pip install --upgrade {self.library} (made for the installed numpy), or pip install 'numpy<2'"
+        have = (version(self.library) or "").partition("+")[0]  # a build such as +cpu is not on the index
+        exactly = f"{self.library}=={have}" if have else self.library
+        return f"pip install --force-reinstall {'' if self.library == 'torch' else '--no-deps '}{exactly}"
+
+
+def failure_of(error: BaseException) -> Optional[Failure]:
+    """What could not be imported; None for an error that has nothing to do with an import."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    modules = [frame for frame in frames if frame.f_code.co_name == "<module>" and _root(frame) != "__main__"]
+    if not isinstance(error, ImportError) and not modules:
+        return None
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    name = (getattr(error, "name", None) or "").partition(".")
+    if isinstance(error, ModuleNotFoundError) and name[0] and (not name[1] or not _is_there(name[0])):
+        return Failure(name[0], True, reason)
+    roots = [name[0], *reversed([_root(frame) for frame in frames]), *map(_imported_in, modules[-1:])]
+    return Failure(next((root for root in roots if root in _KNOWN), ""), False, reason)
+
+
+def missing() -> list[Failure]:
+    """The needed libraries that are not there, found without importing them."""
+    return [Failure(name, True, "") for name in NEEDED if not _is_there(name)]
+
+
+def explain(error: BaseException) -> Optional[str]:
+    """One line for a failed import, with what else is missing; None for other errors."""
+    failure = failure_of(error)
+    if failure is None:
+        return None
+    others = [each for each in missing() if each.library != failure.library]
+    failures = [*others, failure] if failure.missing else [failure, *others]
+    failures.sort(key=lambda each: each.library != "recbole")
+    return "; ".join(each.line for each in failures) + "; recbole-diffusion doctor says more"
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _root(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _imported_in(frame: FrameType) -> str:
+    """The module that the frame's line imports."""
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    found = re.match(r"\s*(?:from|import)\s+(\w+)", line)
+    return found[1] if found else ""

@@ -1,0 +1,24 @@
+"""Attributes of other modules and classes, replaced for a while."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+Undo = Callable[[], None]
+
+
+def replace(*changes: tuple[Any, str, Any]) -> Undo:
+    """Set attributes and return a function that restores them (or deletes those that were not there)."""
+    missing = object()
+    before = [(owner, name, vars(owner).get(name, missing)) for owner, name, _ in changes]
+    for owner, name, value in changes:
+        setattr(owner, name, value)
+
+    def revert() -> None:
+        for owner, name, value in before:
+            if value is missing:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, value)
+
+    return revert

@@ -1,0 +1,58 @@
+"""Yaml files of settings: where this package's own lie, and how all are read."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class YamlLoader(yaml.SafeLoader):
+    """SafeLoader that reads ``1e-4`` as a number, as RecBole's does, without changing yaml's own loaders."""
+
+
+YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)
+
+
+def properties() -> Path:
+    """The folder with the yaml files: inside the installed package, or beside it in a checkout."""
+    inside = Path(str(resources.files("recbole_diffusion"))) / "properties"
+    return inside if inside.is_dir() else inside.parent.parent / "properties"
+
+
+def load_yaml(file: Path) -> dict[str, Any]:
+    """The file's mapping; a clear error where it is missing or not one."""
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=YamlLoader)
+    except OSError as error:
+        raise ValueError(f"config file {str(file)!r} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"config file {str(file)!r} is not yaml{_place(error, file)}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError(f"config file {str(file)!r} must hold 'key: value' lines, got a {type(content).__name__}")
+    return content
+
+
+def _place(error: yaml.YAMLError, file: Path) -> str:
+    """The line of a fault in yaml, and the usual reason: an interval without quotes."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return ""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    first = getattr(error, "context_mark", None) or mark
+    suspect = next((line.strip() for line in lines[first.line : mark.line + 1] if _UNQUOTED.search(line)), None)
+    hint = f': {suspect!r}; an interval is written in quotes, e.g. "[4,inf)"' if suspect else ""
+    return f" (line {mark.line + 1}){hint}"
+
+
+#: ``[4,inf)``, which opens a list for yaml and does not close it.
+_UNQUOTED = re.compile(r":\s*\[[^\[\]()'\"]+,[^\[\]()'\"]+\)")

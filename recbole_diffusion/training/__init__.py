@@ -1,0 +1,1 @@
+"""One training: trainer, checkpoints, resume, processes, the folder of a run."""

@@ -1,0 +1,219 @@
+"""save_dataset and save_dataloaders: read again where they fit, and never in silence."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import HEADER, write_inter
+
+from recbole_diffusion import load, quick_start, run
+from recbole_diffusion.compat import repairs
+
+QUICK = {"steps": 2, "dims": [8], "epochs": 1}
+DATASET, LOADERS = Path("saved/board-Dataset.pth"), Path("saved/board-for-DiffRec-dataloader.pth")
+READ = [f"the data set is read from {DATASET}", f"the splits are read from {LOADERS}"]
+
+
+def made(settings, model="DiffRec", **more):
+    return run(model, "board", config_dict={**settings, **QUICK, **more}, saved=False)
+
+
+@pytest.fixture
+def saved(settings):
+    return made(settings, save_dataset=True, save_dataloaders=True)
+
+
+def test_what_fits_is_read_and_said_and_gives_the_same_numbers(saved, settings):
+    assert saved["warnings"] == []
+    again = made(settings)
+    assert again["warnings"] == READ
+    assert again["test_result"] == saved["test_result"] == made(settings, checkpoint_dir="x")["test_result"]
+    assert again["data"] == saved["data"]
+    manifest = Path(again["folder"], "manifest.json").read_text()
+    assert READ[0] in manifest
+
+
+def other_file(settings):
+    rows = [(f"u{user}", f"i{item}", 5.0, 1000 + item) for user in range(40) for item in range(user % 2, 24, 2)]
+    write_inter(Path("dataset"), "board", rows, HEADER)
+    return {}, "files"
+
+
+def same_size_and_time(settings):
+    """Two users change their names: the file has its old size, and gets its old time."""
+    file = Path("dataset/board/board.inter")
+    before, state = file.read_text(), file.stat()
+    file.write_text(before.replace("u11\t", "u_\t").replace("u12\t", "u11\t").replace("u_\t", "u12\t"))
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert file.stat().st_size == state.st_size
+    return {}, "files"
+
+
+def shuffled(settings):
+    file = Path("dataset/board/board.inter")
+    header, *rows = file.read_text().splitlines()
+    random.Random(1).shuffle(rows)
+    file.write_text("\n".join([header, *rows]) + "\n")
+    return {}, "files"
+
+
+def elsewhere(settings):
+    rows = [(f"u{user}", f"i{item}", 5.0, 1000 + item) for user in range(40) for item in range(user % 2, 24, 2)]
+    write_inter(Path("elsewhere"), "board", rows, HEADER)
+    return {"data_path": "elsewhere"}, "files"
+
+
+@pytest.mark.parametrize(
+    ("model", "change"),
+    [
+        ("DiffRec", other_file),
+        ("DiffRec", same_size_and_time),
+        ("DiffRec", shuffled),
+        ("DiffRec", elsewhere),
+        ("DiffRec", lambda settings: ({"rm_dup_inter": "first"}, "rm_dup_inter")),
+        ("TDiffRec", lambda settings: ({"load_col": None}, "load_col, needs_time")),
+    ],
+    ids=["file", "same size and time", "order of lines", "data_path", "filter", "model with times"],
+)
+def test_what_does_not_fit_is_not_used_and_said(model, change, saved, settings):
+    more, why = change(settings)
+    result = made(settings, model, **more)
+    assert f"{DATASET} is not used: it was saved with other {why}" in result["warnings"]
+    fresh = made(settings, model, checkpoint_dir="x", **more)
+    assert result["data"] == fresh["data"]
+    assert result["test_result"] == fresh["test_result"]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"split_seed": 2}, "split_seed"),
+        ({"seed": 3}, "seed"),
+        ({"eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}}}, "eval_args.split"),
+        ({"eval_args": {"mode": "uni20"}}, "eval_args.mode, test_neg_sample_args, valid_neg_sample_args"),
+    ],
+    ids=str,
+)
+def test_loaders_of_another_split_are_not_used_while_the_data_set_is(change, why, saved, settings):
+    """The data set is split by the run's own settings: RecBole's keeps those of the run that saved it."""
+    result = made(settings, **change)
+    assert READ[0] in result["warnings"]
+    assert f"{LOADERS} is not used: it was saved with other {why}" in result["warnings"]
+    fresh = made(settings, checkpoint_dir="x", **change)
+    assert result["data"] == fresh["data"]
+    assert result["test_result"] == fresh["test_result"]
+
+
+def test_a_file_that_is_named_is_used_or_refused(saved, settings):
+    shutil.move("saved", "kept")
+    keys = {"dataset_save_path": f"kept/{DATASET.name}", "dataloaders_save_path": f"kept/{LOADERS.name}"}
+    again = made(settings, **keys)
+    assert again["test_result"] == saved["test_result"]
+    assert again["warnings"] == [note.replace("saved/", "kept/") for note in READ]
+    with pytest.raises(
+        ValueError, match=r"dataloaders_save_path='kept/.*' does not fit: .* other split_seed; leave it out"
+    ):
+        made(settings, split_seed=2, **keys)
+    with pytest.raises(
+        ValueError, match=r"dataset_save_path='kept/.*' does not fit: it was saved with other rm_dup_inter"
+    ):
+        made(settings, rm_dup_inter="first", **keys)
+    with pytest.raises(ValueError, match=r"dataset_save_path='nowhere\.pth' does not exist; leave it out"):
+        made(settings, dataset_save_path="nowhere.pth")
+    other_file(settings)
+    with pytest.raises(ValueError, match=r"dataset_save_path='kept/.*' does not fit: it was saved with other files;"):
+        made(settings, **keys)
+
+
+def test_a_file_that_is_named_serves_without_the_datas_files(saved, settings):
+    shutil.move("saved", "kept")
+    shutil.rmtree("dataset")
+    keys = {"dataset_save_path": f"kept/{DATASET.name}", "dataloaders_save_path": f"kept/{LOADERS.name}"}
+    again = made(settings, **keys)
+    assert again["test_result"] == saved["test_result"]
+    assert all("saved with other files, which are not there to compare" in note for note in again["warnings"])
+
+
+def test_recboles_own_file_is_not_taken_unasked_and_named_with_a_note(settings, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["script.py"])
+    repairs.apply()
+    keys = {**settings, "epochs": 1, "save_dataset": True, "save_dataloaders": True}
+    repairs.quick_start_module().run_recbole(model="BPR", dataset="board", config_dict=keys)
+    result = made(settings, "BPR")
+    for file in (DATASET, "saved/board-for-BPR-dataloader.pth"):
+        (note,) = [note for note in result["warnings"] if note.startswith(str(file))]
+        assert "is not used: it has no record of what it was made of" in note
+    named = made(settings, "BPR", dataset_save_path=str(DATASET))
+    assert f"the data set is read from {DATASET}, which has no record of what it was made of" in named["warnings"]
+    rows = {key: value for key, value in result["data"].items() if key != "account"}  # RecBole's file has none
+    assert {key: named["data"][key] for key in rows} == rows
+
+
+def test_recbole_reads_what_we_saved(saved, settings, monkeypatch):
+    with open(DATASET, "rb") as stream:
+        dataset = pickle.load(stream)
+    assert dataset.user_num == 65
+    monkeypatch.setattr("sys.argv", ["script.py"])
+    import recbole_diffusion
+
+    recbole_diffusion.enable()
+    theirs = repairs.quick_start_module().run_recbole(
+        model="DiffRec", dataset="board", config_dict={**settings, **QUICK}, saved=False
+    )
+    assert 0 < theirs["test_result"]["recall@10"] <= 1
+
+
+def test_a_damaged_or_cut_file_is_named(saved, settings):
+    content = DATASET.read_bytes()
+    DATASET.write_bytes(content[: len(content) // 2])
+    (note,) = [note for note in made(settings)["warnings"] if str(DATASET) in note]
+    assert "has no record" in note
+    with pytest.raises(
+        ValueError, match=r"dataset_save_path='saved/.*' cannot be read: it is no saved data, or damaged"
+    ):
+        made(settings, dataset_save_path=str(DATASET))
+
+
+def test_loading_takes_saved_data_in_its_own_order_only(saved, settings):
+    """A checkpoint's ids are those of the saved data; of data saved in another order the file is not used."""
+    done = run("DiffRec", "board", config_dict={**settings, **QUICK})
+    loaded = load(done["checkpoint"])
+    assert loaded.config.notes == READ
+    expected = loaded.dataset.field2id_token["item_id"].tolist()
+    shuffled(settings)
+    shutil.rmtree("saved/pretrain", ignore_errors=True)
+    made(settings, save_dataset=True)
+    loaded = load(done["checkpoint"])
+    assert loaded.dataset.field2id_token["item_id"].tolist() == expected
+    assert f"{DATASET} is not used: it was saved with other names behind the ids" in loaded.config.notes
+    with pytest.raises(ValueError, match=r"dataset_save_path='saved/.*' does not fit: .*names behind the ids"):
+        load(done["checkpoint"], config_dict={"dataset_save_path": str(DATASET)})
+
+
+def test_ids_of_a_checkpoint_are_not_saved_for_later_runs(settings):
+    base = run("BPR", "board", config_dict={**settings, "epochs": 1, "embedding_size": 4})
+    shuffled(settings)
+    keys = {"in_dims": [8], "n_cate": 2, "pretrain": base["checkpoint"], "save_dataset": True}
+    result = made(settings, "LDiffRec", **keys)
+    assert f"save_dataset is left out: the ids are those of pretrain={base['checkpoint']!r}" in result["warnings"]
+    assert not DATASET.exists()
+
+
+def test_a_knowledge_graph_is_made_again_where_its_settings_change(settings):
+    folder = Path("dataset/board")
+    triples = [f"e{item}\tr{item % 3}\tg{item % 7}" for item in range(40)]
+    (folder / "board.kg").write_text("\n".join(["head_id:token\trelation_id:token\ttail_id:token", *triples]) + "\n")
+    links = [f"i{item}\te{item}" for item in range(40)]
+    (folder / "board.link").write_text("\n".join(["item_id:token\tentity_id:token", *links]) + "\n")
+    load_col = {**settings["load_col"], "kg": ["head_id", "relation_id", "tail_id"], "link": ["item_id", "entity_id"]}
+    keys = {**settings, "load_col": load_col, "save_dataset": True}
+    counts = []
+    for reverse in (False, True):
+        config = quick_start.configure("CFKG", "board", config_dict={**keys, "kg_reverse_r": reverse})
+        counts.append(len(quick_start.prepare(config)[0].kg_feat))
+    assert counts == [40, 80]

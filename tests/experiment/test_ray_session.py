@@ -1,0 +1,346 @@
+"""A Ray session: on loopback only, and nothing left of it, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from packaging.version import Version
+
+from recbole_diffusion.compat import doctor
+from recbole_diffusion.experiment.cluster import folder as ray_folder
+from recbole_diffusion.experiment.cluster import session as ray_session
+from recbole_diffusion.experiment.cluster.session import session
+
+
+def _usable() -> bool:
+    try:
+        ray_session.import_ray()
+    except ValueError:
+        return False
+    return True
+
+
+needs_ray = pytest.mark.skipif(not _usable(), reason="no ray that works here")
+
+
+def _family() -> list[psutil.Process]:
+    me = psutil.Process()
+    return [me, *me.children(recursive=True)]
+
+
+def _listening(family: list[psutil.Process]) -> set[str]:
+    found = set()
+    for process in family:
+        for each in process.net_connections("inet"):
+            if each.status == psutil.CONN_LISTEN:
+                found.add(each.laddr.ip.replace("::ffff:", ""))
+    return found
+
+
+def _folders() -> set[Path]:
+    return set(ray_folder.base().glob(f"{ray_folder.PREFIX}{os.getpid()}-*"))
+
+
+def _seen_by_a_worker(_: Any) -> tuple[str, str, list[str]]:
+    return os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"], sys.path
+
+
+@needs_ray
+def test_a_session_is_on_loopback_only_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")  # a session of our own does not join what this names
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before, shared, others = dict(os.environ), os.listdir("/dev/shm"), _family()
+    handler = signal.getsignal(signal.SIGTERM)
+    with session(workers=2, threads=3) as ray:
+        (folder,) = _folders()
+        threads, devices, path = ray.get(ray.remote(_seen_by_a_worker).remote(None))
+        family = _family()
+        listening = _listening(family)
+        assert ray.cluster_resources()["CPU"] == 2
+        assert folder.is_dir()
+        with pytest.raises(ValueError, match="Ray runs already in this process"), session(workers=1):
+            pass
+    assert (threads, devices) == ("3", "")
+    assert set(ray_session.search_path()) <= set(path)
+    assert listening == {"127.0.0.1"}
+    assert len(family) > 5
+    assert not [each for each in family if each.is_running() and each not in others]
+    assert not _folders()
+    assert dict(os.environ) == before
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert os.listdir("/dev/shm") == shared
+    assert list(tmp_path.iterdir()) == []  # no ~/ray_results, no ~/.ray/auth_token
+    assert not ray.is_initialized()
+
+
+@needs_ray
+def test_an_exception_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = dict(os.environ)
+    family: list[psutil.Process] = []
+    others = _family()
+
+    def fail() -> None:
+        family.extend(_family())
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), session(workers=1) as ray:
+        fail()
+    assert not [each for each in family if each.is_running() and each not in others]
+    assert not _folders()
+    assert not ray.is_initialized()
+    assert dict(os.environ) == before
+
+
+DRIVER = """
+    import os, time
+    from recbole_diffusion.experiment.executor import executor
+
+    def forever(_):
+        while True:
+            time.sleep(0.1)
+
+    def tick():
+        print(os.getpid(), ex.running(), flush=True)
+
+    try:
+        with executor(workers=1) as ex:
+            list(ex.map(forever, [("a", 0), ("b", 1)], tick))
+    finally:
+        print("left", flush=True)
+"""
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [("SIGTERM", 143), ("SIGINT", -signal.SIGINT), ("SIGKILL", -9)])
+def test_a_signal_ends_the_session(number: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # where no other session removes what we look for
+    monkeypatch.setenv("TMPDIR", str(base))
+    driver = subprocess.Popen([sys.executable, "-c", textwrap.dedent(DRIVER)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert driver.stdout is not None
+        assert "['a']" in driver.stdout.readline()
+        driver.stdout.readline()
+        family = psutil.Process(driver.pid).children(recursive=True)
+        assert len(family) > 5
+        assert len(list(base.glob(f"{ray_folder.PREFIX}*"))) == 1
+        driver.send_signal(getattr(signal, number))
+        rest, _ = driver.communicate(timeout=60)
+        assert driver.returncode == status
+        _, alive = psutil.wait_procs(family, timeout=120)  # after SIGKILL Ray's agents try for a minute to tell it
+        assert not alive
+        left = list(base.glob(f"{ray_folder.PREFIX}*"))
+        if number == "SIGKILL":
+            assert len(left) == 1
+            ray_folder.remove_stale(base)
+            assert not left[0].exists()
+        else:
+            assert rest.endswith("left\n")
+            assert not left
+    finally:
+        driver.kill()
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def test_folders_of_killed_sessions_are_removed_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_folder, "base", lambda: tmp_path)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    killed, elsewhere = (tmp_path / f"{ray_folder.PREFIX}{gone.pid}-{end}" for end in ("x", "y"))
+    living = tmp_path / f"{ray_folder.PREFIX}{os.getppid()}-x"
+    other, nameless = tmp_path / "other-1-x", tmp_path / f"{ray_folder.PREFIX}abc-x"
+    for each in (killed, elsewhere, living, other, nameless):
+        (each / "session").mkdir(parents=True)
+        (each / "in-use").touch()
+    with open(elsewhere / "in-use") as lock:  # in another container: its process has another number here
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with ray_folder.folder() as own:
+            assert own.is_dir()
+            assert own.name.startswith(f"{ray_folder.PREFIX}{os.getpid()}-")
+            assert {each.name for each in tmp_path.iterdir()} == {
+                each.name for each in (elsewhere, living, other, nameless, own)
+            }
+            ray_folder.remove_stale(tmp_path)
+            assert own.is_dir()
+    assert not own.exists()
+    ray_folder.remove_stale(tmp_path)
+    assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize(("length", "kept"), [(4, True), (150, False)])
+def test_a_socket_in_the_folder_has_a_short_enough_name(
+    length: int, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = "/" + "t" * (length - 1)
+    monkeypatch.setattr("tempfile.tempdir", temporary)
+    assert str(ray_folder.base()) == (temporary if kept else "/tmp")
+    longest = "/recdiff-ray-4194304-abcdefgh/session_2026-11-22_20-34-35_520000_4194304/sockets/plasma_store"
+    assert len(str(ray_folder.base()) + longest) <= 107
+
+
+@pytest.mark.parametrize("workers", [0, -1, True, 1.5, "2", None])
+def test_workers_that_are_not_allowed(workers: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^workers={re.escape(repr(workers))} is not allowed; allowed: a whole"):
+        with session(workers=workers):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("python", "numpy", "mend"),
+    [((3, 11), "1.26", "recbole-diffusion[pins]"), ((3, 11), "2.1", "ray[tune]>=2.49"), ((3, 12), "1.26", "2.49")],
+)
+def test_no_ray_is_one_line_with_the_way_out(
+    python: tuple[int, int], numpy: str, mend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = dict.fromkeys(doctor.installed())
+    monkeypatch.setattr(doctor, "installed", lambda: {**found, "numpy": Version(numpy)})
+    monkeypatch.setattr(sys, "version_info", python)
+    with pytest.raises(ValueError, match=re.escape(mend)) as caught, session(workers=1):
+        pass
+    assert str(caught.value).startswith("ray is not installed; pip install ")
+    assert str(caught.value).endswith("the serial executor needs no ray")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_ray_that_cannot_work_is_named_before_it_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {**doctor.installed(), "ray": Version("2.6.3"), "numpy": Version("2.1")}
+    monkeypatch.setattr(doctor, "installed", lambda: versions)
+    before = dict(os.environ)
+    with pytest.raises(ValueError, match=r"ray 2.6.3 does not import on numpy 2.*mend: pip install"), session(1):
+        pass
+    assert dict(os.environ) == before
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@needs_ray
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:{port}", "nothing listens on 127.0.0.1:{port}; start a cluster: ray start --head"),
+        ("ray://127.0.0.1:10001", "is not allowed; allowed: host:port of the cluster's head, or auto"),
+        ("127.0.0.1", "is not allowed; allowed: host:port of the cluster's head, or auto"),
+    ],
+)
+def test_an_address_where_no_cluster_is(address: str, message: str) -> None:
+    port = _free_port()
+    before = dict(os.environ)
+    with (
+        pytest.raises(ValueError, match=re.escape(message.format(port=port))),
+        session(address=address.format(port=port)),
+    ):
+        pass
+    assert dict(os.environ) == before
+
+
+@needs_ray
+def test_auto_is_the_cluster_that_the_variable_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = _free_port()
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    with (
+        pytest.raises(ValueError, match=f"address='auto': nothing listens on 127.0.0.1:{port}"),
+        session(address="auto"),
+    ):
+        pass
+
+
+#: `ray start` turns 127.0.0.1 into the network card's address, unless it cannot find that out.
+RAY = """
+import sys
+import ray._private.services as services
+services.get_node_ip_address = lambda *args, **kwargs: "127.0.0.1"
+from ray.scripts.scripts import main
+sys.argv[0] = "ray"
+main()
+"""
+
+
+def _start_node(folder: Path, environment: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
+    fixed = ("--node-ip-address=127.0.0.1", "--num-cpus=1", "--object-store-memory=80000000", "--block")
+    command = [sys.executable, "-c", RAY, "start", *fixed, *arguments]
+    with open(folder / f"{len(arguments)}.out", "wb") as out:
+        return subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
+
+
+def _wait_for(condition: Any, what: str, seconds: float = 60) -> None:
+    for _ in range(int(seconds * 2)):
+        if condition():
+            return
+        time.sleep(0.5)
+    pytest.fail(f"{what}: not within {seconds} s")
+
+
+def where(seconds: float) -> tuple[str, int, float, list[str], str]:
+    """A job: the node, process and time span in which it ran, its arguments and threads."""
+    import ray
+
+    start = time.time()
+    time.sleep(seconds)
+    node = ray.get_runtime_context().get_node_id()
+    return node, os.getpid(), start, sys.argv[1:], os.environ["OMP_NUM_THREADS"]
+
+
+@needs_ray
+@pytest.mark.slow
+def test_two_nodes_share_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from recbole_diffusion.experiment.jobs.executor import executor
+
+    folder = Path(tempfile.mkdtemp(prefix="rc-", dir="/tmp"))
+    port = _free_port()
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # before 2.52 nobody reads it
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "ab" * 32)
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    nodes = []
+    try:
+        head = (f"--port={port}", "--head", f"--ray-client-server-port={_free_port()}", "--include-dashboard=false")
+        nodes.append(_start_node(tmp_path, environment, *head))
+        _wait_for(lambda: ray_session._listens("127.0.0.1", port), "the head")
+        nodes.append(_start_node(tmp_path, environment, f"--address=127.0.0.1:{port}"))
+        with executor(address=f"127.0.0.1:{port}", threads=2) as ex:
+            _wait_for(lambda: ex.slots() == 2, "the second node")
+            done = list(ex.map(where, [(str(number), 1.0) for number in range(8)]))
+            listening = _listening(_family())
+        with executor(address="auto") as ex:
+            (last,) = ex.map(where, [("last", 0.0)])
+        assert [node.poll() for node in nodes] == [None, None]  # left running
+    finally:
+        family = [each for node in nodes for each in psutil.Process(node.pid).children(recursive=True)]
+        for node in nodes:
+            node.terminate()
+        _, alive = psutil.wait_procs(family, timeout=10)
+        for each in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        for node in nodes:
+            node.kill()
+            node.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+    assert last.error is None
+    assert last.value[0] in {each.value[0] for each in done}
+    assert [each.error for each in done] == [None] * 8
+    assert sorted(each.key for each in done) == [str(number) for number in range(8)]
+    assert len({each.value[0] for each in done}) == 2
+    assert len({each.value[1] for each in done}) == 8  # a fresh process each
+    assert {(tuple(each.value[3]), each.value[4]) for each in done} == {((), "2")}
+    assert listening == {"127.0.0.1"}
