@@ -114,7 +114,8 @@ class Config(RecBoleConfig):
         path = Path(file)
         if path.parent.name == "model" and self.spec is not None:
             return {}  # RecBole's defaults of its own model of that name
-        found: dict[str, Any] = super()._update_internal_config_dict(file) or {}
+        found = yaml_files.load_yaml(path)
+        self.internal_config_dict.update(found)
         self.keys.update({key: schema.Key(value, None, "") for key, value in found.items()})
         if path.name == "overall.yaml":
             self._add_defaults(yaml_files.properties() / "overall.yaml")

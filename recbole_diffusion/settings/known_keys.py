@@ -36,13 +36,14 @@ def notes_of_unknown(given: Iterable[str], known: Collection[str], model: str, m
     return lines
 
 
-def read_by(model_class: type) -> set[str]:
+@functools.lru_cache(maxsize=256)
+def read_by(model_class: type) -> frozenset[str]:
     """Keys in the source of the model's module."""
     try:
         source = inspect.getsource(inspect.getmodule(model_class) or model_class)
     except (OSError, TypeError):
-        return set()
-    return set(_KEY_READ.findall(source))
+        return frozenset()
+    return frozenset(_KEY_READ.findall(source))
 
 
 @functools.lru_cache(maxsize=1)

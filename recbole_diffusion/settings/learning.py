@@ -6,6 +6,7 @@ loss reads ends in a KeyError (``neg_item_id``, ``label``) at the first batch.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from typing import Any, Optional
@@ -20,6 +21,7 @@ _READS_LABELS = re.compile(r"\bself\.LABEL(?:_FIELD)?\b")
 _WITHOUT = (ModelType.TRADITIONAL, ModelType.DECISIONTREE)
 
 
+@functools.lru_cache(maxsize=256)
 def reads(model_class: type) -> Optional[str]:
     """``negatives`` or ``labels`` if the model's loss reads them, by its source; None for neither or no source."""
     source = "".join(map(_source, _own_classes(model_class)))

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,12 +37,15 @@ _COMMENT = re.compile(r"^(?P<key>[\w-]+):[^#]*#\s*(?P<rest>\(.*)$")
 
 def read_keys(file: Path) -> dict[str, Key]:
     """Every key of a properties file with the rule and the meaning in its comment."""
-    comments: dict[str, tuple[str, str]] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        found = _COMMENT.match(line)
-        if found:
-            comments[found["key"]] = _split_brackets(found["rest"])
+    comments = _comments(file, os.stat(file).st_mtime_ns)
     return {key: Key(value, *comments.get(key, (None, ""))) for key, value in yaml_files.load_yaml(file).items()}
+
+
+@functools.lru_cache(maxsize=256)
+def _comments(file: Path, changed: int) -> dict[str, tuple[str, str]]:
+    """Rule and meaning by key; read once for each state of the file."""
+    matches = map(_COMMENT.match, file.read_text(encoding="utf-8").splitlines())
+    return {match["key"]: _split_brackets(match["rest"]) for match in matches if match}
 
 
 def _split_brackets(text: str) -> tuple[str, str]:
