@@ -52,7 +52,8 @@ def test_installed_elsewhere_it_finds_its_properties_and_its_command_runs(wheel,
     target = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(target)
     code = (
-        "import sys, recbole_diffusion as r; from recbole_diffusion import cli; from recbole_diffusion.support import yaml_files;"
+        "import sys, recbole_diffusion as r; from recbole_diffusion import cli;"
+        "from recbole_diffusion.support import yaml_files;"
         f"assert r.__file__.startswith({str(target)!r}), r.__file__;"
         f"assert str(yaml_files.properties()).startswith({str(target)!r});"
         "files = sorted(yaml_files.properties().rglob('*.yaml')); assert len(files) >= 4;"

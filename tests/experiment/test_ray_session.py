@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import multiprocessing
 import os
 import re
 import shutil
@@ -14,8 +15,9 @@ import sys
 import tempfile
 import textwrap
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import psutil
 import pytest
@@ -25,6 +27,7 @@ from recbole_diffusion.compat import doctor
 from recbole_diffusion.experiment.cluster import folder as ray_folder
 from recbole_diffusion.experiment.cluster import session as ray_session
 from recbole_diffusion.experiment.cluster.session import session
+from recbole_diffusion.experiment.jobs.executor import Done, executor
 
 
 def _usable() -> bool:
@@ -38,18 +41,17 @@ def _usable() -> bool:
 needs_ray = pytest.mark.skipif(not _usable(), reason="no ray that works here")
 
 
-def _family() -> list[psutil.Process]:
-    me = psutil.Process()
-    return [me, *me.children(recursive=True)]
+def _family(pid: Optional[int] = None) -> list[psutil.Process]:
+    """A process, this one by default, and all that it and they started."""
+    first = psutil.Process(pid)
+    return [first, *first.children(recursive=True)]
 
 
 def _listening(family: list[psutil.Process]) -> set[str]:
-    found = set()
-    for process in family:
-        for each in process.net_connections("inet"):
-            if each.status == psutil.CONN_LISTEN:
-                found.add(each.laddr.ip.replace("::ffff:", ""))
-    return found
+    pids = {process.pid for process in family}
+    sockets = psutil.net_connections("inet")  # Process.net_connections is missing in the psutil that ray 2.6.3 brings
+    addresses = {each.laddr.ip for each in sockets if each.pid in pids and each.status == psutil.CONN_LISTEN}
+    return {address.replace("::ffff:", "") for address in addresses}
 
 
 def _folders() -> set[Path]:
@@ -275,11 +277,21 @@ main()
 """
 
 
-def _start_node(folder: Path, environment: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
+def _start_node(out: Path, environment: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
     fixed = ("--node-ip-address=127.0.0.1", "--num-cpus=1", "--object-store-memory=80000000", "--block")
     command = [sys.executable, "-c", RAY, "start", *fixed, *arguments]
-    with open(folder / f"{len(arguments)}.out", "wb") as out:
-        return subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
+    with open(out, "wb") as stream:
+        return subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
+
+
+def _wait_until_started(node: subprocess.Popen[bytes], out: Path) -> None:
+    """Wait for a node's raylet, not only for the head's port.
+
+    The port answers seconds before the raylet has made its sockets. A second node that starts meanwhile on the same
+    machine takes the same names for its own, and one of the two raylets ends.
+    """
+    _wait_for(lambda: node.poll() is not None or "Ray runtime started" in out.read_text(), out.name)
+    assert node.poll() is None, out.read_text()
 
 
 def _wait_for(condition: Any, what: str, seconds: float = 60) -> None:
@@ -287,7 +299,22 @@ def _wait_for(condition: Any, what: str, seconds: float = 60) -> None:
         if condition():
             return
         time.sleep(0.5)
-    pytest.fail(f"{what}: not within {seconds} s")
+    raise TimeoutError(f"{what}: not within {seconds} s")
+
+
+def _end(nodes: list[subprocess.Popen[bytes]]) -> None:
+    family: list[psutil.Process] = []
+    for node in nodes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family.extend(psutil.Process(node.pid).children(recursive=True))
+        node.terminate()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    for node in nodes:
+        node.kill()
+        node.wait()
 
 
 def where(seconds: float) -> tuple[str, int, float, list[str], str]:
@@ -300,41 +327,38 @@ def where(seconds: float) -> tuple[str, int, float, list[str], str]:
     return node, os.getpid(), start, sys.argv[1:], os.environ["OMP_NUM_THREADS"]
 
 
+def _drive(address: str, test: int) -> tuple[list[Done], Done, set[str]]:
+    """Run jobs on both nodes, then one by ``auto``; also the addresses on which the test's processes listen."""
+    with executor(address=address, threads=2) as ex:
+        _wait_for(lambda: ex.slots() == 2, "the second node")
+        done = list(ex.map(where, [(str(number), 1.0) for number in range(8)]))
+        listening = _listening(_family(test))
+    with executor(address="auto") as ex:
+        (last,) = ex.map(where, [("last", 0.0)])
+    return done, last, listening
+
+
 @needs_ray
 @pytest.mark.slow
 def test_two_nodes_share_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from recbole_diffusion.experiment.jobs.executor import executor
-
     folder = Path(tempfile.mkdtemp(prefix="rc-", dir="/tmp"))
-    port = _free_port()
+    address = f"127.0.0.1:{_free_port()}"
     monkeypatch.setenv("RAY_TMPDIR", str(folder))
     monkeypatch.setenv("RAY_AUTH_MODE", "token")  # before 2.52 nobody reads it
     monkeypatch.setenv("RAY_AUTH_TOKEN", "ab" * 32)
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    ports = (f"--port={address.rpartition(':')[2]}", f"--ray-client-server-port={_free_port()}")
     nodes = []
     try:
-        head = (f"--port={port}", "--head", f"--ray-client-server-port={_free_port()}", "--include-dashboard=false")
-        nodes.append(_start_node(tmp_path, environment, *head))
-        _wait_for(lambda: ray_session._listens("127.0.0.1", port), "the head")
-        nodes.append(_start_node(tmp_path, environment, f"--address=127.0.0.1:{port}"))
-        with executor(address=f"127.0.0.1:{port}", threads=2) as ex:
-            _wait_for(lambda: ex.slots() == 2, "the second node")
-            done = list(ex.map(where, [(str(number), 1.0) for number in range(8)]))
-            listening = _listening(_family())
-        with executor(address="auto") as ex:
-            (last,) = ex.map(where, [("last", 0.0)])
+        nodes.append(_start_node(tmp_path / "head", environment, "--head", *ports, "--include-dashboard=false"))
+        _wait_until_started(nodes[0], tmp_path / "head")
+        nodes.append(_start_node(tmp_path / "second", environment, f"--address={address}"))
+        # In a process of its own: Ray ends a driver that its raylet does not answer, without an exception.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            done, last, listening = pool.submit(_drive, address, os.getpid()).result()
         assert [node.poll() for node in nodes] == [None, None]  # left running
     finally:
-        family = [each for node in nodes for each in psutil.Process(node.pid).children(recursive=True)]
-        for node in nodes:
-            node.terminate()
-        _, alive = psutil.wait_procs(family, timeout=10)
-        for each in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
-        for node in nodes:
-            node.kill()
-            node.wait()
+        _end(nodes)
         shutil.rmtree(folder, ignore_errors=True)
     assert last.error is None
     assert last.value[0] in {each.value[0] for each in done}
