@@ -6,15 +6,15 @@ import functools
 import inspect
 import re
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, Optional
 
-from recbole_diffusion import registry, schema
+from recbole_diffusion import elsewhere, registry, schema
 
 _KEY_READ = re.compile(r"config\[\s*[\"']([\w-]+)[\"']\s*\]")
 
 
-def notes_of_unknown(given: Iterable[str], known: Collection[str], model: str, model_class: type) -> list[str]:
-    """A line for each key that nothing reads, with the known one that is most like it.
+def notes_without_effect(given: Iterable[str], known: Collection[str], model: str, model_class: type) -> list[str]:
+    """A line for each key that nothing reads: with the known one that is most like it, or other models' keys.
 
     Args:
         given: the user's keys.
@@ -25,13 +25,25 @@ def notes_of_unknown(given: Iterable[str], known: Collection[str], model: str, m
     if all(key in known for key in given):
         return []
     every = {*known, *more_keys(), *read_by(model_class)}
+    others = _keys_of_other_models(model_class)
+    near_ones = every - {*elsewhere.ELSEWHERE}
     lines = []
     for key in given:
         if key not in every:
-            near = schema.nearest(key, every)
+            near = schema.nearest(key, near_ones)
             hint = f"; did you mean {near}?" if near else ""
             lines.append(f"key {key!r} is unknown to {model} and RecBole and has no effect{hint}")
+        elif key in others and key not in known:
+            lines.append(f"key {key!r} is other models' and has no effect on {model}")
     return lines
+
+
+def _keys_of_other_models(model_class: type) -> set[str]:
+    """Keys that RecBole's sources read in its models only, and none of this one's; none for a user's own model."""
+    if not model_class.__module__.startswith(("recbole.", "recbole_diffusion.")):
+        return set()
+    own = set().union(*(read_by(kind) for kind in model_class.__mro__))
+    return {*more_keys(of_models=True)} - {*more_keys(of_models=False)} - own
 
 
 def read_by(model_class: type) -> set[str]:
@@ -43,13 +55,21 @@ def read_by(model_class: type) -> set[str]:
     return set(_KEY_READ.findall(source))
 
 
-@functools.lru_cache(maxsize=1)
-def more_keys() -> frozenset[str]:
-    """Keys that RecBole's sources read without a default in any yaml file, and those of its other models."""
+@functools.lru_cache(maxsize=3)
+def more_keys(of_models: Optional[bool] = None) -> frozenset[str]:
+    """Keys that RecBole's sources read without a default in any yaml file.
+
+    Args:
+        of_models: True: those that the files of its models read; False: all others; None: both.
+    """
+    if of_models is None:
+        return more_keys(True) | more_keys(False)
     folder = registry.recbole_folder()
-    keys = {"model", "dataset"}
-    for file in folder.rglob("*.py"):
-        keys.update(_KEY_READ.findall(file.read_text(encoding="utf-8")))
+    files = [file for file in folder.rglob("*.py") if file.parent.name.endswith("_recommender") is of_models]
+    keys = {key for file in files for key in _KEY_READ.findall(file.read_text(encoding="utf-8"))}
+    if of_models:
+        return frozenset(keys)
+    keys |= {"model", "dataset"}
     for file in (folder / "properties" / "quick_start_config").glob("*.yaml"):
         keys.update(schema.load_yaml(file))
     from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments

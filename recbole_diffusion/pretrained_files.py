@@ -13,6 +13,8 @@ from recbole_diffusion.config import Config, settings_of
 from recbole_diffusion.model.embeddings import Embeddings, embeddings_of
 from recbole_diffusion.precedence import Source
 
+#: What RecBole's graph models keep of their last evaluation: the embeddings over the graph of the file's own split.
+_OF_A_GRAPH = frozenset({"restore_user_e", "restore_item_e", "restore_entity_e"})
 #: What LightGCN-PyTorch calls its tables, as DDRM's authors ship them; their rows count from 0.
 OFFICIAL = {"user": "embedding_user.weight", "item": "embedding_item.weight"}
 
@@ -88,6 +90,8 @@ def model(config: Any, file: Path, dataset: Any, key: str) -> Any:
     finally:
         checkpoint.restore_random_state(random)
     checkpoint.load_weights(net, state, provenance.misfit(config, what, dataset))
+    for name in _OF_A_GRAPH & {*vars(net)}:
+        setattr(net, name, None)
     net.own_config = base
     return net
 

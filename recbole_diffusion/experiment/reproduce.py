@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Optional, Union
 import numpy as np
 
 from recbole_diffusion import convert, quick_start, schema
+from recbole_diffusion.experiment.published import available
 from recbole_diffusion.runs import environment
 
 NOTES = {
@@ -48,13 +49,6 @@ class Row(NamedTuple):
     metrics: dict[str, float]
     spread: dict[str, float]
     cost: dict[str, float]
-
-
-def available() -> list[tuple[str, str]]:
-    """(model, data set) of every setting, sorted."""
-    files = (schema.properties() / "paper").glob("*.yaml")
-    pairs = (file.stem.partition("_") for file in files)
-    return sorted((model, name) for model, _, name in pairs)
 
 
 def load_setting(model: str, name: str) -> Setting:
