@@ -6,10 +6,13 @@ import functools
 import inspect
 import re
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Any, Optional
 
 from recbole_diffusion import elsewhere, registry, schema
 
+#: RecBole's base classes of all kinds of models, in one file.
+_ABSTRACT = "recbole.model.abstract_recommender"
 _KEY_READ = re.compile(r"config\[\s*[\"']([\w-]+)[\"']\s*\]")
 
 
@@ -42,14 +45,15 @@ def _keys_of_other_models(model_class: type) -> set[str]:
     """Keys that RecBole's sources read in its models only, and none of this one's; none for a user's own model."""
     if not model_class.__module__.startswith(("recbole.", "recbole_diffusion.")):
         return set()
-    own = set().union(*(read_by(kind) for kind in model_class.__mro__))
+    own = {key for kind in model_class.__mro__ for key in read_by(kind, kind.__module__ == _ABSTRACT)}
     return {*more_keys(of_models=True)} - {*more_keys(of_models=False)} - own
 
 
-def read_by(model_class: type) -> set[str]:
-    """Keys in the source of the model's module."""
+def read_by(model_class: type, alone: bool = False) -> set[str]:
+    """Keys in the source of the model's module, or of the class ``alone``."""
+    module = None if alone else inspect.getmodule(model_class)
     try:
-        source = inspect.getsource(inspect.getmodule(model_class) or model_class)
+        source = inspect.getsource(module or model_class)
     except (OSError, TypeError):
         return set()
     return set(_KEY_READ.findall(source))
@@ -65,7 +69,7 @@ def more_keys(of_models: Optional[bool] = None) -> frozenset[str]:
     if of_models is None:
         return more_keys(True) | more_keys(False)
     folder = registry.recbole_folder()
-    files = [file for file in folder.rglob("*.py") if file.parent.name.endswith("_recommender") is of_models]
+    files = [file for file in folder.rglob("*.py") if _is_of_models(file) is of_models]
     keys = {key for file in files for key in _KEY_READ.findall(file.read_text(encoding="utf-8"))}
     if of_models:
         return frozenset(keys)
@@ -76,6 +80,10 @@ def more_keys(of_models: Optional[bool] = None) -> frozenset[str]:
 
     keys.update(general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
     return frozenset(keys)
+
+
+def _is_of_models(file: Path) -> bool:
+    return file.parent.name.endswith("_recommender") or file.name == "abstract_recommender.py"
 
 
 def preset(name: Any, model: str) -> dict[str, Any]:
