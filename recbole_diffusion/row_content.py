@@ -75,8 +75,8 @@ def _places(users: np.ndarray, ranks: np.ndarray) -> np.ndarray:
 def _values(dataset: Any, frame: Any, column: str) -> np.ndarray:
     """A number for each row's value, uint64, (N,): of tokens the place of the name in alphabetical order."""
     values = np.asarray(frame[column])
-    if dataset.field2type.get(column) in _TOKENS:
-        of = column if column in dataset.field2id_token else column[: -len(dataset.config["LIST_SUFFIX"])]
+    of = column if column in dataset.field2id_token else column[: -len(dataset.config["LIST_SUFFIX"])]
+    if dataset.field2type.get(column) in _TOKENS and of in dataset.field2id_token:
         names = np.asarray(dataset.field2id_token[of], dtype=str)
         place = np.zeros(len(names), np.uint64)
         place[1 + np.argsort(names[1:], kind="stable")] = np.arange(1, len(names))
@@ -96,8 +96,9 @@ def _one_number(block: np.ndarray) -> np.ndarray:
     if block.ndim == 1:
         return block
     flat = block.reshape(len(block), -1)
-    powers = np.cumprod(np.full(flat.shape[1], _FACTOR))
-    return (flat * powers).sum(axis=1, dtype=np.uint64)
+    powers: np.ndarray = np.cumprod(np.full(flat.shape[1], _FACTOR))
+    mixed: np.ndarray = flat @ powers  # modulo 2**64
+    return mixed
 
 
 def _add(hashes: dict[str, Any], column: str, values: list[np.ndarray]) -> None:
