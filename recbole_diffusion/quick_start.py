@@ -281,7 +281,8 @@ def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict
         for text in config.notes:
             getLogger().warning(text)
         state = checkpoint.read(path, trust, map_location=config["device"])
-        provenance.note_loaded(state, _source(path), config, provenance.describe(dataset, loaders))
+        provenance.describe(dataset, loaders)
+        provenance.note_loaded(state, _source(path), config, loaders[0]._dataset)
         net = _build_model(config, loaders, state["state_dict"])
     checkpoint.load_weights(net, state, provenance.misfit(config, _source(path), dataset))
     net.eval()

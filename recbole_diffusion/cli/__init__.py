@@ -12,16 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from recbole_diffusion.cli.options import (
-    OF_THE_GROUP,
-    OPTIONS,
-    UsageError,
-    check_spelling,
-    config_files,
-    only,
-    parse,
-    places_of,
-)
+from recbole_diffusion.cli import option_names
+from recbole_diffusion.cli.option_names import OF_THE_GROUP, UsageError
+from recbole_diffusion.cli.options import config_files, only, parse, places_of
 from recbole_diffusion.cli.seeds import seeds_of
 from recbole_diffusion.support import libraries
 
@@ -75,7 +68,7 @@ def _run(words: Sequence[str]) -> int:
     if "help" in flags:
         print(_help(options.get("model")))
         return 0
-    check_spelling(settings, {*OPTIONS, *OF_THE_GROUP}, options.get("model"))
+    option_names.check("run", settings, [options["model"]] if options.get("model") else [])
     group = _group(settings)
     files = config_files(options.pop("config_files", ""))
     resume, model, dataset = (options.get(key) for key in ("resume", "model", "dataset"))
@@ -145,7 +138,9 @@ def _reproduce(words: Sequence[str]) -> int:
     places, words = places_of(words, 2)
     options, settings, flags = parse(words)
     if "help" in flags or len(places) < 2:
-        there = "\n".join(f"  {model} {name}" for model, name in _published())
+        from recbole_diffusion.experiment.published import available
+
+        there = "\n".join(f"  {model} {name}" for model, name in available())
         print(f"{REPRODUCE_USAGE}\n{there}", file=sys.stdout if "help" in flags else sys.stderr)
         return 0 if "help" in flags else 2
     source, out = settings.pop("data", None), settings.pop("out", None)
@@ -157,7 +152,7 @@ def _reproduce(words: Sequence[str]) -> int:
     if source is None:
         raise UsageError("--data=PATH is missing: the official data")
     seeds = seeds_of(settings.pop("seeds", "3"))
-    check_spelling(settings, {"data", "seeds", "protocol"}, places[0])
+    option_names.check("reproduce", settings, places[:1])
     from recbole_diffusion.experiment import reproduce
     from recbole_diffusion.support.atomic_write import atomic_write_text
 
@@ -172,14 +167,6 @@ def _reproduce(words: Sequence[str]) -> int:
         if out is not None:
             atomic_write_text(out, "\n\n".join(tables) + "\n")
     return 0
-
-
-def _published() -> list[tuple[str, str]]:
-    """(model, data set) of every published setting; needs no RecBole."""
-    from recbole_diffusion.support import yaml_files
-
-    pairs = (file.stem.partition("_") for file in (yaml_files.properties() / "paper").glob("*.yaml"))
-    return sorted((model, name) for model, _, name in pairs)
 
 
 def _convert(words: Sequence[str]) -> int:
@@ -211,7 +198,7 @@ def _convert(words: Sequence[str]) -> int:
 
 
 def _models(words: Sequence[str]) -> int:
-    _, _, flags = parse(words)
+    flags = _flags_of("models", words, "all")
     from recbole_diffusion import registry
 
     for name, spec in sorted(registry.specs().items()):
@@ -223,8 +210,19 @@ def _models(words: Sequence[str]) -> int:
     return 0
 
 
+def _flags_of(command: str, words: Sequence[str], *allowed: str) -> set[str]:
+    """The flags of a command that takes nothing else.
+
+    Raises:
+        UsageError: an option, a setting or another flag.
+    """
+    options, settings, flags = parse(words)
+    only(command, {**options, **settings}, flags - {*allowed})
+    return flags
+
+
 def _doctor(words: Sequence[str]) -> int:
-    _, _, flags = parse(words)
+    flags = _flags_of("doctor", words)
     if "help" in flags:
         print("usage: recbole-diffusion doctor\n\nExit code 1 if a known-bad combination is installed.")
         return 0

@@ -10,8 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable
 
-from recbole_diffusion.cli.option_names import check_words
-from recbole_diffusion.cli.options import UsageError, config_files, only, parse, places_of
+from recbole_diffusion.cli import option_names
+from recbole_diffusion.cli.option_names import UsageError
+from recbole_diffusion.cli.options import config_files, only, parse, places_of
 from recbole_diffusion.cli.seeds import seeds_of
 
 RESOURCES = """\
@@ -80,7 +81,7 @@ def compare(words: Sequence[str]) -> int:
     dataset = options.pop("dataset", None)
     models, seeds = settings.pop("models", None), settings.pop("seeds", None)
     tune, folder = settings.pop("tune", None), settings.pop("folder", None)
-    check_words("compare", options, [])
+    option_names.check("compare", options)
     only("compare", options, flags)
     if again is not None:
         given = {
@@ -99,7 +100,7 @@ def compare(words: Sequence[str]) -> int:
         if not value:
             raise UsageError(f"--{word} is not set; recbole-diffusion compare --help")
     common, own = _by_label(settings)
-    check_words("compare", common, [word.partition("@")[0] for word in str(models).split(",")])
+    option_names.check("compare", common, [word.strip().partition("@")[0] for word in str(models).split(",")])
     path = folder or default_folder("compare", str(dataset))
     arguments = {
         "models": str(models).split(","),
@@ -183,7 +184,7 @@ def tune(words: Sequence[str]) -> int:
         more = [word for word in arguments if arguments[word] and word not in {"resume", "trials", "executor"}]
         for word in [*settings, *("config_files" if word == "files" else word for word in more)]:
             raise UsageError(f"--{word} is not allowed with --resume, which goes on with what was asked")
-    check_words("tune", settings, [str(arguments["model"])])
+    option_names.check("tune", settings, [str(arguments["model"])])
     from recbole_diffusion.experiment.tune import NoTrialFinished
     from recbole_diffusion.experiment.tune import tune as search
 

@@ -1,26 +1,17 @@
-"""The words of a command line: options, settings and flags; paths of config files; misspelt options."""
+"""The words of a command line: options, settings and flags; paths of config files."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-FLAGS = {"dry-run", "trust-checkpoint", "no-save", "debug", "help", "all"}
+from recbole_diffusion.cli.option_names import FLAGS, UsageError, nearest_option
+
 OPTIONS = {"model", "dataset", "config_files", "resume"}
-#: RecBole's words for several processes, which ``run`` takes out of the settings.
-OF_THE_GROUP = ("nproc", "world_size", "ip", "port", "group_offset")
-#: Names that other programs, or RecBole's functions, have for an option.
-_ALIASES = dict.fromkeys(("config_file_list", "config_file", "configs", "config"), "config_files")
-#: Letters of an option from which on one edit makes a misspelling: many words are near to --ip.
-_SHORTEST = 4
 _SEPARATOR = re.compile(r"[\s,]+")
-
-
-class UsageError(ValueError):
-    """The words cannot be understood."""
 
 
 def parse(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str], set[str]]:
@@ -77,61 +68,6 @@ def places_of(words: Sequence[str], count: int) -> tuple[list[str], list[str]]:
     while rest and len(places) < count and not rest[0].startswith("-"):
         places.append(rest.pop(0))
     return places, rest
-
-
-def check_spelling(
-    settings: Iterable[str], options: Collection[str], model: Optional[str] = None, flags: Collection[str] = FLAGS
-) -> None:
-    """No setting that is a misspelt option of the command: one edit away, or in other letters or hyphens.
-
-    Args:
-        settings: keys that are no options.
-        options: of the command.
-        model: whose keys are known too.
-        flags: options without a value.
-
-    Raises:
-        UsageError: there is one that RecBole, this package and the model do not know either.
-    """
-    near = {key: _ALIASES.get(key) or nearest_option(key, [*options, *flags]) for key in settings}
-    suspects = {key: option for key, option in near.items() if option in {*options, *flags}}
-    for key in sorted(suspects):
-        if key in _ALIASES or key not in _known_keys(model):
-            raise UsageError(f"--{key} is not an option; did you mean --{suspects[key]}?")
-
-
-def nearest_option(word: str, options: Iterable[str]) -> Optional[str]:
-    """The option that is at most one edit away from ``word``: a letter more, less, another, or two exchanged."""
-    folded, long_enough = _folded(word), sorted(each for each in options if len(each) >= _SHORTEST)
-    return next((each for each in long_enough if each != word and _one_edit(folded, _folded(each))), None)
-
-
-def _folded(word: str) -> str:
-    return word.lower().replace("-", "").replace("_", "")
-
-
-def _one_edit(one: str, other: str) -> bool:
-    if len(one) > len(other):
-        one, other = other, one
-    place = next((n for n, (a, b) in enumerate(zip(one, other)) if a != b), len(one))
-    if len(one) < len(other):
-        return len(other) - len(one) == 1 and one[place:] == other[place + 1 :]
-    exchanged = one[:place] + one[place : place + 2][::-1] + one[place + 2 :]
-    return one[place + 1 :] == other[place + 1 :] or exchanged == other
-
-
-def _known_keys(model: Optional[str]) -> set[str]:
-    """Keys of RecBole, of this package and its models, and of ``model``."""
-    from recbole_diffusion import registry
-    from recbole_diffusion.settings import known_keys
-    from recbole_diffusion.support import yaml_files
-
-    known = {*known_keys.more_keys()}
-    for file in [*registry.recbole_folder().glob("properties/**/*.yaml"), *yaml_files.properties().rglob("*.yaml")]:
-        known.update(yaml_files.load_yaml(file))
-    for spec in registry.specs().values():
-        known.update(yaml_files.load_yaml(spec.defaults) if spec.defaults.is_file() else ())
-    return known | (known_keys.read_by(registry.get_model(model)) if model else set())
 
 
 def config_files(text: str) -> list[str]:

@@ -11,9 +11,11 @@ def seeds_of(text: str) -> list[int]:
     Raises:
         ValueError: neither, or a seed twice.
     """
-    listed = "," in text or text.strip().startswith("[")
+    text = text.strip()
+    inside = text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text
+    listed = "," in text or inside != text
     try:
-        numbers = [int(each) for each in text.strip().strip("[]").split(",") if each.strip()]
+        numbers = [int(each) for each in inside.split(",") if each.strip()]
     except ValueError:
         numbers = []
     if not listed and numbers:

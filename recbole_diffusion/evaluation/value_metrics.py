@@ -26,8 +26,9 @@ def check_labels(struct: Any, metrics: Sequence[str], field: str) -> None:
     labels = np.unique(struct.get("data.label").numpy())
     others = labels[(labels != 0) & (labels != 1)]
     if names and len(others):
+        need = "needs" if len(names) == 1 else "need"
         raise ValueError(
-            f"{' and '.join(names)} need labels of 0 and 1, but {field!r} holds {float(others[0]):g}; "
+            f"{' and '.join(names)} {need} labels of 0 and 1, but {field!r} holds {float(others[0]):g}; "
             f"set LABEL_FIELD: label and threshold, e.g. threshold: {{{field}: 4}}, or take MAE or RMSE"
         )
     if "auc" in metrics and len(labels) < 2:

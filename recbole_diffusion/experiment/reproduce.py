@@ -12,6 +12,7 @@ import numpy as np
 
 from recbole_diffusion import quick_start
 from recbole_diffusion.data import convert
+from recbole_diffusion.experiment.published import available
 from recbole_diffusion.support import yaml_files
 from recbole_diffusion.training.run_folder import environment
 
@@ -50,13 +51,6 @@ class Row(NamedTuple):
     metrics: dict[str, float]
     spread: dict[str, float]
     cost: dict[str, float]
-
-
-def available() -> list[tuple[str, str]]:
-    """(model, data set) of every setting, sorted."""
-    files = (yaml_files.properties() / "paper").glob("*.yaml")
-    pairs = (file.stem.partition("_") for file in files)
-    return sorted((model, name) for model, _, name in pairs)
 
 
 def load_setting(model: str, name: str) -> Setting:

@@ -17,6 +17,8 @@ from recbole_diffusion.support import trusted_files
 from recbole_diffusion.support.random_state import random_state, restore_random_state
 from recbole_diffusion.training import checkpoint
 
+#: What RecBole's graph models keep of their last evaluation: the embeddings over the graph of the file's own split.
+_OF_A_GRAPH = frozenset({"restore_user_e", "restore_item_e", "restore_entity_e"})
 #: What LightGCN-PyTorch calls its tables, as DDRM's authors ship them; their rows count from 0.
 OFFICIAL = {"user": "embedding_user.weight", "item": "embedding_item.weight"}
 
@@ -92,6 +94,8 @@ def model(config: Any, file: Path, dataset: Any, key: str) -> Any:
     finally:
         restore_random_state(random)
     checkpoint.load_weights(net, state, provenance.misfit(config, what, dataset))
+    for name in _OF_A_GRAPH & {*vars(net)}:
+        setattr(net, name, None)
     net.own_config = base
     return net
 

@@ -134,8 +134,8 @@ class Config(RecBoleConfig):
     def _get_final_config_dict(self) -> dict[str, Any]:
         given = self.external_config_dict
         self._elsewhere = elsewhere.take_out(given, known_keys.read_by(self.model_class))
-        self.notes += known_keys.notes_of_unknown(given, self.keys, self.model, self.model_class)
-        rules: dict[str, Any] = nested.of_recbole()
+        self.notes += known_keys.notes_without_effect(given, self.keys, self.model, self.model_class)
+        rules: dict[str, Any] = nested.of_recbole(self.model_class.__module__.startswith("recbole."))
         consistency.check_old_form(given)
         for key, value in given.items():
             entry = self.keys.get(key, schema.Key(None, None, ""))
@@ -190,6 +190,7 @@ class Config(RecBoleConfig):
         consistency.check_order(final)
         self.notes += elsewhere.notes(self._elsewhere, final)
         self.notes += consistency.notes(final, self.model_class)
+        self.notes += consistency.notes_of_modes(self.external_config_dict, final)
 
     def plain(self) -> dict[str, Any]:
         """The effective settings as plain values, in a form that ``Config(config_dict=…)`` and yaml take."""

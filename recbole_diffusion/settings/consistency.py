@@ -81,6 +81,11 @@ def check_evaluation(settings: Settings) -> None:
         )
     mode = arguments.get("mode", "full")
     _check_modes(settings, list(mode.values()) if isinstance(mode, dict) else [mode])
+    if isinstance(mode, dict) and mode.get("valid") == "labeled" and mode.get("test", "labeled") != "labeled":
+        raise ValueError(
+            f"eval_args.mode={mode!r} is not allowed: RecBole would draw items for the labeled split too; allowed: "
+            "labeled for both, or for test alone"
+        )
 
 
 def _check_modes(settings: Settings, modes: Iterable[str]) -> None:
@@ -196,9 +201,21 @@ def check_columns(settings: Settings) -> None:
             raise ValueError(f"discretization.{column}={how!r} has no bucket; allowed: {{method: ED, bucket: 10}}")
 
 
+def notes_of_modes(given: Settings, settings: Settings) -> list[str]:
+    """The mode of a split that the user did not name, which RecBole takes from the other one."""
+    mode = (given.get("eval_args") or {}).get("mode")
+    if not isinstance(mode, dict) or len(mode) != 1:
+        return []
+    (named,) = mode
+    other = "test" if named == "valid" else "valid"
+    return [f"eval_args.mode names {named} only: {settings['eval_args']['mode'][other]} holds for {other} too"]
+
+
 def notes(settings: Settings, model_class: type) -> list[str]:
     """What misleads or has no effect."""
     lines = []
+    if settings["epochs"] == 0 and settings["MODEL_TYPE"] not in (ModelType.TRADITIONAL, ModelType.DECISIONTREE):
+        lines.append("epochs=0: nothing is trained, results are those of an untrained model")
     kind, modes = settings["MODEL_TYPE"], settings["eval_args"]["mode"].values()
     if settings["threshold"] and learning.need(model_class, settings) != "labels" and kind != ModelType.CONTEXT:
         lines.append(

@@ -1,6 +1,7 @@
 """Rules of settings that are mappings: their keys, and what each of these may be.
 
-The rules stand in ``properties/recbole.yaml``, whose head describes the notation. A key inside a mapping that nothing
+The rules stand in ``properties/recbole.yaml``, whose head describes the notation, and those of RecBole's models in
+``properties/recbole-models.yaml``. A key inside a mapping that nothing
 reads would have no effect, as a misspelt key has none; it is refused, with the known key that is most like it.
 """
 
@@ -15,10 +16,11 @@ from recbole_diffusion.support import yaml_files
 Rule = Union[str, dict[str, Any], None]
 
 
-@functools.lru_cache(maxsize=1)
-def of_recbole() -> dict[str, Rule]:
-    """The rules of RecBole's keys; not to be changed."""
-    return yaml_files.load_yaml(yaml_files.properties() / "recbole.yaml")
+@functools.lru_cache(maxsize=2)
+def of_recbole(models: bool = False) -> dict[str, Rule]:
+    """The rules of RecBole's keys, with ``models`` those of its own models too; not to be changed."""
+    rules = yaml_files.load_yaml(yaml_files.properties() / "recbole.yaml")
+    return {**rules, **yaml_files.load_yaml(yaml_files.properties() / "recbole-models.yaml")} if models else rules
 
 
 def check(name: str, value: Any, rule: Rule, notes: list[str]) -> Any:

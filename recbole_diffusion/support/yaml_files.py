@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 
-
 #: libyaml's loader, nine times as fast as the one in Python; some builds of PyYAML lack it.
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from recbole_diffusion import cli
-from recbole_diffusion.cli.options import UsageError, check_spelling, config_files, nearest_option, parse
+from recbole_diffusion.cli import option_names
+from recbole_diffusion.cli.option_names import UsageError, nearest_option
+from recbole_diffusion.cli.options import config_files, parse
 
 QUICK = ["--show_progress=False", "--state=ERROR", "--epochs=1", "--data_path=dataset", "--train_batch_size=512"]
 RUN = ["run", "--model=DiffRec", "--dataset=board", *QUICK, "--steps=3", "--dims=[16]"]
@@ -126,7 +128,7 @@ def test_a_tuning_in_a_folder_with_a_space_can_be_pasted(checkerboard, tmp_path,
 def test_a_misspelt_option_is_named_before_anything_runs(word, option, checkerboard, capsys):
     assert cli.main([*RUN, word]) == 2
     key = word[2:].partition("=")[0]
-    assert capsys.readouterr().err == f"recbole-diffusion: --{key} is not an option; did you mean --{option}?\n"
+    assert capsys.readouterr().err == f"recbole-diffusion: --{key} is not an option of run; did you mean --{option}?\n"
     assert not Path("outputs").exists()
 
 
@@ -138,7 +140,11 @@ def test_a_misspelt_flag_without_a_value(word, flag):
 
 @pytest.mark.parametrize("key", ["epochs", "seed", "worker", "state", "reg_weights", "noise_scale", "zzz", "id", "tip"])
 def test_settings_are_no_misspelt_options(key):
-    check_spelling([key], {"models", "dataset", "seeds", "workers", "ip", "resume", "stat", "reg_weight"})
+    option_names.check("run", [key])
+    option_names.check("reproduce", [key])
+    if key != "worker":
+        option_names.check("compare", [key])
+        option_names.check("tune", [key])
 
 
 def test_a_key_of_an_own_model_is_none_either(monkeypatch):
@@ -147,9 +153,9 @@ def test_a_key_of_an_own_model_is_none_either(monkeypatch):
         "class Own(BPR):\n    def __init__(self, config, dataset):\n        self.x = config['resum']\n"
     )
     monkeypatch.syspath_prepend(str(Path.cwd()))
-    check_spelling(["resum"], {"resume"}, "own_resum:Own")
+    option_names.check("run", ["resum"], ["own_resum:Own"])
     with pytest.raises(UsageError, match="did you mean --resume"):
-        check_spelling(["resum"], {"resume"}, "BPR")
+        option_names.check("run", ["resum"], ["BPR"])
 
 
 @pytest.mark.parametrize(

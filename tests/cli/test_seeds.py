@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recbole_diffusion import cli
-from recbole_diffusion.cli.option_names import check_words
+from recbole_diffusion.cli import option_names
 from recbole_diffusion.cli.seeds import seeds_of
 from recbole_diffusion.experiment import reproduce
 
@@ -53,14 +53,14 @@ def test_reproduce_takes_the_same_words(word, seeds, monkeypatch):
 )
 def test_a_slip_of_an_option_is_named(command, word, meant):
     with pytest.raises(ValueError, match="is not an option") as error:
-        check_words(command, {"epochs": 1, word: 2}, ["DiffRec"])
+        option_names.check(command, {"epochs": 1, word: 2}, ["DiffRec"])
     assert str(error.value) == f"--{word} is not an option of {command}{meant}"
 
 
 @pytest.mark.parametrize("command", ["compare", "tune"])
 def test_keys_of_models_and_of_recbole_pass(command):
     keys = ("epochs", "metrics", "topk", "steps", "gpu_id", "seed", "stopping_step", "valid_metric", "model_x_y_z")
-    check_words(command, dict.fromkeys(keys, 1), ["DiffRec", "recbole:DiffRec", "DDRM:BPR", "no_such_model"])
+    option_names.check(command, dict.fromkeys(keys, 1), ["DiffRec", "recbole:DiffRec", "DDRM:BPR", "no_such_model"])
 
 
 @pytest.mark.parametrize(

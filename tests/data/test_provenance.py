@@ -195,4 +195,4 @@ def test_the_split_is_described_where_nobody_else_does(settings):
     _, loaders = quick_start.prepare(quick_start.configure("BPR", "board", config_dict=settings))
     assert provenance.record(loaders[0])["data"] is None
     assert provenance.record(loaders[0])["names"]["user_field"] == "user_id"
-    assert provenance.record(None) == {"names": None, "data": None}
+    assert provenance.record(None) == {"names": None, "data": None, "columns": None}

@@ -70,7 +70,7 @@ def code_fingerprint(model: Any, settings: Optional[Mapping[str, Any]] = None, p
     """
     digest, (package, properties) = hashlib.sha256(), places or Places()
     roots, packages, beside = list(_ENTRIES), {OURS: package}, set()
-    files = [properties / "overall.yaml", properties / "recbole.yaml"]
+    files = [properties / name for name in ("overall.yaml", "recbole.yaml", "recbole-models.yaml")]
     preset = (settings or {}).get("preset")
     for each in dict.fromkeys([model, *_bases(model, settings or {})]):
         digest.update(_as_registered(each).encode())

@@ -58,9 +58,11 @@ class Base(nn.Module):
             raise ValueError("the checkpoint's weights are of another model: they hold no embeddings of a base")
         user, item = state["base.user"], state["base.item"]
         if (len(user), len(item)) != (dataset.user_num, dataset.item_num):
+            source = getattr(getattr(config, "vocabulary", None), "source", "the checkpoint")
             raise ValueError(
-                f"the checkpoint does not fit the data: it is of {len(user) - 1} users and {len(item) - 1} items, the "
-                f"data set has {dataset.user_num - 1} and {dataset.item_num - 1}"
+                f"{source} does not fit the data: it is of {len(user) - 1} users and {len(item) - 1} items, the data "
+                f"set has {dataset.user_num - 1} and {dataset.item_num - 1}; leave out the rows of the others, or "
+                "train anew"
             )
         return FixedBase(torch.empty_like(user), torch.empty_like(item), float(state["base.curvature"]))
 
