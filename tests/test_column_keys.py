@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from conftest import SMALL, write_inter
 
@@ -111,8 +113,6 @@ def test_first_items_of_users_without_a_row_in_train_are_counted():
 
 
 def write_inter_again(rows):
-    from pathlib import Path
-
     write_inter(Path("dataset"), "shop", rows, HEADER)
 
 
@@ -125,7 +125,7 @@ def test_files_of_sequences_count_the_interactions_of_one_file(tmp_path):
         header = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
         (tmp_path / "dataset" / "shop" / f"shop.{part}.inter").write_text(header + text)
     one = made("SASRec", **LEAVE_ONE_OUT, train_neg_sample_args=None)[1:]
-    config, *three = made("SASRec", benchmark_filename=[*places], load_col=None, train_neg_sample_args=None)
+    _, *three = made("SASRec", benchmark_filename=[*places], load_col=None, train_neg_sample_args=None)
     assert data.describe(*one) | {"account": 0} == data.describe(*three) | {"account": 0}
     assert len(sequence_pairs(three[1][0]._dataset)) == 18
 
