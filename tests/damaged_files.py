@@ -334,7 +334,7 @@ NAMES = [
         "a user without a name",
         inter(line(4, "\ti3\t3\t102")),
         rows=[*READ[:2], *READ[3:]],
-        notes=["1 rows were dropped: no user_id in d.inter (first: line 4)"],
+        notes=["1 row was dropped: no user_id in d.inter (first: line 4)"],
     ),
     Case(
         "two items without a name",
@@ -436,7 +436,7 @@ TIMES = [
         notes=["2 rows were dropped: no time (timestamp) in d.inter (first: line 3)", "ISO dates"],
     ),
     Case("no row has a time", timed("", "nan"), ["d.inter", "no row is left", "no time (timestamp)"]),
-    Case("a time too large", timed("1", "1e400"), rows=at(1), notes=["1 rows were dropped: no time"]),
+    Case("a time too large", timed("1", "1e400"), rows=at(1), notes=["1 row was dropped: no time"]),
     Case(
         "a row without a time where none is needed",
         timed("100", "", "104"),
@@ -488,7 +488,7 @@ TIMES = [
         "nanoseconds and an empty field",
         timed("1706659200000000002", "", "1706659200000000001"),
         rows=[("u", "i3", 0), ("u", "i1", 1)],
-        notes=["their ranks", "1 rows were dropped: no time"],
+        notes=["their ranks", "1 row was dropped: no time"],
     ),
     Case(
         "nanoseconds in a date",
@@ -685,7 +685,7 @@ FILES = [
         "a part with a row without an item",
         parts(test=line(3, "u1\t\t4\t101")),
         rows=[*READ, *READ, READ[0], *READ[2:]],
-        notes=["1 rows were dropped: no item_id in d.test.inter (first: line 3)"],
+        notes=["1 row was dropped: no item_id in d.test.inter (first: line 3)"],
         keys=PARTS,
     ),
     Case(
@@ -700,14 +700,14 @@ FILES = [
         item(*GOOD_ITEMS, "i1\t9"),
         item=priced(1, 2, 3),
         keys=RO,
-        notes=["1 rows were dropped: the item_id of an earlier row in d.item (first: line 5)"],
+        notes=["1 row was dropped: the item_id of an earlier row in d.item (first: line 5)"],
     ),
     Case(
         "an .item with a line without an item",
         item("\t5", *GOOD_ITEMS),
         item=priced(1, 2, 3),
         keys=RO,
-        notes=["1 rows were dropped: no item_id in d.item (first: line 2)"],
+        notes=["1 row was dropped: no item_id in d.item (first: line 2)"],
     ),
     Case(
         "an .item with a hole",
@@ -740,7 +740,7 @@ FILES = [
         "a quote that opens in .item",
         item('"i1\t1', "i2\t2", "i3\t3"),
         rows=None,
-        notes=["1 rows are kept whose item_id has no line in d.item", "1 of 4 items have no interaction"],
+        notes=["1 row is kept whose item_id has no line in d.item", "1 of 4 items have no interaction"],
         keys={**RO, "filter_inter_by_user_or_item": False},
     ),
     Case(
@@ -786,7 +786,7 @@ FILES = [
         {**ids("a"), ".user": lines("u\t1", "u\t2", head="user_id:token\tage:token")},
         rows=named("a"),
         keys=RO,
-        notes=["1 rows were dropped: the user_id of an earlier row"],
+        notes=["1 row was dropped: the user_id of an earlier row"],
     ),
     Case(
         "a .user with a long line",
@@ -827,7 +827,7 @@ GRAPHS = [
         rows=named("i1", "i2"),
         keys=RO,
         model="CKE",
-        notes=["1 rows were dropped: no tail_id in d.kg (first: line 3)"],
+        notes=["1 row was dropped: no tail_id in d.kg (first: line 3)"],
     ),
     Case(
         "a short line in .kg",

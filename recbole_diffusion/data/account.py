@@ -51,7 +51,7 @@ class Account:
         if rows:
             self.dropped.append(Dropped(reason, rows, requested))
             if not requested:
-                self.note(f"{rows} rows were dropped: {reason}")
+                self.note(f"{rows} {'row was' if rows == 1 else 'rows were'} dropped: {reason}")
 
     def note(self, text: str) -> None:
         """Add a warning as one line, once."""

@@ -42,3 +42,8 @@ def load_too(config: Any, column: str) -> None:
     if not isinstance(names, (list, tuple, set)) or column in names:
         return
     config["load_col"] = {**load, "inter": [*names, column]}
+
+
+def list_field(config: Any) -> str:
+    """The column with the earlier items of a row, ``item_id_list`` by default."""
+    return f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"

@@ -6,6 +6,7 @@ from typing import Any, Callable
 
 import numpy as np
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset
+from recbole.utils import FeatureType
 
 from recbole_diffusion.data.account import account_of
 
@@ -16,13 +17,14 @@ def hooks() -> list[tuple[Any, str, Any]]:
     """What is replaced in RecBole's data sets; see :mod:`recbole_diffusion.data.hooks`."""
     filters: list[tuple[Any, str, Callable[[Any], str], bool]] = [
         (Dataset, "_filter_nan_user_or_item", _missing_ids, False),
-        (Dataset, "_remove_duplication", lambda dataset: _setting(dataset, "rm_dup_inter"), True),
-        (Dataset, "_filter_by_field_value", lambda dataset: _setting(dataset, "val_interval"), True),
+        (Dataset, "_remove_duplication", lambda dataset: setting(dataset, "rm_dup_inter"), True),
+        (Dataset, "_filter_by_field_value", val_interval, True),
         (Dataset, "_filter_by_inter_num", _interval_settings, True),
         (KnowledgeBasedDataset, "_filter_link", _no_link, False),
     ]
     originals = {name: vars(owner)[name] for owner, name, *_ in filters}
     originals["_remove_duplication"] = _stable(originals["_remove_duplication"])
+    originals["_filter_by_field_value"] = _known_names(originals["_filter_by_field_value"])
     changes = [(owner, name, counted(originals[name], reason, asked)) for owner, name, reason, asked in filters]
     return [
         *changes,
@@ -44,13 +46,19 @@ def counted(original: Method, reason: Callable[[Any], str], requested: bool) -> 
     return method
 
 
-def _setting(dataset: Any, key: str) -> str:
+def setting(dataset: Any, key: str) -> str:
+    """A key with its value, for messages."""
     return f"{key}={dataset.config[key]!r}"
+
+
+def val_interval(dataset: Any) -> str:
+    """``val_interval`` with its value, for messages."""
+    return setting(dataset, "val_interval")
 
 
 def _interval_settings(dataset: Any) -> str:
     keys = ("user_inter_num_interval", "item_inter_num_interval")
-    return ", ".join(_setting(dataset, key) for key in keys if dataset.config[key] is not None)
+    return ", ".join(setting(dataset, key) for key in keys if dataset.config[key] is not None)
 
 
 def _missing_ids(dataset: Any) -> str:
@@ -73,6 +81,24 @@ def _stable(original: Method) -> Method:
         dataset.inter_feat = frame.sort_values(time, kind="stable").drop_duplicates(pair, keep=keep)
 
     return _remove_duplication
+
+
+def _known_names(original: Method) -> Method:
+    """Say which names of ``val_interval`` are in no row: they are spelt otherwise, or not there."""
+
+    def _filter_by_field_value(dataset: Any) -> None:
+        for field, allowed in (dataset.config["val_interval"] or {}).items():
+            if dataset.field2type.get(field) is not FeatureType.TOKEN:
+                continue
+            present = {name for feat in dataset.field2feats(field) for name in feat[field].unique()}
+            unknown = [name for name in allowed if name not in present]
+            if unknown:
+                account_of(dataset).note(
+                    f"{len(unknown)} of {len(allowed)} names of val_interval.{field} are in no row, e.g. {unknown[0]!r}"
+                )
+        original(dataset)
+
+    return _filter_by_field_value
 
 
 def _around(original: Method) -> Method:
@@ -114,23 +140,44 @@ def _by_lines(original: Method) -> Method:
         original(dataset)
         if dataset.config["filter_inter_by_user_or_item"] is not True:
             note_empty_features(dataset, unknown)
+            _note_lines_dropped(dataset)
             return
         for field, rows in unknown.items():
             reason = f"their {field} has no line in {file_of(dataset, field)}"
             account.drop(f"{reason} (filter_inter_by_user_or_item: False keeps them)", rows, False)
         more = before - len(dataset.inter_feat) - sum(unknown.values())
-        account.drop(f"{_setting(dataset, 'val_interval')}, of their user or item", more, True)
+        account.drop(f"{val_interval(dataset)}, of their user or item", more, True)
 
     return _filter_inter_by_user_or_item
+
+
+def _note_lines_dropped(dataset: Any) -> None:
+    """Say how many rows are kept though ``val_interval`` has dropped the line of their user or item."""
+    dropped = {field: dataset.lines[field] - ids for field, ids in lines(dataset).items()}
+    rows = np.zeros(len(dataset.inter_feat), dtype=bool)
+    for field, ids in dropped.items():
+        rows |= dataset.inter_feat[field].isin(ids).to_numpy()
+    if rows.any():
+        files = " and ".join(f"{len(ids)} of {file_of(dataset, field)}" for field, ids in dropped.items() if ids)
+        account_of(dataset).note(
+            f"{val_interval(dataset)} drops lines ({files}), and filter_inter_by_user_or_item: False keeps their "
+            f"{counted_rows(int(rows.sum()))} of {dataset.dataset_name}.inter"
+        )
+
+
+def counted_rows(rows: int) -> str:
+    """``1 row`` or ``N rows``."""
+    return f"{rows} {'row' if rows == 1 else 'rows'}"
 
 
 def note_empty_features(dataset: Any, unknown: dict[str, int], more: str = "") -> None:
     """Say how many rows are kept whose user or item has no features; ``unknown``: rows by field."""
     for field, rows in unknown.items():
         if rows:
+            verb = "is" if rows == 1 else "are"
             account_of(dataset).note(
-                f"{rows} rows are kept whose {field} has no line in {file_of(dataset, field)}: its features are empty "
-                f"(numbers: the mean of the others){more}"
+                f"{counted_rows(rows)} {verb} kept whose {field} has no line in {file_of(dataset, field)}: its "
+                f"features are empty (numbers: the mean of the others){more}"
             )
 
 

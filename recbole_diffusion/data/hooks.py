@@ -13,7 +13,7 @@ from typing import Any
 
 from recbole.data.dataset import Dataset, SequentialDataset
 
-from recbole_diffusion.data import filtering, presplit, time_order
+from recbole_diffusion.data import column_keys, filtering, presplit, time_order
 from recbole_diffusion.data.account import account_of, warnings_noted
 from recbole_diffusion.data.columns import interaction_files
 from recbole_diffusion.data.reading import atomic_files
@@ -25,7 +25,8 @@ Hook = tuple[Any, str, Any]
 
 def hooks(config: Any) -> list[Hook]:
     """The methods that are replaced."""
-    return [*_steps(), *atomic_files.hooks(), *filtering.hooks(), *presplit.hooks(config), *time_order.hooks(config)]
+    replaced = [*_steps(), *atomic_files.hooks(), *column_keys.hooks(), *filtering.hooks()]
+    return [*replaced, *presplit.hooks(config), *time_order.hooks(config)]
 
 
 def _steps() -> list[Hook]:

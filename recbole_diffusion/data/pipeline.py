@@ -137,7 +137,8 @@ def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None)
     first = sequences.count_first_items(config, loaders)
     account_of(dataset).drop("first items of users who have no answer in train: in sequences only", first, True)
     sizes = [len(loader._dataset) for loader in loaders]
-    lines = split_checks.notes(config, interactions(loaders[0]), pairs(loaders[2]), dataset, sizes)
+    parts_of_pairs = interactions(loaders[0]), pairs(loaders[1]), pairs(loaders[2])
+    lines = split_checks.notes(config, *parts_of_pairs, dataset, sizes)
     lines += evaluation_notes.notes(config, loaders)
     config.notes += [note for note in (*lines, *account_of(dataset).notes) if note not in config.notes]
     return loaders
@@ -156,6 +157,7 @@ def _loaders(config: Config, dataset: Any, parts: Sequence[Any]) -> tuple[Any, A
     empty = [phase for phase, part in zip(("train", "valid", "test"), parts) if len(part) == 0 and phase == "train"]
     if empty:
         raise ValueError(f"the train split of {config['dataset']!r} is empty with eval_args={config['eval_args']}")
+    split_checks.check_negatives(config, parts, dataset)
     samplers = recbole_data.create_samplers(config, dataset, parts)
     loaders = []
     for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers):

@@ -15,11 +15,7 @@ from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_diffusion.data import columns, filtering
 from recbole_diffusion.data.account import account_of
-
-
-def list_field(config: Any) -> str:
-    """The column with the earlier items of a row, ``item_id_list`` by default."""
-    return f"{config['ITEM_ID_FIELD']}{config['LIST_SUFFIX']}"
+from recbole_diffusion.data.columns import list_field
 
 
 def settle(config: Any) -> None:
@@ -37,6 +33,7 @@ def settle(config: Any) -> None:
             "test, e.g. [train, valid, test]"
         )
     _note_split(config)
+    _note_same_file(config)
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         return
     headers = {file: columns.header(config, file) for file in columns.interaction_files(config)}
@@ -81,11 +78,25 @@ def _check_seq_len(config: Any, fields: dict[str, str]) -> None:
 def _note_split(config: Any) -> None:
     default = config.internal_config_dict.get("eval_args") or {}
     asked = config.external_config_dict.get("eval_args") or {}
-    for key in ("split", "order"):
+    for key in ("split", "order", "group_by"):
         if key in asked and asked[key] != default.get(key):
             note = f"eval_args.{key}={asked[key]!r} has no effect: the files of benchmark_filename are the split"
             if note not in config.notes:
                 config.notes.append(note)
+
+
+def _note_same_file(config: Any) -> None:
+    """Rows that were trained on, or that chose the epoch, are no unseen rows."""
+    parts = config["benchmark_filename"]
+    for first, second, why in (
+        ("train", "valid", "the epoch is chosen by rows that were trained on"),
+        ("train", "test", "the rows that are tested were trained on"),
+        ("valid", "test", "the rows that are tested choose the epoch"),
+    ):
+        names = dict(zip(("train", "valid", "test"), parts))
+        note = f"benchmark_filename={parts!r} names one file for {first} and {second}: {why}"
+        if names[first] == names[second] and note not in config.notes:
+            config.notes.append(note)
 
 
 def filter_rows(dataset: Any) -> None:
@@ -100,7 +111,12 @@ def filter_rows(dataset: Any) -> None:
     elif config["rm_dup_inter"] is not None:
         filtering.counted(lambda each: _drop_repeats(each, part), _repeats, True)(dataset)
     dataset._filter_by_field_value()
-    filtering.counted(_drop_without_line(known), lambda each: f"val_interval={config['val_interval']!r}", True)(dataset)
+    if of_sequences and config["val_interval"]:
+        account.note(
+            f"{filtering.val_interval(dataset)} drops rows of sequences by their own values; the earlier items in "
+            f"{list_field(config)} stay"
+        )
+    filtering.counted(_drop_without_line(known), filtering.val_interval, True)(dataset)
     if isinstance(dataset, KnowledgeBasedDataset):
         dataset._filter_kg_by_triple_num()
         dataset._filter_link()
@@ -115,7 +131,7 @@ def _no_effect(config: Any, key: str, where: str) -> str:
 
 
 def _repeats(dataset: Any) -> str:
-    return f"rm_dup_inter={dataset.config['rm_dup_inter']!r} within each file"
+    return f"{filtering.setting(dataset, 'rm_dup_inter')} within each file"
 
 
 def _drop_repeats(dataset: Any, part: np.ndarray) -> None:
@@ -192,8 +208,7 @@ def hooks(config: Any) -> list[tuple[Any, str, Any]]:
 
 
 def _benchmark_presets(dataset: Any) -> None:
-    """Check and cut the lists, and give them RecBole's names; RecBole takes ``item_id_list`` for the only name."""
-    _check_lengths(dataset)
+    """Cut the lists, and give them RecBole's names; RecBole takes ``item_id_list`` for the only name."""
     _cut(dataset)
     frame, suffix = dataset.inter_feat, dataset.config["LIST_SUFFIX"]
     for field in [name for name in frame if name + suffix in frame]:
@@ -219,27 +234,6 @@ def _lists(dataset: Any) -> list[str]:
     kinds = (FeatureType.TOKEN_SEQ, FeatureType.FLOAT_SEQ)
     paired = [field + suffix for field in frame if field + suffix in frame]
     return [field for field in paired if dataset.field2type[field] in kinds]
-
-
-def _check_lengths(dataset: Any) -> None:
-    """Check that the lists of a row are of one length.
-
-    Raises:
-        ValueError: those of a row are not.
-    """
-    items = list_field(dataset.config)
-    lengths = {field: np.fromiter(map(len, dataset.inter_feat[field]), dtype=np.int64) for field in _lists(dataset)}
-    for field, each in lengths.items():
-        wrong = np.flatnonzero(each != lengths[items])
-        if len(wrong):
-            row, ends = int(wrong[0]), np.cumsum(dataset.file_size_list)
-            number = int(np.searchsorted(ends, row, side="right"))
-            file = f"{dataset.dataset_name}.{dataset.benchmark_filename_list[number]}.inter"
-            first = row - int(ends[number - 1] if number else 0) + 1
-            raise ValueError(
-                f"{file}, row {first}: {items} holds {lengths[items][row]} items and {field} {each[row]} values; "
-                f"give each item one ({len(wrong)} such rows in all)"
-            )
 
 
 def _cut(dataset: Any) -> None:

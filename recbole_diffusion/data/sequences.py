@@ -123,8 +123,8 @@ def count_first_items(config: Any, loaders: Sequence[Any]) -> int:
     """
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL or config["benchmark_filename"] is not None:
         return 0
-    parts = [loader._dataset for loader in loaders[1:]]
-    return sum(int((part.inter_feat[part.item_list_length_field] == 1).sum()) for part in parts)
+    train, *others = (np.unique(loader._dataset.inter_feat[loader._dataset.uid_field].numpy()) for loader in loaders)
+    return len(np.setdiff1d(np.concatenate(others), train))
 
 
 def mask_past(config: Any, loaders: Sequence[Any]) -> None:

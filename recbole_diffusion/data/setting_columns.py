@@ -129,8 +129,8 @@ def _load(config: Any, suffix: str, column: str, key: str) -> None:
     """
     if column in (config["unload_col"] or {}).get(suffix, []):
         raise ValueError(f"{key} names the column {column!r}, which unload_col.{suffix} leaves out; take it out there")
-    ids = {"user": config["USER_ID_FIELD"], "item": config["ITEM_ID_FIELD"]}
-    names = config["load_col"].get(suffix) or [ids[suffix]]
+    user, item = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
+    names = config["load_col"].get(suffix) or {"inter": [user, item], "user": [user], "item": [item]}[suffix]
     config["load_col"] = {**config["load_col"], suffix: [*names, column]}
 
 

@@ -143,7 +143,10 @@ def test_pre_split_sequences(model, settings, tmp_path):
     quick_start.run(model, "split", config_dict={**settings, **QUICK, **keys}, saved=False)
     with (folder / "split.test.inter").open("a") as file:
         file.write("u3\t\ta\n")
-    with pytest.raises(ValueError, match="'split' has sequences without items"):
+    with pytest.raises(
+        ValueError,
+        match=r"split\.test\.inter: line 4, column 'item_id_list': no earlier items, which",
+    ):
         quick_start.run(model, "split", config_dict={**settings, **QUICK, **keys}, saved=False)
 
 

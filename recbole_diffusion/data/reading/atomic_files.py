@@ -24,6 +24,7 @@ from recbole_diffusion.data.reading import text as atomic_text
 from recbole_diffusion.data.reading import times as atomic_times
 from recbole_diffusion.data.reading import values as atomic_values
 from recbole_diffusion.data.reading.header import Column
+from recbole_diffusion.data.reading.lists import check_lists
 
 
 def hooks() -> list[tuple[Any, str, Any]]:
@@ -121,6 +122,8 @@ class _Reader:
         dropped = self._drop(frame, time)
         self._register()
         self._set_sequences(frame)
+        if self.parts and self.config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+            check_lists(self.config, self.text, frame, self.types, ~dropped)
         return frame[~dropped].reset_index(drop=True) if dropped.any() else frame
 
     def _check_rows(self) -> None:
@@ -152,12 +155,10 @@ class _Reader:
         return self.need is not None or bool(self.config["rm_dup_inter"])
 
     def _set_times(self, frame: pd.DataFrame, time: Column) -> None:
-        """Make the times float64: of text, of dates, and of integers that float64 does not tell apart."""
+        """Make the times float64: of text, of dates, and of numbers that float64 does not tell apart."""
         values = frame[time.name].to_numpy()
         if values.dtype == np.float64:
-            with np.errstate(invalid="ignore"):
-                large = bool((np.abs(values) > atomic_times.EXACT).any())
-            if not large:
+            if not atomic_times.may_tie(values, self.text.body):
                 frame[time.name] = np.where(np.isinf(values), np.nan, values)
                 return
             as_text = atomic_values.read(self.text, self.separator, [Column(time.name, "token", time.place)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -56,6 +57,19 @@ def parse(text: AtomicText, column: Column, texts: np.ndarray) -> Times:
     return Times(_spread(times.values, present), times.read_as, _spread(times.ranks, present))
 
 
+def may_tie(values: np.ndarray, body: bytes) -> bool:
+    """Whether float64 may have made different numbers equal: large ones, or ones with digits behind the point.
+
+    Args:
+        values: the times as pandas reads them, float64, (rows,).
+        body: the rows of the file.
+    """
+    finite = values[np.isfinite(values)]
+    if (np.abs(finite) > EXACT).any():
+        return True
+    return b"." in body and len(np.unique(finite)) < len(finite)
+
+
 def _spread(values: Any, present: np.ndarray) -> Any:
     """The values in the rows that have one, nan in the others."""
     if values is None:
@@ -78,7 +92,11 @@ def _numbers(texts: np.ndarray) -> Optional[Times]:
         values = np.array([float(text) for text in texts])
     except ValueError:
         return None
-    return Times(values, "numbers") if np.isfinite(values).all() else None
+    if not np.isfinite(values).all():
+        return None
+    if len(np.unique(values)) == len(np.unique(texts)):
+        return Times(values, "numbers")
+    return _distinct(np.array([Decimal(text.strip()) for text in texts], dtype=object), values, "numbers")
 
 
 def _integers(numbers: list[int]) -> Times:
