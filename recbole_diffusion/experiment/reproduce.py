@@ -176,7 +176,7 @@ _OF_THE_RUN = ("use_gpu", "gpu_id", "state", "show_progress", "output_dir", "eva
 GAP = "ours - paper"
 #: Keys that change no number of a run: where it runs, what is shown and measured beside the rest.
 _SHOWN_ONLY = frozenset({*_OF_THE_RUN, "metrics", "topk", "checkpoint_dir", "worker", "save_per_user"}) - {"eval_args"}
-_SHOWN_ONLY |= {"prepared_data", "eval_memory", "eval_users_per_batch", "log_wandb", "save_last_every"}
+_SHOWN_ONLY |= {"prepared_data", "pretrain_dir", "eval_memory", "eval_users_per_batch", "log_wandb", "save_last_every"}
 
 
 def _changed(setting: Setting, name: str, own: dict[str, Any]) -> dict[str, Any]:

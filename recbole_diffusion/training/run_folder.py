@@ -88,7 +88,7 @@ def check_folders(config: Any, saved: bool) -> None:
     """Find out before the data are prepared whether results can be written; clean up after runs that were killed.
 
     Args:
-        config: its ``output_dir``, ``checkpoint_dir`` and ``prepared_data`` count.
+        config: its ``output_dir``, ``checkpoint_dir``, ``pretrain_dir`` and ``prepared_data`` count.
         saved: whether the run writes a checkpoint; without, RecBole only wants the folder to be there.
 
     Raises:
@@ -98,9 +98,17 @@ def check_folders(config: Any, saved: bool) -> None:
     _check_writable("output_dir", results)
     if saved or not checkpoints.is_dir():
         _check_writable("checkpoint_dir", checkpoints)
+    bases = pretrain_folder(config)
+    if config["pretrain_dir"] and not bases.is_dir():  # one that is there may be for reading only
+        _check_writable("pretrain_dir", bases)
     prepared = [Path(config["prepared_data"])] if config["prepared_data"] else []
     runs = [each for each in results.iterdir() if each.is_dir()] if results.is_dir() else []
-    sweep(results, *runs, checkpoints, checkpoints / "pretrain", *prepared)
+    sweep(results, *runs, checkpoints, bases, *prepared)
+
+
+def pretrain_folder(config: Any) -> Path:
+    """The folder of the models that were trained for others to build on: ``pretrain_dir``, or one in ``checkpoint_dir``."""
+    return Path(config["pretrain_dir"] or Path(config["checkpoint_dir"] or "saved") / "pretrain")
 
 
 def _check_writable(key: str, folder: Path) -> None:

@@ -65,6 +65,18 @@ def test_trained_on_the_train_split_alone_and_kept(built, monkeypatch):
     assert first.item.shape == (dataset.item_num, 4)
 
 
+def test_runs_with_checkpoints_apart_share_the_base_of_one_folder(settings, tmp_path, monkeypatch):
+    quick = {**settings, **QUICK, "n_cate": 2, "pretrain": BPR, "pretrain_dir": str(tmp_path / "bases")}
+    first = run("LDiffRec", "board", config_dict={**quick, "checkpoint_dir": "one"})
+    assert [file.suffix for file in sorted((tmp_path / "bases").iterdir())] == [".npz", ".lock"]
+    assert not Path("one/pretrain").exists()
+    monkeypatch.setattr(bases, "_train", None)
+    again = run("LDiffRec", "board", config_dict={**quick, "checkpoint_dir": "two"})
+    assert again["test_result"] == first["test_result"]
+    alone = run("LDiffRec", "board", config_dict={**quick, "checkpoint_dir": "one", "pretrain_dir": "bases"})
+    assert alone["test_result"] == first["test_result"]  # a relative one counts from the working folder
+
+
 @pytest.mark.parametrize(
     "change", [{"seed": 5}, {"eval_args": {"split": {"RS": [7, 2, 1]}}}, {"pretrain": {**BPR, "config": {"epochs": 1}}}]
 )
@@ -131,7 +143,8 @@ def test_a_run_does_not_depend_on_whether_the_embeddings_were_there(settings):
 _TWO = """
 import sys, torch
 torch.set_num_threads(1)
-from recbole_diffusion import pretrain, run
+from recbole_diffusion import run
+from recbole_diffusion.pretraining import bases as pretrain
 original = pretrain._train
 def counted(*args):
     open(f"trained-{sys.argv[1]}", "w").close()

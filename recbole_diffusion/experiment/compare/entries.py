@@ -19,10 +19,10 @@ from recbole_diffusion.support import yaml_files
 
 #: Keys that are one for all models of a comparison.
 OF_THE_COMPARISON = frozenset({"model", "dataset", "seed", "data_path", "checkpoint_dir", "output_dir", *DEFAULTS})
-OF_THE_COMPARISON |= {"eval_args", "show_progress", "state", "prepared_data", "save_per_user", *NOT_TUNED}
+OF_THE_COMPARISON |= {"eval_args", "show_progress", "state", "prepared_data", "pretrain_dir", "save_per_user", *NOT_TUNED}
 #: Those of them that change neither a number nor what is compared.
 _NOT_WORTH_A_NOTE = frozenset({"model", "seed", "checkpoint_dir", "output_dir", "show_progress", "state"})
-_NOT_WORTH_A_NOTE |= {"prepared_data", "save_per_user"}
+_NOT_WORTH_A_NOTE |= {"prepared_data", "pretrain_dir", "save_per_user"}
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ BESIDE = frozenset(
 _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas")
 #: Settings that name a file or a folder.
 PATHS: tuple[str, ...] = ("data_path", "checkpoint_dir", "output_dir", "prepared_data", "pretrain", "base_checkpoint")
-PATHS += ("dataset_save_path", "dataloaders_save_path", "pre_model_path", "mlp_pretrain_path", "mf_pretrain_path")
+PATHS += ("pretrain_dir", "dataset_save_path", "dataloaders_save_path", "pre_model_path", "mlp_pretrain_path", "mf_pretrain_path")
 #: Settings that decide which code runs beside the model.
 DECIDING = ("preset", "pretrain", "base_model", "base_checkpoint")
 #: Paths that a run reads.

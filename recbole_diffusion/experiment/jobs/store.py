@@ -55,7 +55,10 @@ class Cell:
     basis: dict[str, str] = field(default_factory=dict)
 
     #: Settings that change no number.
-    NO_EFFECT = frozenset({"data_path", "checkpoint_dir", "output_dir", "show_progress", "state", "prepared_data"})
+    NO_EFFECT = frozenset(
+        {"data_path", "checkpoint_dir", "output_dir", "show_progress", "state", "prepared_data"}
+        | {"pretrain_dir"}
+    )
     #: Settings that may name a file: its content is in ``basis``, and where it lies changes no number.
     OF_FILES = frozenset(
         {"pretrain", "base_checkpoint", "dataset_save_path", "dataloaders_save_path"}
