@@ -30,7 +30,7 @@ from recbole_diffusion.compat import repairs
 from recbole_diffusion.data import names, pipeline
 from recbole_diffusion.model.embeddings.tables import Embeddings, embeddings_of, tables_of
 from recbole_diffusion.pretraining import pretrained_files
-from recbole_diffusion.settings import schema
+from recbole_diffusion.settings import schema, scopes
 from recbole_diffusion.settings.config import Config, plain_settings
 from recbole_diffusion.support import yaml_files
 from recbole_diffusion.support.atomic_write import atomic_write
@@ -40,12 +40,9 @@ from recbole_diffusion.training.trainer import trainer_class
 #: Raised when what is stored for the same settings would no longer be the same.
 CACHE_FORMAT = 4
 #: Settings that change neither the weights nor which epoch is the best.
-_NO_MATTER = frozenset(
-    {"data_path", "checkpoint_dir", "output_dir", "show_progress", "state", "gpu_id", "use_gpu", "log_wandb"}
-    | {"prepared_data", "save_per_user"}
-    | {"wandb_project", "eval_users_per_batch", "eval_memory", "eval_batch_size", "save_dataset", "save_dataloaders"}
-    | {"dataset_save_path", "dataloaders_save_path", "save_last_every", "worker", "load_col"}
-)
+_NO_MATTER = scopes.without_effect() | scopes.keys(scopes.Scope.DEVICE)
+#: A base is trained on the data set of the run.
+_NO_MATTER |= {"load_col", "dataset_save_path", "dataloaders_save_path"}
 
 
 class Trained(NamedTuple):
