@@ -24,15 +24,13 @@ from recbole.utils import ModelType
 
 from recbole_diffusion import registry
 from recbole_diffusion.data import cache_key, names
+from recbole_diffusion.settings import scopes
 from recbole_diffusion.settings.config import Config
 from recbole_diffusion.support.atomic_write import atomic_write
 
 _MARK = b"recbole-diffusion/saved/1"
-#: Settings that loaders keep beside those of the data and the split.
-_LOADER_KEYS: tuple[str, ...] = ("train_neg_sample_args", "valid_neg_sample_args", "test_neg_sample_args", "shuffle")
-_LOADER_KEYS += ("transform", "train_padding_user", "worker", "seed", "split_seed", "train_batch_size")
-#: torch's loaders keep the sizes of their batches; RecBole sets others without effect.
-_LOADER_KEYS += ("eval_batch_size", "eval_users_per_batch", "eval_memory")
+#: Settings that loaders keep beside those of the data and the split; torch's loaders keep the sizes of their batches.
+_LOADER_KEYS = tuple(sorted(scopes.keys(scopes.Scope.LOADER)))
 #: Differences with which a file that was named is used all the same.
 _DOUBTS = {"versions", "files, which are not there to compare"}
 _CLASSES = {ModelType.SEQUENTIAL: "SequentialDataset", ModelType.KNOWLEDGE: "KnowledgeBasedDataset"}

@@ -13,6 +13,8 @@ import numpy as np
 from recbole_diffusion import quick_start
 from recbole_diffusion.data import convert
 from recbole_diffusion.experiment.published import available
+from recbole_diffusion.settings import scopes
+from recbole_diffusion.settings.scopes import Scope
 from recbole_diffusion.support import yaml_files
 from recbole_diffusion.training.run_folder import environment
 
@@ -169,14 +171,13 @@ def reproduce(
 #: Keys of the setting that hold for the baselines too.
 _OF_EVALUATION = ("valid_metric", "metrics", "topk", "metric_decimal_place", "mask_history", "MAX_ITEM_LIST_LENGTH")
 #: Keys of the user's that do: where things run and what is shown; of sequential ones also how long at most.
-_OF_THE_RUN = ("use_gpu", "gpu_id", "state", "show_progress", "output_dir", "eval_args")
+_OF_THE_RUN = (*sorted(scopes.keys(Scope.DEVICE, Scope.SHOWN)), "output_dir", "eval_args")
 
 
 #: The row of the differences from the paper.
 GAP = "ours - paper"
 #: Keys that change no number of a run: where it runs, what is shown and measured beside the rest.
-_SHOWN_ONLY = frozenset({*_OF_THE_RUN, "metrics", "topk", "checkpoint_dir", "worker", "save_per_user"}) - {"eval_args"}
-_SHOWN_ONLY |= {"prepared_data", "pretrain_dir", "eval_memory", "eval_users_per_batch", "log_wandb", "save_last_every"}
+_SHOWN_ONLY = scopes.without_effect() | scopes.keys(Scope.DEVICE) | {"metrics", "topk"}
 
 
 def _changed(setting: Setting, name: str, own: dict[str, Any]) -> dict[str, Any]:

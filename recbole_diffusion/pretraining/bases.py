@@ -2,8 +2,9 @@
 
 The key ``pretrain`` says which: ``{model: LightGCN, config: {embedding_size: 64}}``, or the path of a ``.npy`` or
 ``.npz`` file or of a checkpoint; for models on top of another one (DDRM, HDRM) ``base_model``, ``base_config`` and
-``base_checkpoint`` do. What was trained is kept under ``checkpoint_dir/pretrain`` by a hash of the split, the model and
-its settings, or in the folder that ``pretrain_dir`` names; two processes that want the same wait for one of them to train it.
+``base_checkpoint`` do. What was trained is kept in the folder that ``pretrain_dir`` names, or under
+``checkpoint_dir/pretrain``, by a hash of the split, the model and its settings; two processes that want the same wait
+for one of them to train it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from recbole_diffusion.compat import repairs
 from recbole_diffusion.data import names, pipeline
 from recbole_diffusion.model.embeddings.tables import Embeddings, embeddings_of, tables_of
 from recbole_diffusion.pretraining import pretrained_files
-from recbole_diffusion.settings import schema
+from recbole_diffusion.settings import schema, scopes
 from recbole_diffusion.settings.config import Config, plain_settings
 from recbole_diffusion.support import yaml_files
 from recbole_diffusion.support.atomic_write import atomic_write
@@ -41,12 +42,9 @@ from recbole_diffusion.training.trainer import trainer_class
 #: Raised when what is stored for the same settings would no longer be the same.
 CACHE_FORMAT = 4
 #: Settings that change neither the weights nor which epoch is the best.
-_NO_MATTER = frozenset(
-    {"data_path", "checkpoint_dir", "output_dir", "show_progress", "state", "gpu_id", "use_gpu", "log_wandb"}
-    | {"prepared_data", "pretrain_dir", "save_per_user"}
-    | {"wandb_project", "eval_users_per_batch", "eval_memory", "eval_batch_size", "save_dataset", "save_dataloaders"}
-    | {"dataset_save_path", "dataloaders_save_path", "save_last_every", "worker", "load_col"}
-)
+_NO_MATTER = scopes.without_effect() | scopes.keys(scopes.Scope.DEVICE)
+#: A base is trained on the data set of the run.
+_NO_MATTER |= {"load_col", "dataset_save_path", "dataloaders_save_path"}
 
 
 class Trained(NamedTuple):
@@ -235,8 +233,8 @@ def _of_the_run(config: Any) -> set[str]:
 
 
 def _trained(config: Any, base: Config, train_data: Any, valid_data: Any) -> Trained:
-    start = perf_counter()
-    kept = _cached(run_folder.pretrain_folder(config), base, train_data, valid_data, show_progress=bool(config["show_progress"]))
+    folder, start = run_folder.pretrain_folder(config), perf_counter()
+    kept = _cached(folder, base, train_data, valid_data, show_progress=bool(config["show_progress"]))
     config.pretraining = Spent(kept.seconds, perf_counter() - start)
 
     def rebuild() -> Any:

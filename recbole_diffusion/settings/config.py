@@ -19,15 +19,12 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_diffusion import registry
-from recbole_diffusion.settings import consistency, elsewhere, known_keys, nested, places, precedence, schema
+from recbole_diffusion.settings import consistency, elsewhere, known_keys, nested, places, precedence, schema, scopes
 from recbole_diffusion.settings.precedence import Source
 from recbole_diffusion.support import yaml_files
 
 #: What RecBole derives from other keys; left out of a saved configuration so that it can be read again.
-DERIVED = frozenset(
-    {"MODEL_TYPE", "MODEL_INPUT_TYPE", "eval_type", "device", "single_spec", "local_rank", "world_size"}
-    | {"valid_metric_bigger", "valid_neg_sample_args", "test_neg_sample_args", "model", "dataset", "config_files"}
-)
+DERIVED = scopes.keys(scopes.Scope.DERIVED)
 
 
 class Config(RecBoleConfig):

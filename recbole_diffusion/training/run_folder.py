@@ -107,7 +107,7 @@ def check_folders(config: Any, saved: bool) -> None:
 
 
 def pretrain_folder(config: Any) -> Path:
-    """The folder of the models that were trained for others to build on: ``pretrain_dir``, or one in ``checkpoint_dir``."""
+    """Folder of the models trained for others to build on: ``pretrain_dir``, or ``pretrain`` in ``checkpoint_dir``."""
     return Path(config["pretrain_dir"] or Path(config["checkpoint_dir"] or "saved") / "pretrain")
 
 

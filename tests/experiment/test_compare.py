@@ -178,7 +178,7 @@ def test_a_model_with_a_loop_of_its_own_is_tested_at_its_best_epoch(settings):
 
 
 def test_where_it_runs_and_where_it_lies_change_no_key():
-    one = Cell("A", "EASE", "board", 1, {"reg_weight": 3.0, "data_path": "/a", "prepared_data": "/b", "pretrain_dir": "/c"})
+    one = Cell("A", "EASE", "board", 1, {"reg_weight": 3.0, "data_path": "/a", "pretrain_dir": "/b"})
     two = Cell("B", "EASE", "board", 1, {"reg_weight": 3.0, "data_path": "/c"})
     assert one.key == two.key
     assert one.key != Cell("A", "EASE", "board", 1, {"reg_weight": 3.0}, trial=0).key

@@ -10,19 +10,16 @@ from typing import Any, Optional
 
 from recbole_diffusion import registry
 from recbole_diffusion.cards import own_models
-from recbole_diffusion.experiment.defaults import DEFAULTS
 from recbole_diffusion.experiment.jobs.fingerprint import absolute
-from recbole_diffusion.experiment.space.dimensions import NOT_TUNED
-from recbole_diffusion.settings import precedence, schema
+from recbole_diffusion.settings import precedence, schema, scopes
 from recbole_diffusion.settings.precedence import Source
+from recbole_diffusion.settings.scopes import Scope
 from recbole_diffusion.support import yaml_files
 
 #: Keys that are one for all models of a comparison.
-OF_THE_COMPARISON = frozenset({"model", "dataset", "seed", "data_path", "checkpoint_dir", "output_dir", *DEFAULTS})
-OF_THE_COMPARISON |= {"eval_args", "show_progress", "state", "prepared_data", "pretrain_dir", "save_per_user", *NOT_TUNED}
+OF_THE_COMPARISON = scopes.keys(Scope.MEASURED, Scope.WHERE, Scope.SHOWN)
 #: Those of them that change neither a number nor what is compared.
-_NOT_WORTH_A_NOTE = frozenset({"model", "seed", "checkpoint_dir", "output_dir", "show_progress", "state"})
-_NOT_WORTH_A_NOTE |= {"prepared_data", "pretrain_dir", "save_per_user"}
+_NOT_WORTH_A_NOTE = scopes.keys(Scope.WHERE, Scope.SHOWN) - {"data_path"} | {"model", "seed"}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Optional
 from recbole_diffusion import registry
 from recbole_diffusion.data import cache_key
 from recbole_diffusion.experiment.jobs.import_closure import INSTALLED, Sources, closure
-from recbole_diffusion.experiment.jobs.store import Cell
+from recbole_diffusion.settings import scopes
 from recbole_diffusion.settings.places import PACKAGED
 from recbole_diffusion.support import yaml_files
 from recbole_diffusion.support.versions import version
@@ -35,12 +35,11 @@ BESIDE = frozenset(
 )
 _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas")
 #: Settings that name a file or a folder.
-PATHS: tuple[str, ...] = ("data_path", "checkpoint_dir", "output_dir", "prepared_data", "pretrain", "base_checkpoint")
-PATHS += ("pretrain_dir", "dataset_save_path", "dataloaders_save_path", "pre_model_path", "mlp_pretrain_path", "mf_pretrain_path")
+PATHS = scopes.keys(scopes.Scope.PATH)
 #: Settings that decide which code runs beside the model.
 DECIDING = ("preset", "pretrain", "base_model", "base_checkpoint")
 #: Paths that a run reads.
-READ = tuple(key for key in PATHS if key in Cell.OF_FILES)
+READ = tuple(sorted(scopes.keys(scopes.Scope.CONTENT)))
 
 
 class Places(NamedTuple):

@@ -26,6 +26,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from recbole_diffusion.evaluation.user_metrics import UserMetrics
+from recbole_diffusion.settings import scopes
 from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text, sweep
 from recbole_diffusion.training.run_folder import finite
 
@@ -55,15 +56,9 @@ class Cell:
     basis: dict[str, str] = field(default_factory=dict)
 
     #: Settings that change no number.
-    NO_EFFECT = frozenset(
-        {"data_path", "checkpoint_dir", "output_dir", "show_progress", "state", "prepared_data"}
-        | {"pretrain_dir"}
-    )
+    NO_EFFECT = scopes.without_effect()
     #: Settings that may name a file: its content is in ``basis``, and where it lies changes no number.
-    OF_FILES = frozenset(
-        {"pretrain", "base_checkpoint", "dataset_save_path", "dataloaders_save_path"}
-        | {"pre_model_path", "mlp_pretrain_path", "mf_pretrain_path"}
-    )
+    OF_FILES = scopes.keys(scopes.Scope.CONTENT)
 
     @property
     def key(self) -> str:

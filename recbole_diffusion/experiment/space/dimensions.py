@@ -10,13 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
+from recbole_diffusion.settings import scopes
+
 Settings = dict[str, Any]
 #: Keys that change what is measured, or on which rows: scores of different values do not compare.
-NOT_TUNED = frozenset(
-    {"model", "dataset", "seed", "split_seed", "eval_args", "metrics", "topk", "valid_metric", "metric_decimal_place"}
-    | {"data_path", "benchmark_filename", "val_interval", "user_inter_num_interval", "item_inter_num_interval"}
-    | {"mask_history", "repeatable", "fixed_eval_negatives"}
-)
+NOT_TUNED = scopes.keys(scopes.Scope.MEASURED)
 
 
 @dataclass(frozen=True)
