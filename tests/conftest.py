@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import numpy as np
 import pytest
@@ -25,20 +27,45 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("here")
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> Optional[int]:
+    """Processes of ``-n auto``: one per core, at most four; none for files that are named, which then start at once."""
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None
+    if any(argument.partition("::")[0].endswith(".py") for argument in config.args):
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 4) if cores > 1 else 0
+
+
 @pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs write saved/ and outputs/: into the test's folder. Repairs and registration end with the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["pytest"])  # RecBole's own Config reads it
-    before = dict(vars(np))
     yield
-    for name in set(vars(np)) - set(before):  # RecBole's own Config puts np.float and others there
-        if not isinstance(vars(np)[name], ModuleType):  # a part of numpy that is loaded when it is needed
-            delattr(np, name)
-    vars(np).update(before)
     bridge.disable()
     repairs.undo()
     logging.getLogger().handlers = [h for h in logging.getLogger().handlers if type(h).__name__ != "FileHandler"]
+    assert "float" not in vars(np), "RecBole's own Config was made: ask for the fixture numpy_restored"
+
+
+@pytest.fixture
+def numpy_restored() -> Iterator[None]:
+    """RecBole's own Config puts np.float and others into numpy; with the test they go."""
+    before = dict(vars(np))
+    yield
+    for name in set(vars(np)) - set(before):
+        if not isinstance(vars(np)[name], ModuleType):  # a part of numpy that is loaded when it is needed
+            delattr(np, name)
+    vars(np).update(before)
+
+
+@pytest.fixture(scope="session")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A ``pretrain_dir`` for all tests of a session, those of its other processes included."""
+    folder = tmp_path_factory.getbasetemp()
+    return str((folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder) / "bases")
 
 
 def write_inter(folder: Path, name: str, rows: list[tuple[Any, ...]], header: str) -> None:

@@ -29,6 +29,7 @@ from recbole_diffusion.support import trusted_files
 from recbole_diffusion.training import checkpoint, data_parallel
 from recbole_diffusion.training.trainer import trainer_class
 
+pytestmark = pytest.mark.xdist_group("processes")
 PAIR = Group(2, 2)
 TOPK = ["Recall", "NDCG", "MRR", "AveragePopularity"]
 OF_ALL = ["ItemCoverage", "GiniIndex", "ShannonEntropy", "TailPercentage", "GAUC"]

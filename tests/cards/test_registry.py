@@ -122,7 +122,7 @@ def mine(tmp_path):
     registry.unregister_model("Mine")
 
 
-def test_another_packages_model_runs_with_its_own_yaml_under_both_runners(mine, settings, monkeypatch):
+def test_another_packages_model_runs_with_its_own_yaml_under_both_runners(mine, settings, monkeypatch, numpy_restored):
     import recbole_diffusion
     from recbole_diffusion.compat import repairs
 

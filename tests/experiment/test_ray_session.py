@@ -38,6 +38,7 @@ def _usable() -> bool:
     return True
 
 
+pytestmark = pytest.mark.xdist_group("processes")  # /dev/shm is looked at, and what listens and runs
 needs_ray = pytest.mark.skipif(not _usable(), reason="no ray that works here")
 
 
@@ -111,7 +112,7 @@ def test_an_exception_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
 
 DRIVER = """
     import os, time
-    from recbole_diffusion.experiment.executor import executor
+    from recbole_diffusion.experiment.jobs.executor import executor
 
     def forever(_):
         while True:

@@ -311,7 +311,7 @@ def test_a_checkpoint_of_other_users_or_of_another_model_is_refused(settings):
         load("broken.pth")
 
 
-def test_enable_trains_the_base_in_recboles_quick_start_too(settings):
+def test_enable_trains_the_base_in_recboles_quick_start_too(settings, numpy_restored):
     import recbole_diffusion
 
     recbole_diffusion.enable()
@@ -539,7 +539,7 @@ def test_the_shared_keys_of_ddrm_and_hdrm_say_the_same():
     assert differ == {"mix"}  # the official value is in the text
 
 
-def test_recboles_own_checkpoint_as_base_when_it_is_trusted(settings):
+def test_recboles_own_checkpoint_as_base_when_it_is_trusted(settings, numpy_restored):
     import recbole_diffusion
 
     recbole_diffusion.enable()

@@ -192,7 +192,7 @@ def test_files_that_are_no_checkpoints(content, tmp_path):
         run(resume=tmp_path / "x.pth")
 
 
-def test_recboles_own_checkpoint_loads_when_trusted(settings):
+def test_recboles_own_checkpoint_loads_when_trusted(settings, numpy_restored):
     """A file of RecBole's, with its pickled Config, from another process: refused, then loaded on trust."""
     repairs.apply()
     from recbole.config import Config
