@@ -111,7 +111,7 @@ def test_an_exception_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
 
 DRIVER = """
     import os, time
-    from recbole_diffusion.experiment.executor import executor
+    from recbole_diffusion.experiment.jobs.executor import executor
 
     def forever(_):
         while True:
