@@ -27,7 +27,7 @@ from recbole_diffusion.experiment.jobs.store import Store
 DRIVE = """
 import errno, sys
 from recbole_diffusion.experiment import compare as module
-from recbole_diffusion.experiment.store import Store
+from recbole_diffusion.experiment.jobs.store import Store
 
 workers = int(sys.argv[2]) or None
 own = {"DiffRec": {"epochs": 8, "stopping_step": 100}}

@@ -44,7 +44,7 @@ sys.path[:] = {path!r}
 try:
     exec({code!r})
 except BaseException as error:
-    from recbole_diffusion.libraries import Failure, failure_of
+    from recbole_diffusion.support.libraries import Failure, failure_of
     reason = type(error).__name__ + ": " + " ".join(str(error).split())[:300]
     print("\\n" + {mark!r} + json.dumps(failure_of(error) or Failure({library!r}, False, reason)), flush=True)
 """

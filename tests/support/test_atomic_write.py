@@ -187,7 +187,7 @@ def test_without_locks_the_age_decides(age, removed, monkeypatch):
 
 WRITER = """
 import sys, numpy as np
-from recbole_diffusion.atomic_write import atomic_write
+from recbole_diffusion.support.atomic_write import atomic_write
 count = 0
 while True:
     count += 1
