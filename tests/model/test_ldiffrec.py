@@ -236,7 +236,7 @@ def test_recboles_own_ldiffrec_file_keeps_working(settings):
     assert config.notes == []
     assert (config["n_cate"], config["beta_fixed"], config["dims_dnn"]) == (1, True, [300])
     result = quick_start.run("LDiffRec", "board", config_file_list=[file], config_dict={**settings, "epochs": 1})
-    denoiser = quick_start.load(result["checkpoint"]).model.diffusion.denoiser
+    denoiser = quick_start.load(result["checkpoint"]).model.diffusion.latent.denoiser
     assert (denoiser.input.out_features, denoiser.output.in_features, len(denoiser.hidden)) == (300, 300, 0)
 
 
