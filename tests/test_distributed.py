@@ -286,7 +286,7 @@ def _split(model: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_every_model_learns_in_two_processes(settings):
-    """The checkerboard's items are found, with two processes as with one."""
+    """The checkerboard's items are found; that one process finds them is the contract suite's and ``run``'s to show."""
     jobs = []
     settings |= {"stopping_step": 60, "mask_history": True}
     for name in MODELS:
@@ -295,14 +295,11 @@ def test_every_model_learns_in_two_processes(settings):
     for name in ("BPR", "LightGCN", "MultiVAE", "recbole:DiffRec"):
         jobs.append((name, {**settings, **theirs}, {}))
     jobs.append(("SASRec", {**settings, **theirs, "MAX_ITEM_LIST_LENGTH": 12, "train_neg_sample_args": None}, {}))
-    one = _trained(jobs)
     mine, other = distributed.launch(_trained, (jobs,), PAIR)
-    for (name, *_), expected, actual, second in zip(jobs, one, mine, other):
-        print(f"{name:16} {expected['test_result']['hit@10']:.4f} {actual['test_result']['hit@10']:.4f}")
+    for (name, *_), actual, second in zip(jobs, mine, other):
         assert actual["test_result"] == second["test_result"]
         assert np.isfinite([row["train_loss"] for row in actual["epochs"]]).all()
         assert actual["test_result"]["hit@10"] > 0.95, name
-        assert expected["test_result"]["hit@10"] > 0.95, name
 
 
 # Errors

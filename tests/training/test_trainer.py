@@ -227,9 +227,10 @@ def test_itemknn_is_tested_from_the_file_that_the_run_wrote_and_needs_trust_late
 def test_recboles_models_resume_with_what_they_count_outside_their_state(model, settings):
     """MultiVAE counts its annealing and RecBole's DiffRec the losses of each step in plain attributes."""
     quick = {**settings, "stopping_step": 99, "save_last_every": 1, "MAX_ITEM_LIST_LENGTH": 5}
-    whole = run(model, "board", config_dict={**quick, "epochs": 6})
-    half = run(model, "board", config_dict={**quick, "epochs": 3})
-    rest = run(resume=half["checkpoint"].replace(".pth", "-last.pth"), config_dict={"epochs": 6})
+    quick |= {"train_batch_size": 64, "hidden_size": 16, "inner_size": 16}
+    whole = run(model, "board", config_dict={**quick, "epochs": 4})
+    half = run(model, "board", config_dict={**quick, "epochs": 2})
+    rest = run(resume=half["checkpoint"].replace(".pth", "-last.pth"), config_dict={"epochs": 4})
     one, two = (checkpoint.read(each["checkpoint"].replace(".pth", "-last.pth")) for each in (whole, rest))
     assert all(torch.equal(one["state_dict"][key], two["state_dict"][key]) for key in one["state_dict"])
     assert one["train_loss_dict"] == two["train_loss_dict"]
