@@ -136,6 +136,21 @@ def built(settings: dict[str, Any]) -> Callable[..., Any]:
     return build
 
 
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run of this process ends at once and with the same score: for tests of which runs there are."""
+
+    from recbole_diffusion import quick_start
+
+    def run(*_: Any, test: bool = True, **__: Any) -> dict[str, Any]:
+        score = {"ndcg@10": 0.5}
+        found: dict[str, Any] = {"best_valid_result": score, "best_valid_score": 0.5, "valid_score_bigger": True}
+        found |= {"test_result": score if test else None, "per_user": None, "epochs": [], "warnings": []}
+        return {**found, "data": {}, "timing": {"epochs": 1, "total_s": 1.0, "from_scratch_s": 1.0}}
+
+    monkeypatch.setattr(quick_start, "run", run)
+
+
 def near(actual: torch.Tensor, expected: torch.Tensor) -> None:
     """Equal to 1e-5 of the largest value, at least of 1."""
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5 * max(1.0, float(expected.abs().max())))

@@ -51,7 +51,7 @@ def rows_of(folder="here"):
 # ---------------------------------------------------------------- what is tried and chosen
 
 
-def test_the_defaults_first_then_draws(search):
+def test_the_defaults_first_then_draws(untrained, search):
     result = search(trials=4)
     chosen = [result.records[number]["chosen"] for number in range(4)]
     assert chosen[0] == {"learning_rate": 0.001, "embedding_size": 64}
@@ -128,7 +128,7 @@ def test_csv_json_and_pictures(search):
         assert word in svg
 
 
-def test_without_matplotlib_a_note(search, monkeypatch):
+def test_without_matplotlib_a_note(untrained, search, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = search(trials=1)
     assert "no plot of the trials: pip install matplotlib" in result.notes
@@ -201,7 +201,7 @@ def test_a_model_without_defaults_has_no_trial_of_its_defaults(monkeypatch):
     assert request._configurations(space_of(), config, "optuna", 3, 1) == ([], [])
 
 
-def test_one_trial_and_a_space_of_equal_values(search):
+def test_one_trial_and_a_space_of_equal_values(untrained, search):
     one = search(trials=1)
     assert one.trial == 0
     assert one.best == {"learning_rate": 0.001, "embedding_size": 64}
@@ -211,7 +211,7 @@ def test_one_trial_and_a_space_of_equal_values(search):
     assert equal.notes[0] == "the grid has 1 points: all of them are run, not 5"
 
 
-def test_a_given_setting_is_not_tuned_but_one_of_a_file_is(search):
+def test_a_given_setting_is_not_tuned_but_one_of_a_file_is(untrained, search):
     Path("a.yaml").write_text("learning_rate: 0.5\nembedding_size: 6\n")
     result = search(trials=3, more={"embedding_size": "5"}, files=["a.yaml"])
     assert "embedding_size=5 is given and not tuned" in result.notes
