@@ -161,17 +161,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0, help="go on from this one")
+    parser.add_argument("--only", help="numbers of the list, e.g. 0,3,7; without, all")
     parser.add_argument("--tests", help="a commit whose tests are run; without, those of this checkout")
     parser.add_argument("--seconds", type=float, default=1800, help="after which a run counts as killed")
     parser.add_argument("--list", action="store_true", help="print the mutants and run nothing")
     given = parser.parse_args()
-    killed = 0
+    results = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy(given.tests, folder)
         mutants = draw(folder, given.count, given.seed)
-        for number, mutant in [*enumerate(mutants)][given.first :]:
+        chosen = [int(word) for word in given.only.split(",")] if given.only else range(len(mutants))
+        for number in chosen:
+            mutant = mutants[number]
             if given.list:
                 print(f"{number:3} {mutant}")
                 continue
@@ -181,11 +183,11 @@ def main() -> None:
             file.write_bytes(original[: mutant.start] + mutant.new.encode() + original[end:])
             survives = passes(folder, covering(folder, mutant.file), given.seconds)
             file.write_bytes(original)
-            killed += not survives
+            results.append(not survives)
             took = time.perf_counter() - start
             print(f"{number:3} {'SURVIVED' if survives else 'killed'} {took:5.0f} s  {mutant}", flush=True)
     if not given.list:
-        print(f"{killed} of {given.count - given.first} killed")
+        print(f"{sum(results)} of {len(results)} killed")
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def numpy_restored() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> str:
+def shared_bases(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A ``pretrain_dir`` for all tests of a session, those of its other processes included."""
     folder = tmp_path_factory.getbasetemp()
     return str((folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder) / "bases")

@@ -159,7 +159,7 @@ def test_every_way_to_the_doctor_imports_nothing_heavy(start):
 
 def test_doctor_reports_what_it_cannot_import(tmp_path):
     """Everything is broken at once; the one cause is named once, with its fix."""
-    folder = absent(tmp_path / "first", "recbole")
+    folder = absent(tmp_path / "first", "recbole", "hyperopt")
     for library in ("torch", "pandas"):
         stub(folder, library, BROKEN[library][0])
     stub(folder, "ray", "raise AttributeError('module numpy has no attribute bool8')")
