@@ -146,15 +146,16 @@ def covering(folder: Path, file: str) -> list[str]:
     return [place for place in places if (folder / place).exists()]
 
 
-def passes(folder: Path, files: list[str], seconds: float) -> bool:
-    """Whether the tests pass, in the copy and with its package."""
+def failing(folder: Path, files: list[str], seconds: float) -> str:
+    """The first test that fails, in the copy and with its package; empty where all pass."""
     command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-p", "no:cacheprovider", *files]
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=seconds)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+        return "not within the time"
+    named = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return named[0].split(" - ")[0] if named else f"exit status {done.returncode}" * bool(done.returncode)
 
 
 def main() -> None:
@@ -181,11 +182,11 @@ def main() -> None:
             original = file.read_bytes()
             end = mutant.start + len(mutant.old.encode())
             file.write_bytes(original[: mutant.start] + mutant.new.encode() + original[end:])
-            survives = passes(folder, covering(folder, mutant.file), given.seconds)
+            failed = failing(folder, covering(folder, mutant.file), given.seconds)
             file.write_bytes(original)
-            results.append(not survives)
+            results.append(bool(failed))
             took = time.perf_counter() - start
-            print(f"{number:3} {'SURVIVED' if survives else 'killed'} {took:5.0f} s  {mutant}", flush=True)
+            print(f"{number:3} {'killed' if failed else 'SURVIVED':8} {took:5.0f} s  {mutant}  {failed}", flush=True)
     if not given.list:
         print(f"{sum(results)} of {len(results)} killed")
 
