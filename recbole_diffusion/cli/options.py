@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-FLAGS = {"dry-run", "trust-checkpoint", "no-save", "debug", "help", "all"}
+FLAGS = {"dry-run", "trust-checkpoint", "no-save", "debug", "help", "all", "csv"}
 OPTIONS = {"model", "dataset", "config_files", "resume"}
 #: RecBole's words for several processes, which ``run`` takes out of the settings.
 OF_THE_GROUP = ("nproc", "world_size", "ip", "port", "group_offset")
