@@ -56,7 +56,9 @@ def _daily(own: Mapping[str, Key], model: Optional[str]) -> list[str]:
             rule, key = rules.get(name), known[name]
             key = key._replace(rule=rule["allowed"] if isinstance(rule, dict) else rule)
             other = f" ({model}'s default)" if name in own else ""
-            group[name] = key._replace(default=own[name].default, meaning=key.meaning + other) if other else key
+            group[name] = (
+                key._replace(default=own[name].default, meaning=key.meaning.rstrip(" .") + other) if other else key
+            )
         text += _group(f"RecBole's keys, {title}", group)
     return text
 

@@ -8,10 +8,14 @@ from typing import Any
 from recbole.utils import set_color
 
 from recbole_diffusion.support import terminal
+from recbole_diffusion.training.run_folder import finite
 
 
 class RunResult(dict[str, Any]):
-    """A dict as RecBole's, with a short ``repr``; ``print(result.table())`` prints what the command prints."""
+    """A dict as RecBole's, with a ``repr`` of one line; ``print(result.table())`` prints what the command prints.
+
+    It can be pickled. ``json.dumps`` takes :meth:`plain`, since ``per_user`` holds arrays.
+    """
 
     def __repr__(self) -> str:
         metrics = self.get("test_result") or self.get("best_valid_result") or {}
@@ -23,6 +27,17 @@ class RunResult(dict[str, Any]):
     def table(self) -> str:
         """The metrics, the cost, the folder and the warnings."""
         return result_table(self)
+
+    def plain(self) -> dict[str, Any]:
+        """The result with lists in place of the arrays of ``per_user``, and None for numbers that are not finite."""
+        per_user = self.get("per_user")
+        if per_user is None:
+            lists = None
+        else:
+            metrics = {metric: values.tolist() for metric, values in per_user.metrics.items()}
+            lists = {"users": per_user.users.tolist(), "metrics": metrics}
+        plain: dict[str, Any] = finite({**self, "per_user": lists})
+        return plain
 
 
 def result_table(result: dict[str, Any], coloured: bool = False) -> str:

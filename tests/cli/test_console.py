@@ -223,6 +223,10 @@ def test_run_gives_one_and_a_notebook_shows_the_table_once(settings, capsys, mon
     keys = {**settings, **QUICK, "epochs": 1}
     result = run("DiffRec", "board", config_dict={**keys, "state": "INFO"})
     assert type(result) is RunResult
+    plain = json.loads(json.dumps(result.plain(), allow_nan=False))
+    assert plain["test_result"] == result["test_result"]
+    assert plain["per_user"]["users"] == list(result["per_user"].users)
+    assert plain["per_user"]["metrics"]["ndcg@10"] == list(result["per_user"].metrics["ndcg@10"])
     assert result.table() == result_table(result)
     assert capsys.readouterr().out == ""
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: object()))

@@ -324,7 +324,7 @@ def test_a_dry_run_says_where_each_value_is_from(checkerboard, capsys):
     words = ["--model=DiffuRec", "--dataset=ml-100k", "--config_files=a.yaml", "--epochs=9", "--preset=quick"]
     text, settings, sources = dry(capsys, *words)
     expected = {"model": "command line", "epochs": "command line", "stopping_step": "a.yaml", "learner": "default"}
-    expected.update(load_col="data set", noise_schedule="model", split_seed="default", embedding_size="preset")
+    expected.update(load_col="data set", noise_schedule="model", split_seed="default", hidden_size="preset")
     assert {key: sources[key] for key in expected} == expected
     assert {*sources} == {*settings}
     assert (settings["epochs"], settings["stopping_step"]) == (9, 3)
