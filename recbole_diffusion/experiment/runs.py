@@ -75,7 +75,7 @@ def read(folder: Path) -> Run:
     try:
         manifest = _mapping(folder / "manifest.json")
         status, started = str(manifest["status"]), datetime.fromisoformat(str(manifest["started"])).astimezone()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, OverflowError) as error:
         changed = datetime.fromtimestamp(folder.stat().st_mtime, timezone.utc).astimezone()
         reason = f"manifest.json lacks {error}" if isinstance(error, KeyError) else str(error)
         return Run(folder, "damaged", changed, problem=reason)
@@ -93,7 +93,7 @@ def read(folder: Path) -> Run:
         status,
         started,
         **about,
-        seconds=_mapping_in(manifest, "timing").get("total_s"),
+        seconds=_numbers(manifest, "timing").get("total_s"),
         valid=_numbers(metrics, "best_valid_result"),
         test=_numbers(metrics, "test_result"),
         problem=None if problem is None else " ".join(str(problem).split()),
@@ -117,13 +117,14 @@ def _mapping(file: Path) -> dict[str, Any]:
     return content
 
 
-def _mapping_in(content: dict[str, Any], key: str) -> dict[str, Any]:
-    value = content.get(key)
-    return value if isinstance(value, dict) else {}
-
-
 def _numbers(content: dict[str, Any], key: str) -> dict[str, float]:
-    return {name: value for name, value in _mapping_in(content, key).items() if isinstance(value, (int, float))}
+    """The numbers in the mapping below ``key``; none where it is no mapping."""
+    value = content.get(key)
+    return (
+        {name: part for name, part in value.items() if isinstance(part, (int, float))}
+        if isinstance(value, dict)
+        else {}
+    )
 
 
 def _has_gone(process: Any) -> bool:
@@ -134,7 +135,7 @@ def _has_gone(process: Any) -> bool:
         os.kill(int(process["pid"]), 0)
     except ProcessLookupError:
         return True
-    except (OSError, ValueError, KeyError):  # another user's, or no number
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):  # another user's, or no number
         return False
     return False
 

@@ -137,6 +137,26 @@ def test_a_slip_is_one_line_and_exit_code_two(words, message, capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ({"started": "yesterday"}, "damaged"),
+        ({"started": None}, "damaged"),
+        ({"status": "running", "process": {"host": platform.node(), "pid": None}}, "running"),
+        ({"status": "running", "process": {"host": platform.node(), "pid": 10**30}}, "running"),
+        ({"status": "running", "process": 7}, "running"),
+        ({"metrics": {"test_result": [1], "best_valid_result": {"a": "b"}}, "timing": {"total_s": "long"}}, "finished"),
+        ({"metrics": {}, "timing": [], "seed": [1], "model": {"a": 1}}, "finished"),
+        ({"metrics": {}, "error": {"a": 1}}, "finished"),
+    ],
+)
+def test_a_manifest_with_odd_values_is_a_line_too(more, status, capsys):
+    write("a", **more)
+    for words in ([], ["--csv"]):
+        assert cli.main(["runs", *words]) == 0
+        assert status in capsys.readouterr().out
+
+
 def test_real_runs(settings, capsys):
     keys = {**settings, "epochs": 1, "steps": 3, "dims": [16]}
     result = run("DiffRec", "board", config_dict=keys)
