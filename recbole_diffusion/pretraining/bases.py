@@ -32,7 +32,7 @@ from recbole_diffusion.model.embeddings.tables import Embeddings, embeddings_of,
 from recbole_diffusion.pretraining import pretrained_files
 from recbole_diffusion.settings import schema, scopes
 from recbole_diffusion.settings.config import Config, plain_settings
-from recbole_diffusion.support import yaml_files
+from recbole_diffusion.support import terminal, yaml_files
 from recbole_diffusion.support.atomic_write import atomic_write
 from recbole_diffusion.support.random_state import random_state, restore_random_state
 from recbole_diffusion.training.trainer import trainer_class
@@ -232,7 +232,7 @@ def _of_the_run(config: Any) -> set[str]:
 
 def _trained(config: Any, base: Config, train_data: Any, valid_data: Any) -> Trained:
     folder, start = Path(config["checkpoint_dir"] or "saved") / "pretrain", perf_counter()
-    kept = _cached(folder, base, train_data, valid_data, show_progress=bool(config["show_progress"]))
+    kept = _cached(folder, base, train_data, valid_data, show_progress=terminal.shows_progress(config["show_progress"]))
     config.pretraining = Spent(kept.seconds, perf_counter() - start)
 
     def rebuild() -> Any:

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from recbole_diffusion.data import pipeline, provenance
 from recbole_diffusion.evaluation import collect, user_metrics, value_metrics
+from recbole_diffusion.support import terminal
 from recbole_diffusion.support.random_state import random_state, restore_random_state
 from recbole_diffusion.training import checkpoint, epochs, mixed_precision
 from recbole_diffusion.training.resume import Result, Resumable
@@ -56,7 +57,11 @@ class Training(Resumable):
         for note in mixed_precision.notes(config):
             self._note(note)
         self.lr_scheduler = self._build_scheduler()
-        self.saved_model_file = self.of_first(self.saved_model_file)
+        self.name_checkpoint(name[: -len(".pth")])
+
+    def name_checkpoint(self, name: str) -> None:
+        """Write checkpoints to ``<checkpoint_dir>/<name>.pth``; of several processes the first one's name counts."""
+        self.saved_model_file = self.of_first(os.path.join(self.checkpoint_dir, f"{name}.pth"))
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
         """RecBole's choice; for models that are not RecBole's, Adam's fused kernel where the CPU has one.
@@ -85,7 +90,7 @@ class Training(Resumable):
         valid_data: Any = None,
         verbose: bool = True,
         saved: bool = True,
-        show_progress: bool = False,
+        show_progress: Optional[bool] = False,
         callback_fn: Optional[Callable[[int, float], Any]] = None,
     ) -> tuple[float, Result]:
         """Train; returns the best validation score and its metrics.
@@ -93,7 +98,9 @@ class Training(Resumable):
         Differs from RecBole's loop: a tie with the best score is no gain (``tie_is_better``), without files the
         model ends with its best weights and not with its last, and a resumed run continues the interrupted one.
         ``callback_fn`` is given RecBole's index of the epoch, from 0; what people see counts from 1.
+        ``show_progress=None``: bars in a terminal only.
         """
+        show_progress = terminal.shows_progress(show_progress)
         self._train_data, self._collected = train_data, None
         self._restore_run()
         if not saved and os.path.exists(self.saved_model_file):  # the best weights so far, of a resumed run
@@ -229,7 +236,7 @@ class Training(Resumable):
         eval_data: Any,
         load_best_model: bool = True,
         model_file: Optional[str] = None,
-        show_progress: bool = False,
+        show_progress: Optional[bool] = False,
     ) -> Result:
         """The metrics on a split; None for an empty one. Leaves the random state as it was.
 
@@ -261,7 +268,7 @@ class Training(Resumable):
             _kept_random_state(self.config),
             tqdm(
                 total=len(eval_data.sampler),
-                disable=not show_progress,
+                disable=not terminal.shows_progress(show_progress),
                 ncols=100,
                 unit=" users",
                 desc=set_color("Evaluate   ", "pink"),

@@ -65,8 +65,8 @@ def test_what_a_run_imports_counts(copy, model, files):
 
 
 BESIDE = [
-    *("cli/__init__.py", "cli/experiments.py", "__main__.py", "__init__.py", "compat/doctor.py", "registry.py"),
-    *("training/run_folder.py", "cards/catalogue.py", "experiment/compare/plan.py"),
+    *("cli/__init__.py", "cli/compare.py", "__main__.py", "__init__.py", "compat/doctor.py", "registry.py"),
+    *("training/run_folder.py", "training/run_result.py", "cards/catalogue.py", "experiment/compare/plan.py"),
     *("experiment/report/plot.py", "experiment/tune/__init__.py"),
     *(f"{GENERAL}/hgcf.py", f"{GENERAL}/hdrm.py", f"{SEQUENTIAL}/diffurec.py"),
 ]

@@ -30,6 +30,7 @@ _ENTRIES = (f"{OURS}.quick_start", f"{OURS}.experiment.jobs.cell")
 BESIDE = frozenset(
     {OURS, f"{OURS}.registry", f"{OURS}.cards", f"{OURS}.cards.catalogue", f"{OURS}.cards.model_spec"}
     | {f"{OURS}.cards.own_models", f"{OURS}.training.run_folder", f"{OURS}.training.run_log"}
+    | {f"{OURS}.training.run_result", f"{OURS}.support.terminal"}
     | {f"{OURS}.support.versions", f"{OURS}.support.atomic_write"}
     | {f"{OURS}.experiment", f"{OURS}.experiment.jobs", f"{OURS}.experiment.jobs.store"}
 )
