@@ -137,7 +137,8 @@ def _help(model: Optional[str]) -> str:
         text += ["", f"{title}:"]
         for key, entry in schema.read_keys(file).items():
             default = "" if entry.default is None else entry.default
-            text.append(f"  --{key}={default}" + (f"   ({entry.rule}) {entry.meaning}" if entry.rule else ""))
+            rule = f"   ({schema.choices_of(entry.rule)}) {entry.meaning}" if entry.rule else ""
+            text.append(f"  --{key}={default}{rule}")
     return "\n".join([*text, "", "RecBole's own keys: https://recbole.io/docs/user_guide/config_settings.html"])
 
 
