@@ -7,7 +7,7 @@ facebookresearch/flow_matching count t the other way round, which changes the si
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_diffusion.diffusion.process import Normal, PathSample, over_rows, row_mse
 from recbole_diffusion.diffusion.sampler import Step
@@ -15,7 +15,7 @@ from recbole_diffusion.diffusion.sampler import Step
 PREDICTIONS = ("x0", "v")
 
 
-class LinearFlow:
+class LinearFlow(nn.Module):
     r"""Flow matching on straight paths (Lipman et al. 2023; Liu et al. 2023).
 
     Args:
@@ -38,6 +38,7 @@ class LinearFlow:
         source_std: float = 1.0,
         time_scale: float = 1000.0,
     ) -> None:
+        super().__init__()
         if prediction_type not in PREDICTIONS:
             raise ValueError(
                 f"mean_type={prediction_type!r} is not allowed with process='flow'; allowed: {' | '.join(PREDICTIONS)}"

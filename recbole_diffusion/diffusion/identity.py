@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_diffusion.diffusion.process import Normal, PathSample, row_mse
 from recbole_diffusion.diffusion.sampler import Step
 
 
-class IdentityProcess:
+class IdentityProcess(nn.Module):
     """No noise: :math:`x_t = x_0` at every step, the network's output is the estimate of :math:`x_0`.
 
     Its reverse process calls the network on its own output.
@@ -20,6 +20,7 @@ class IdentityProcess:
     time_scale = 1.0
 
     def __init__(self, steps: int) -> None:
+        super().__init__()
         self.steps = steps
 
     def source(self, like: Tensor, normal: Normal) -> Tensor:

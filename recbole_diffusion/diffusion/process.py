@@ -33,7 +33,7 @@ class PathSample(NamedTuple):
 
 
 class Process(Protocol):
-    """The forward process, and the meaning of the network's output.
+    """The forward process, and the meaning of the network's output; a module, so that its tables follow the model.
 
     Attributes:
         steps: T, the number of forward steps; of a continuous process the number of intervals of its grid.

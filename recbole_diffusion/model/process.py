@@ -210,11 +210,11 @@ def _rows(config: Any) -> ProcessSettings:
 
 def _embeddings(config: Any) -> ProcessSettings:
     """DDRM, HDRM."""
-    steps, count = config["steps"], config["infer_steps"]
+    steps, count, factor = config["steps"], config["infer_steps"], config["infer_factor"]
     noised = config["sampling_steps"]
     return ProcessSettings(
         steps=steps,
-        infer_steps=max(int(config["infer_factor"] * steps), 1) if count is None else count,
+        infer_steps=max(int(factor * steps), 1) if count is None else count,
         extra_steps=True,
         sampling_steps=steps if noised is None else noised,
         **_noise(config),
