@@ -9,7 +9,7 @@ import torch
 
 from recbole_diffusion.diffusion import AffineSolver, LinearFlow, OdeSolver
 from recbole_diffusion.diffusion.flow import PREDICTIONS
-from recbole_diffusion.diffusion.solver import METHODS
+from recbole_diffusion.diffusion.ode import METHODS
 
 ORDERS = {"euler": 1, "midpoint": 2, "heun": 2}
 EACH = pytest.mark.parametrize("prediction", PREDICTIONS)

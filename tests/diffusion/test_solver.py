@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recbole_diffusion.diffusion import AffineSolver, IdentityProcess, OdeSolver, Step, sample
-from recbole_diffusion.diffusion.solver import METHODS
+from recbole_diffusion.diffusion.ode import METHODS
 
 GRID = [1.0, 0.75, 0.5, 0.25, 0.0]
 

@@ -10,7 +10,8 @@ import torch
 from recbole_diffusion import quick_start
 from recbole_diffusion.diffusion import AffineSolver, GaussianDiffusion, IdentityProcess, UniformTimesteps
 from recbole_diffusion.model.networks.denoiser import RowMLP
-from recbole_diffusion.model.process import ProcessSettings, make_parts, process_of
+from recbole_diffusion.model.process import make_parts, process_of
+from recbole_diffusion.model.process_settings import ProcessSettings
 
 NOISE = {"noise_schedule": "linear", "noise_scale": 1.0, "noise_min": 0.01, "noise_max": 0.2, "beta_fixed": False}
 PAIRS = {**NOISE, "steps": 4, "mean_type": "x0", "infer_factor": 1.5, "infer_steps": None, "sampling_steps": None}

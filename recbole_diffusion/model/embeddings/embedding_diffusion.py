@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from recbole_diffusion.diffusion import Generators, StepCallback, full_time, randn, row_mse
 from recbole_diffusion.model.networks.denoiser import ConditionalMLP, Conditioned
-from recbole_diffusion.model.process import Reverse, process_of
+from recbole_diffusion.model.process import process_of
+from recbole_diffusion.model.reverse import Reverse
 
 
 class Pairs(NamedTuple):

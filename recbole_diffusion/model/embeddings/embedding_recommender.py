@@ -17,7 +17,7 @@ from recbole_diffusion.model.interactions.propagation import row_means
 from recbole_diffusion.model.interactions.triples import Triples, check_negatives
 from recbole_diffusion.model.networks.checkpointed_sum import sum_over_parts
 from recbole_diffusion.model.networks.weights import weights_mark
-from recbole_diffusion.model.process import CountsCalls
+from recbole_diffusion.model.reverse import CountsCalls
 from recbole_diffusion.model.rows.history import binary_history
 
 Losses = tuple[Tensor, ...]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_diffusion.diffusion import Generators, StepCallback
-from recbole_diffusion.model.process import CountsCalls
+from recbole_diffusion.model.reverse import CountsCalls
 from recbole_diffusion.model.rows.history import History, Rows
 from recbole_diffusion.model.rows.vector_diffusion import row_mlp
 

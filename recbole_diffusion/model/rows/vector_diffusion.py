@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from recbole_diffusion.diffusion import Generators, StepCallback, full_time, randn
 from recbole_diffusion.model.networks.denoiser import RowMLP
-from recbole_diffusion.model.process import Reverse, process_of
+from recbole_diffusion.model.process import process_of
+from recbole_diffusion.model.reverse import Reverse
 
 #: ``make_denoiser(config, width, time_scale)``: see :meth:`RowRecommender.make_denoiser`.
 MakeDenoiser = Callable[[Any, int, float], nn.Module]

@@ -21,7 +21,8 @@ from recbole_diffusion.data.pairs import sequence_pairs
 from recbole_diffusion.diffusion import GaussianDiffusion
 from recbole_diffusion.model.networks.checkpointed_sum import sum_over_parts
 from recbole_diffusion.model.networks.dropout import dropout
-from recbole_diffusion.model.process import CountsCalls, process_of
+from recbole_diffusion.model.process import process_of
+from recbole_diffusion.model.reverse import CountsCalls
 from recbole_diffusion.model.sequences.augment import Negatives, view
 from recbole_diffusion.model.sequences.infonce import exact_infonce, rff_infonce
 from recbole_diffusion.model.sequences.sequence_recommender import SequenceRecommender

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from recbole_diffusion.diffusion import Shared, StepCallback, make_betas, sample
 from recbole_diffusion.model.networks.denoiser import timestep_embedding
 from recbole_diffusion.model.networks.dropout import dropout
-from recbole_diffusion.model.process import CountsCalls, Reverse, process_of
+from recbole_diffusion.model.process import process_of
+from recbole_diffusion.model.reverse import CountsCalls, Reverse
 from recbole_diffusion.model.sequences.packing import Packed, pack
 from recbole_diffusion.model.sequences.sequence_recommender import SequenceRecommender
 from recbole_diffusion.model.sequences.transformer import EPS, LastItemTransformer
