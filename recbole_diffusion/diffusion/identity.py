@@ -15,13 +15,12 @@ class IdentityProcess(nn.Module):
 
     Args:
         steps: T; the network still sees t in 0..T-1.
+        time_scale: see :class:`~recbole_diffusion.diffusion.process.Process`.
     """
 
-    time_scale = 1.0
-
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, time_scale: float = 1.0) -> None:
         super().__init__()
-        self.steps = steps
+        self.steps, self.time_scale = steps, time_scale
 
     def source(self, like: Tensor, normal: Normal) -> Tensor:
         """Draw noise that is not used: a run without noise has the other random numbers of a run with noise."""

@@ -63,7 +63,7 @@ def make_parts(settings: ProcessSettings) -> Parts:
     count = settings.steps if settings.infer_steps is None else settings.infer_steps
     law = make_sampler(settings.timestep_sampling, settings.steps, settings.history, settings.uniform_prob)
     if settings.process == "identity":
-        identity = IdentityProcess(settings.steps)
+        identity = IdentityProcess(settings.steps, _time_scale(settings))
         return Parts(identity, AffineSolver(identity.iterated(count)), law, 0)
     if settings.process == "flow":
         flow = _flow(settings)
@@ -84,6 +84,10 @@ def _check_steps(settings: ProcessSettings) -> None:
             raise ValueError(f"{name}={value} is more than steps={settings.steps}; allowed: at most steps")
 
 
+def _time_scale(settings: ProcessSettings, default: float = 1.0) -> float:
+    return default if settings.time_scale is None else settings.time_scale
+
+
 def _gaussian(settings: ProcessSettings) -> GaussianDiffusion:
     betas = make_betas(
         settings.schedule,
@@ -93,8 +97,9 @@ def _gaussian(settings: ProcessSettings) -> GaussianDiffusion:
         noise_max=settings.noise_max,
         beta_fixed=settings.beta_fixed,
     )
-    scale = 1.0 if settings.time_scale is None else settings.time_scale
-    return GaussianDiffusion(betas, settings.prediction_type, settings.reweight, settings.first_step_weight, scale)
+    return GaussianDiffusion(
+        betas, settings.prediction_type, settings.reweight, settings.first_step_weight, _time_scale(settings)
+    )
 
 
 def _gaussian_steps(process: GaussianDiffusion, settings: ProcessSettings, count: int) -> list[Step]:
@@ -108,7 +113,7 @@ def _gaussian_steps(process: GaussianDiffusion, settings: ProcessSettings, count
 def _flow(settings: ProcessSettings) -> LinearFlow:
     if settings.sampling_noise:
         raise ValueError("sampling_noise=True is not allowed with process='flow', whose reverse is deterministic")
-    scale = FLOW_TIME_SCALE if settings.time_scale is None else settings.time_scale
+    scale = _time_scale(settings, FLOW_TIME_SCALE)
     return LinearFlow(settings.steps, settings.prediction_type, settings.t_max, settings.source_std, scale)
 
 
