@@ -265,10 +265,15 @@ def _timing(config: Config, trainer: Any, net: Any, total: float, tested: bool) 
     }
 
 
-def _network_calls(config: Config, net: Any) -> int:
-    """How often a network is passed to score one user: what the model says, the steps of RecBole's diffusion, or 1."""
-    theirs = type(net).__module__.startswith("recbole.") and type(net).__name__ in registry.DIFFUSION_IN_RECBOLE
-    return int(config["steps"] if theirs else getattr(net, "denoiser_calls", 1))
+def _network_calls(config: Config, net: Any) -> Optional[int]:
+    """Number of function evaluations per user: the model's ``nfe``, the steps of RecBole's diffusion, or 1.
+
+    ``denoiser_calls`` is the former name of ``nfe``, read of models that have it alone. None if it varies.
+    """
+    if type(net).__module__.startswith("recbole.") and type(net).__name__ in registry.DIFFUSION_IN_RECBOLE:
+        return int(config["steps"])
+    calls = net.nfe if hasattr(net, "nfe") else getattr(net, "denoiser_calls", 1)
+    return None if calls is None else int(calls)
 
 
 def _named(found: Optional[UserMetrics], dataset: Any) -> Optional[UserMetrics]:

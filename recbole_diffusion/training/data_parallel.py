@@ -8,7 +8,6 @@ nothing of this happens.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable
@@ -20,7 +19,6 @@ from recbole.utils import init_seed
 from torch import Tensor, nn
 
 from recbole_diffusion.data import sharding
-from recbole_diffusion.diffusion.timestep import LossSecondMomentTimesteps
 from recbole_diffusion.support.random_state import random_state
 
 
@@ -59,8 +57,8 @@ class Collective(AbstractTrainer):
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         _take_from_first(self._differing())
         for module in self.model.modules():
-            if isinstance(module, LossSecondMomentTimesteps):
-                module.update = functools.partial(_update_with_all, module.update)  # type: ignore[method-assign]
+            if hasattr(module, "gather") and hasattr(module, "update"):  # a law of the times that learns from losses
+                module.gather = _of_all_ranks
         if dist.get_rank() > 0:
             init_seed(self.config["seed"] + dist.get_rank(), self.config["reproducibility"])
 
@@ -195,7 +193,6 @@ def _take_from_first(tensors: Sequence[Tensor]) -> None:
         each.detach().copy_(value)
 
 
-def _update_with_all(update: Callable[[Tensor, Tensor], None], t: Tensor, loss: Tensor) -> None:
-    """Let a law of the steps learn from the losses of all processes, as one process would from the whole batch."""
-    total = len(t) * dist.get_world_size()
-    update(all_rows(t, total), all_rows(loss.detach(), total))
+def _of_all_ranks(values: Tensor) -> Tensor:
+    """The values (n,) of the rows of all ranks, in the order of one process: see ``gather`` of a law of the times."""
+    return all_rows(values, len(values) * dist.get_world_size())

@@ -57,6 +57,7 @@ def result_table(result: dict[str, Any], coloured: bool = False) -> str:
     test_speed = cost["test_users_per_s"]
     speed = "nothing was tested" if test_speed is None else f"test: {test_speed:.0f} users/s"
     gpu = "" if cost["peak_gpu_memory_mib"] is None else f" ({cost['peak_gpu_memory_mib']:.0f} on the GPU)"
+    calls = "a varying number of" if cost["denoiser_calls_per_user"] is None else cost["denoiser_calls_per_user"]
     lines = [
         "",
         (set_color(title, "pink") if coloured else title)
@@ -64,7 +65,7 @@ def result_table(result: dict[str, Any], coloured: bool = False) -> str:
         f"{data['train']} / {data['valid']} / {data['test']} rows)",
         table.draw(),
         f"{cost['epochs']} epochs (best: {cost['best_epoch']}), {cost['train_s_per_epoch']:.2f} s each; "
-        f"{speed}, {cost['denoiser_calls_per_user']} network calls per user; "
+        f"{speed}, {calls} network calls per user; "
         f"{cost['parameters']:,} parameters; peak {cost['peak_memory_mib']:.0f} MiB{gpu}; "
         f"{cost['total_s']:.1f} s in all",
         f"folder: {result['folder']}" + (f"   checkpoint: {result['checkpoint']}" if result["checkpoint"] else ""),

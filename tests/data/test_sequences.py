@@ -336,9 +336,10 @@ def test_what_the_keys_of_diffurecs_inference_do(built):
         for count, eta in ((4, 0.0), (2, 1.0), (2, 0.0), (1, 1.0)):
             net.reverse = net.process.ddim_steps(count, eta)
             found[count, eta] = states(net, loaders)
-            net.reverse = net._reverse_steps(count, eta)
+            inference = {"inference_steps": count, "inference_eta": eta}
+            net.solver = built("DiffuRec", **few, **inference, lambda_uncertainty=0.5)[1].solver
             assert torch.equal(states(net, loaders), found["chain"] if count == 4 else found[count, eta])
-            assert net.denoiser_calls == count
+            assert net.nfe == count
         net.lambda_std = 0.1
         found["lambda_std"] = states(net, loaders)
     distinct = list(found.values())
@@ -348,7 +349,7 @@ def test_what_the_keys_of_diffurecs_inference_do(built):
     _, given, *_ = built("DiffuRec", **few, lambda_std=0.25)
     assert (given.lambda_mean, given.lambda_std) == (0.001, 0.25)
     _, none, *_ = built("DiffuRec", **few, lambda_uncertainty=0.0)
-    assert none.denoiser_calls == 1
+    assert none.nfe == 1
     assert none.draw(none._pack(torch.tensor([[1, 2]]), torch.tensor([2]))) is None
     assert torch.isfinite(none.calculate_loss(next(iter(built("DiffuRec", **few)[3][0]))))
 

@@ -213,7 +213,7 @@ def test_chains_by_hand(built):
         condition = model.diffusion.user_denoiser(user[asked], zero, start)
         expected = model.diffusion.item_denoiser(start, zero, condition)
         torch.testing.assert_close(model.represent(asked), expected)
-    assert model.denoiser_calls == 2
+    assert model.nfe == model.denoiser_calls == 2
     _, model, *_ = built("DDRM", **one, guidance=False)
     model.eval()
     with torch.no_grad():
@@ -480,9 +480,9 @@ def test_the_start_is_noised_to_the_step_that_is_asked_for(built):
         start = model._starts(*model.base())[asked]
         process = model.diffusion.noise.process
         last = {None: 4, 0: None}.get(steps, (steps or 1) - 1)
-        signal = 1.0 if last is None else float(process.signal[last])
+        signal = 1.0 if last is None else float(process.sqrt_alpha_bar[last])
         spreads.append(float((model.represent(asked) - signal * start).std()))
-        expected = 0.0 if last is None else float(process.spread[last])
+        expected = 0.0 if last is None else float(process.sqrt_one_minus_alpha_bar[last])
         assert spreads[-1] == pytest.approx(expected, rel=0.15, abs=1e-7)
     assert spreads[2] == spreads[3]
 
@@ -496,7 +496,7 @@ def test_without_a_network_the_start_ranks(built):
         user, item = model.base()
         expected = mix * model.means(item[1:])[1:9] + (1 - mix) * user[1:9]
         torch.testing.assert_close(model.represent(torch.arange(1, 9)), expected)
-        assert model.denoiser_calls == 0
+        assert model.nfe == 0
 
 
 def test_settings_that_contradict_a_checkpoint_are_named(settings, built):

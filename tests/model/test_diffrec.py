@@ -23,8 +23,8 @@ def test_infer_steps_one_is_one_pass_at_the_last_step(built):
     with torch.no_grad():
         expected = model.diffusion.denoiser(rows, torch.zeros(len(rows), dtype=torch.int64))
         torch.testing.assert_close(model.denoise(Rows.of(rows)), expected, rtol=1e-4, atol=1e-5)
-    assert model.denoiser_calls == 1
-    assert rows_and_model(built)[1].denoiser_calls == 4
+    assert model.nfe == model.denoiser_calls == 1
+    assert rows_and_model(built)[1].nfe == 4
 
 
 def test_norm_makes_the_scores_independent_of_a_rows_length(built):
