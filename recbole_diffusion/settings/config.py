@@ -19,7 +19,17 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_diffusion import registry
-from recbole_diffusion.settings import consistency, elsewhere, known_keys, nested, places, precedence, schema, scopes
+from recbole_diffusion.settings import (
+    consistency,
+    elsewhere,
+    former_names,
+    known_keys,
+    nested,
+    places,
+    precedence,
+    schema,
+    scopes,
+)
 from recbole_diffusion.settings.precedence import Source
 from recbole_diffusion.support import yaml_files
 
@@ -95,12 +105,19 @@ class Config(RecBoleConfig):
         for key in ("model", "dataset"):
             if words.get(key) is None:
                 raise ValueError(f"{key} is not set; give --{key}=NAME, or {key}: NAME in a config file")
-        self._sources.append(Source(precedence.GIVEN, arguments))
-        self.overridden = precedence.notes(self._sources)
         self.requested_model = words["model"]
         self.spec = registry.find_spec(words["model"])
+        self._take_former_names()
+        self._sources.append(Source(precedence.GIVEN, arguments))
+        self.overridden = precedence.notes(self._sources)
         model_class = registry.get_model(words["model"])
         return self.spec.name if self.spec else model_class.__name__, model_class, str(words["dataset"])
+
+    def _take_former_names(self) -> None:
+        names = former_names.of_file(self.spec.defaults) if self.spec is not None else {}
+        if names and any(key in names for key in self.external_config_dict):
+            self._sources = [former_names.renamed(source, names) for source in self._sources]
+            self._merge_external_config_dict()
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         self.keys: dict[str, schema.Key] = {}
