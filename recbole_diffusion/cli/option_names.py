@@ -12,7 +12,7 @@ OF_THE_GROUP = ("nproc", "world_size", "ip", "port", "group_offset")
 _WHERE = ("workers", "address", "threads", "gpus", "folder", "resume", "config_files", "dataset", "seeds")
 OPTIONS: dict[str, tuple[str, ...]] = {
     "run": ("model", "dataset", "config_files", "resume", *OF_THE_GROUP),
-    "reproduce": ("data", "seeds", "protocol"),
+    "reproduce": ("data", "seeds", "protocol", "out"),
     "compare": (*_WHERE, "models", "tune", "cpus", "metric", "reference"),
     "tune": (*_WHERE, "model", "trials", "space", "search", "scheduler", "grace", "executor", "seed"),
 }

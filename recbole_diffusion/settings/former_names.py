@@ -1,4 +1,4 @@
-"""Former names of keys: ``...; formerly infer_steps`` at the end of a key's comment lets the old name stand for the new.
+"""Former names of keys: ``; formerly infer_steps`` at the end of a comment lets the old name stand for the new one.
 
 The same thing has one name in all models. Configuration files, checkpoints and scripts with the old names keep working.
 """
