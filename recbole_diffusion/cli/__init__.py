@@ -33,7 +33,7 @@ USAGE = """usage: recbole-diffusion COMMAND [options]
   report      the tables and plots of a comparison again
   reproduce   a paper's setting on its own split, beside what the paper reports and a baseline
   convert     the official DiffRec arrays, or a .txt of sequences, as RecBole's files
-  models      the models, with paper, task and abilities   [--all: RecBole's own too]
+  models      the models, or one of them: models DiffRec   [--task=sequential; --all: RecBole's own too]
   doctor      what is installed, what is known to fail, and the line that mends it
 
 recbole-diffusion COMMAND --help says more."""
@@ -211,16 +211,9 @@ def _convert(words: Sequence[str]) -> int:
 
 
 def _models(words: Sequence[str]) -> int:
-    _, _, flags = parse(words)
-    from recbole_diffusion import registry
+    from recbole_diffusion.cli.models import models
 
-    for name, spec in sorted(registry.specs().items()):
-        paper = f"{spec.paper.title}, {spec.paper.venue}, {spec.paper.url}" if spec.paper else "no paper"
-        print(f"{name:12} {spec.task:11} {paper}\n{'':12} {', '.join(spec.abilities)}")
-    if "all" in flags:
-        theirs = " ".join(registry.recbole_model_names())
-        print(f"\nRecBole's own (--model=NAME; with a name of ours: --model=recbole:NAME):\n  {theirs}")
-    return 0
+    return models(words)
 
 
 def _doctor(words: Sequence[str]) -> int:
