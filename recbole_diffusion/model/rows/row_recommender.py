@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Optional, Protocol
 
-import numpy as np
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 
 from recbole_diffusion.diffusion import Step
 from recbole_diffusion.diffusion.sampler import Generators, StepCallback
+from recbole_diffusion.model.hooks import Hooks, ValidPairs
 from recbole_diffusion.model.rows.history import History, Rows
 
 
@@ -25,7 +25,7 @@ class Chain(Protocol):
     def generators(self, users: Tensor) -> Generators: ...
 
 
-class RowRecommender(GeneralRecommender):
+class RowRecommender(Hooks, GeneralRecommender):
     """Base class; a subclass writes ``calculate_loss`` and :meth:`denoise`.
 
     Attributes:
@@ -54,8 +54,8 @@ class RowRecommender(GeneralRecommender):
         """Calls of the network per user and ranking."""
         return len(self.diffusion.reverse)
 
-    def begin_evaluation(self, phase: Optional[str], valid_pairs: Callable[[], Optional[np.ndarray]]) -> None:
-        """Told by the trainer before each evaluation; ``valid_pairs()``: (user, item) of the validation split.
+    def begin_evaluation(self, phase: Optional[str], valid_pairs: ValidPairs) -> None:
+        """Take the validation split's (user, item) pairs into the rows before the test split is scored.
 
         With ``test_input: train+valid`` the rows at test hold those items too, with weight 1.
 
