@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from recbole_diffusion import registry
 from recbole_diffusion.testing import ContractTests, quick
 
 for _spec in registry.ours():
-    globals()[f"Test{_spec.name}"] = type(f"Test{_spec.name}", (ContractTests,), {"model": _spec.name})
+    _class = type(f"Test{_spec.name}", (ContractTests,), {"model": _spec.name})
+    globals()[_class.__name__] = pytest.mark.xdist_group(_spec.name)(_class)  # one training, so one worker
 
 
 def test_the_chain_has_gradients_where_they_are_asked_for(built):
