@@ -13,6 +13,7 @@ The settings come from the model's card (``contract``). pytest is imported when 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 _LAZY = {
@@ -38,7 +39,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = f"{__name__}.{_LAZY[name]}"
-    if name == "ContractTests":
+    if name == "ContractTests" and module not in sys.modules:
         import pytest
 
         pytest.register_assert_rewrite(module)  # a failing assert then shows its values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
 import pytest
@@ -28,6 +28,12 @@ RIGHT = 62
 _READ_BY_SETTINGS = {"loss_type"}
 #: Settings that decide which model lies under the one that is tested.
 _OF_A_BASE = ("base_model", "base_config", "pretrain")
+
+
+def _once_per_class(function: Callable[..., Any]) -> Any:
+    """A class-scoped fixture of a class. Python 3.9's classmethods have no name, and its pytest takes plain methods."""
+    method: Any = classmethod(function) if sys.version_info >= (3, 10) else function
+    return pytest.fixture(scope="class")(method)
 
 
 class Trained(NamedTuple):
@@ -59,24 +65,21 @@ class ContractTests:
             more = noisy(self.model) if self.noisy is None else self.noisy
             metafunc.parametrize("more", [{}, *more], ids=str)
 
-    @pytest.fixture(scope="class")
-    @classmethod
+    @_once_per_class
     def folder(cls, tmp_path_factory: Any) -> Path:
         """The class's own folder, with the data and everything that the runs write."""
         folder: Path = tmp_path_factory.mktemp(cls.model)
         write_board(folder / "dataset")
         return folder
 
-    @pytest.fixture(scope="class")
-    @classmethod
+    @_once_per_class
     def keys(cls, folder: Path) -> dict[str, Any]:
         """The settings of all tests; pretrained models are shared by them, in ``checkpoint_dir``."""
         places = {"data_path": "dataset", "checkpoint_dir": "saved", "output_dir": "outputs"}
         own = quick(cls.model) if cls.quick is None else cls.quick
         return {**SETTINGS, **{key: str(folder / name) for key, name in places.items()}, "stopping_step": 60, **own}
 
-    @pytest.fixture(scope="class")
-    @classmethod
+    @_once_per_class
     def trained(cls, keys: dict[str, Any]) -> Trained:
         """The one training of the class. Tests leave its model as it is."""
         result = quick_start.run(cls.model, "board", config_dict=keys)
@@ -172,7 +175,7 @@ class ContractTests:
 
     # Scores
 
-    def test_predict_is_the_gather_of_the_full_scores(self, trained: Trained) -> None:
+    def test_scores_have_the_right_shape_and_predict_is_their_gather(self, trained: Trained) -> None:
         asked, width = users_of(trained.loaders), trained.dataset.item_num
         full = trained.model.full_sort_predict(asked).view(-1, width)
         assert full.shape == (8, width)
@@ -181,7 +184,7 @@ class ContractTests:
         pairs.update(Interaction({trained.model.ITEM_ID: items}))
         torch.testing.assert_close(trained.model.predict(pairs), full[rows, items])
 
-    def test_scores_depend_neither_on_the_batch_nor_on_the_call(self, keys: dict[str, Any], more: Any) -> None:
+    def test_scores_do_not_depend_on_the_batch_nor_on_the_call(self, keys: dict[str, Any], more: Any) -> None:
         built = build(self.model, {**keys, **more})
         model = built.model.eval()
         asked = users_of(built.loaders)
@@ -264,7 +267,7 @@ class ContractTests:
         asked = users_of(trained.loaders)
         assert torch.equal(again.model.full_sort_predict(asked), trained.model.full_sort_predict(asked))
 
-    def test_resuming_is_bit_for_bit(self, keys: dict[str, Any]) -> None:
+    def test_resume_is_bit_for_bit(self, keys: dict[str, Any]) -> None:
         """1 + 1 epochs equal 2: weights, buffers, moments, losses, metrics; from the best and from the last file."""
         decay = {"lr_decay_step": 1, "lr_decay_gamma": 0.5}
         common = {**keys, **decay, "save_last_every": 1, "stopping_step": 99}
