@@ -131,12 +131,13 @@ def test_a_run_does_not_depend_on_whether_the_embeddings_were_there(settings):
 _TWO = """
 import sys, torch
 torch.set_num_threads(1)
-from recbole_diffusion import pretrain, run
-original = pretrain._train
+from recbole_diffusion import run
+from recbole_diffusion.pretraining import bases
+original = bases._train
 def counted(*args):
     open(f"trained-{sys.argv[1]}", "w").close()
     return original(*args)
-pretrain._train = counted
+bases._train = counted
 run("LDiffRec", "board", config_dict={SETTINGS}, saved=False)
 """
 
