@@ -17,6 +17,7 @@ from recbole_diffusion.cards import own_models
 from recbole_diffusion.compat import repairs
 from recbole_diffusion.data import numbering, pipeline, prepared, provenance
 from recbole_diffusion.evaluation.user_metrics import UserMetrics
+from recbole_diffusion.model import hooks
 from recbole_diffusion.pretraining import base_settings, bases
 from recbole_diffusion.settings.config import Config, settings_of
 from recbole_diffusion.settings.precedence import Source
@@ -142,17 +143,11 @@ def prepare(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
 
 
 def _build_model(config: Config, loaders: tuple[Any, Any, Any], state: Optional[dict[str, Any]] = None) -> Any:
-    """The model, untrained; ``state``: of a checkpoint whose weights will be loaded into it.
-
-    A model whose shape follows from something trained or drawn has ``from_state`` and takes it from there.
-    """
+    """The model, untrained; ``state``: of a checkpoint whose weights will be loaded into it."""
     repairs.repair_model(config.model_class)
     bases.attach(config, loaders)
     init_seed(config["seed"], config["reproducibility"])
-    of_state = getattr(config.model_class, "from_state", None) if state else None
-    dataset = loaders[0]._dataset
-    net = of_state(config, dataset, state) if of_state else config.model_class(config, dataset)
-    return net.to(config["device"])
+    return hooks.build(config.model_class, config, loaders[0]._dataset, state).to(config["device"])
 
 
 def _train_and_test(
@@ -268,12 +263,11 @@ def _timing(config: Config, trainer: Any, net: Any, total: float, tested: bool) 
 def _network_calls(config: Config, net: Any) -> Optional[int]:
     """Number of function evaluations per user: the model's ``nfe``, the steps of RecBole's diffusion, or 1.
 
-    ``denoiser_calls`` is the former name of ``nfe``, read of models that have it alone. None if it varies.
+    None if it varies.
     """
     if type(net).__module__.startswith("recbole.") and type(net).__name__ in registry.DIFFUSION_IN_RECBOLE:
         return int(config["steps"])
-    calls = net.nfe if hasattr(net, "nfe") else getattr(net, "denoiser_calls", 1)
-    return None if calls is None else int(calls)
+    return hooks.of(net).nfe
 
 
 def _named(found: Optional[UserMetrics], dataset: Any) -> Optional[UserMetrics]:

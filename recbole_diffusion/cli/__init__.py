@@ -22,7 +22,7 @@ COMMANDS: dict[str, str] = {
     "report": "the tables and plots of a comparison again",
     "reproduce": "a paper's setting on its own split, beside what the paper reports and a baseline",
     "convert": "the official DiffRec arrays, or a .txt of sequences, as RecBole's files",
-    "models": "the models, with paper, task and abilities   [--all: RecBole's own too]",
+    "models": "the models, or one of them: models DiffRec   [--task=sequential; --all: RecBole's own too]",
     "doctor": "what is installed, what is known to fail, and how to fix it",
 }
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable
 from typing import Optional
 
-FLAGS = {"dry-run", "trust-checkpoint", "no-save", "debug", "help", "all", "csv"}
+FLAGS = {"dry-run", "trust-checkpoint", "no-save", "debug", "help", "all", "csv", "check", "write"}
 #: RecBole's words for several processes, which ``run`` takes out of the settings.
 OF_THE_GROUP = ("nproc", "world_size", "ip", "port", "group_offset")
 _WHERE = ("workers", "address", "threads", "gpus", "folder", "resume", "config_files", "dataset", "seeds")

@@ -19,6 +19,7 @@ from recbole.utils import init_seed
 from torch import Tensor, nn
 
 from recbole_diffusion.data import sharding
+from recbole_diffusion.model import hooks
 from recbole_diffusion.support.random_state import random_state
 
 
@@ -35,7 +36,7 @@ def all_rows(own: Tensor, total: int) -> Tensor:
 class Collective(AbstractTrainer):
     """RecBole's base of all trainers, with our way to train one model in several processes.
 
-    A model whose loss is the sum over the rows of a batch says ``averaged = False``; its gradients are added up.
+    The gradients of a model with ``loss_reduction = "sum"`` (:mod:`recbole_diffusion.model.hooks`) are added up.
     """
 
     def __init__(self, config: Any, model: Any) -> None:
@@ -76,7 +77,7 @@ class Collective(AbstractTrainer):
         """Replace each gradient by the mean over the processes (by the sum, for a loss that is a sum)."""
         self._averaged += 1
         parameters = [each for each in self.model.parameters() if each.requires_grad]
-        count = dist.get_world_size() if getattr(self.model, "averaged", True) else 1
+        count = dist.get_world_size() if hooks.averages(self.model) else 1
         for dtype in dict.fromkeys(each.dtype for each in parameters):
             _add_up([each for each in parameters if each.dtype == dtype], count)
 
@@ -108,7 +109,7 @@ class Collective(AbstractTrainer):
             return losses
         values = torch.tensor(losses, dtype=torch.float64, device=self.config["device"])
         dist.all_reduce(values)
-        if getattr(self.model, "averaged", True):
+        if hooks.averages(self.model):
             values /= dist.get_world_size()
         found = values.tolist()
         return tuple(found) if isinstance(losses, tuple) else found

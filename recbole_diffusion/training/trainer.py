@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from recbole_diffusion.data import pipeline, provenance
 from recbole_diffusion.evaluation import collect, user_metrics, value_metrics
+from recbole_diffusion.model import hooks
 from recbole_diffusion.support import terminal
 from recbole_diffusion.support.random_state import random_state, restore_random_state
 from recbole_diffusion.training import checkpoint, epochs, mixed_precision
@@ -44,6 +45,7 @@ class Training(Resumable):
     item_tensor: Any
 
     def __init__(self, config: Any, model: Any) -> None:
+        hooks.check(type(model))  # also where RecBole's own runner has built the model
         super().__init__(config, model)
         self.gpu_available = self.device.type == "cuda"  # RecBole asks use_gpu, which is what the user said
         name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{uuid.uuid4().hex[:6]}.pth"
@@ -66,16 +68,15 @@ class Training(Resumable):
     def _build_optimizer(self, **kwargs: Any) -> Any:
         """RecBole's choice; for models that are not RecBole's, Adam's fused kernel where the CPU has one.
 
-        A model with ``parameter_groups()`` says which parameters have a learning rate of their own, one with
-        ``make_optimizer(learning_rate, weight_decay)`` brings its own optimiser. A quarter of a training step goes into
+        The hooks ``make_optimizer`` and ``parameter_groups`` come first. A quarter of a training step goes into
         an Adam that is not fused. RecBole's models keep its very numbers.
         """
-        make = getattr(self.model, "make_optimizer", None)
-        if make is not None:
-            return make(self.learning_rate, self.weight_decay)
-        groups = getattr(self.model, "parameter_groups", None)
+        own = hooks.of(self.model).make_optimizer(self.learning_rate, self.weight_decay)
+        if own is not None:
+            return own
+        groups = hooks.of(self.model).parameter_groups()
         if groups is not None:
-            kwargs.setdefault("params", groups())
+            kwargs.setdefault("params", groups)
         built = super()._build_optimizer(**kwargs)
         theirs = type(self.model).__module__.startswith("recbole.")
         if theirs or type(built) not in (torch.optim.Adam, torch.optim.AdamW) or self.device.type != "cpu":
@@ -180,9 +181,7 @@ class Training(Resumable):
         losses = self.mean(self._train_epoch(train_data, epochs.Index(epoch), show_progress=show_progress))
         seconds = perf_counter() - start
         rate = self.optimizer.param_groups[0]["lr"]
-        end = getattr(self.model, "end_epoch", None)
-        if end is not None:
-            end()
+        hooks.of(self.model).end_epoch()
         if self.lr_scheduler is not None:
             self.lr_scheduler.step()
         total = float(sum(losses) if isinstance(losses, tuple) else losses)
@@ -257,10 +256,8 @@ class Training(Resumable):
         if self._train_data not in (None, self._collected):  # or a loop of the trainer's own has counted in its way
             self._collect_of(self._train_data)
         self.model.eval()
-        begin = getattr(self.model, "begin_evaluation", None)
-        if begin is not None:
-            phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
-            begin(phase, functools.partial(pipeline.valid_pairs, eval_data))
+        phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
+        hooks.of(self.model).begin_evaluation(phase, functools.partial(pipeline.valid_pairs, eval_data))
         collect.clear(self.eval_collector)
         start, users = perf_counter(), 0
         who: list[torch.Tensor] = []

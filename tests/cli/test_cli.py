@@ -177,7 +177,7 @@ def test_help_lists_the_models_keys(capsys):
     assert cli.main(["--version"]) == 0
 
 
-def test_models_lists_paper_task_and_abilities(capsys):
+def test_models_lists_paper_task_and_tags(capsys):
     assert cli.main(["models"]) == 0
     text = capsys.readouterr().out
     assert "Diffusion Recommender Model, SIGIR 2023, https://doi.org/" in text

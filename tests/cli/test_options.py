@@ -230,7 +230,7 @@ def test_what_the_data_warn_of_is_repeated_under_a_tuning(checkerboard, monkeypa
 # What the help says is what the command takes
 
 
-@pytest.mark.parametrize("name", [name for name in cli.COMMANDS if name != "models"])
+@pytest.mark.parametrize("name", [*cli.COMMANDS])
 def test_each_option_is_in_the_commands_help(name, capsys):
     command = importlib.import_module(f"recbole_diffusion.cli.{name}").parser()
     assert cli.main([name, "--help"]) == 0

@@ -87,7 +87,7 @@ def test_the_embeddings_keep_their_items(arrays):
     quick_start._build_model(config, loaders)
     dataset = loaders[0]._dataset
     items = [int(token) for token in dataset.field2id_token["item_id"][1:]]
-    np.testing.assert_allclose(dataset.embeddings().item[1:], np.load(arrays)["item_emb"][items], rtol=1e-6)
+    np.testing.assert_allclose(dataset.pretrained.embeddings().item[1:], np.load(arrays)["item_emb"][items], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

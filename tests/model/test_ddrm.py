@@ -324,8 +324,8 @@ def test_enable_trains_the_base_in_recboles_quick_start_too(settings):
 
 def test_a_data_set_that_was_not_prepared_by_us_is_named(built):
     config, _, _, loaders = built("DDRM", **QUICK, **BPR)
-    del loaders[0]._dataset.trained_base
-    with pytest.raises(ValueError, match="base_model needs recbole_diffusion"):
+    del loaders[0]._dataset.pretrained
+    with pytest.raises(ValueError, match="base_model needs another recommender, which recbole_diffusion"):
         config.model_class(config, loaders[0]._dataset)
 
 

@@ -225,7 +225,7 @@ def test_without_embeddings_at_hand_the_error_names_the_way_out(built):
 
     config, _, _, loaders = built("LDiffRec", **QUICK)
     dataset = loaders[0]._dataset
-    del dataset.embeddings
+    del dataset.pretrained
     with pytest.raises(ValueError, match=r"n_cate=2 needs item embeddings.*n_cate: 1 needs none"):
         LDiffRec(config, dataset)
 

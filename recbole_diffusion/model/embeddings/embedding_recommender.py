@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from recbole_diffusion.model.embeddings.base import Base, LearningBase
 from recbole_diffusion.model.embeddings.embedding_diffusion import EmbeddingDiffusion, Noise, Pairs, mixed
 from recbole_diffusion.model.geometry.space import Space
+from recbole_diffusion.model.hooks import Hooks
 from recbole_diffusion.model.interactions.propagation import row_means
 from recbole_diffusion.model.interactions.triples import Triples, check_negatives
 from recbole_diffusion.model.networks.checkpointed_sum import sum_over_parts
@@ -25,7 +26,7 @@ Losses = tuple[Tensor, ...]
 BLOCK = 512
 
 
-class EmbeddingRecommender(CountsCalls, GeneralRecommender):
+class EmbeddingRecommender(CountsCalls, Hooks, GeneralRecommender):
     """Base class; a subclass writes :meth:`triple_losses` and may restrict the noise or mix what is generated.
 
     Args:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Optional, Protocol
 
-import numpy as np
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_diffusion.diffusion import Generators, StepCallback
+from recbole_diffusion.model.hooks import Hooks, ValidPairs
 from recbole_diffusion.model.reverse import CountsCalls
 from recbole_diffusion.model.rows.history import History, Rows
 from recbole_diffusion.model.rows.vector_diffusion import row_mlp
@@ -26,7 +26,7 @@ class RowDiffusion(Protocol):
     def generators(self, users: Tensor) -> Generators: ...
 
 
-class RowRecommender(CountsCalls, GeneralRecommender):
+class RowRecommender(CountsCalls, Hooks, GeneralRecommender):
     """Base class; a subclass writes ``calculate_loss`` and :meth:`denoise`, and may replace :meth:`make_denoiser`.
 
     Attributes:
@@ -70,8 +70,8 @@ class RowRecommender(CountsCalls, GeneralRecommender):
         """Number of function evaluations: network calls per user and ranking."""
         return self.diffusion.nfe
 
-    def begin_evaluation(self, phase: Optional[str], valid_pairs: Callable[[], Optional[np.ndarray]]) -> None:
-        """Told by the trainer before each evaluation; ``valid_pairs()``: (user, item) of the validation split.
+    def begin_evaluation(self, phase: Optional[str], valid_pairs: ValidPairs) -> None:
+        """Take the validation split's (user, item) pairs into the rows before the test split is scored.
 
         With ``test_input: train+valid`` the rows at test hold those items too, with weight 1.
 
