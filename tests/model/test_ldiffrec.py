@@ -10,7 +10,7 @@ from recbole.utils import init_seed
 from sklearn import cluster
 
 from recbole_diffusion import quick_start, registry
-from recbole_diffusion.model.rows.clusters import kmeans
+from recbole_diffusion.model.embeddings.clusters import kmeans
 from recbole_diffusion.model.rows.latent_diffusion import Annealing
 from recbole_diffusion.pretraining import bases
 from recbole_diffusion.training import checkpoint

@@ -14,7 +14,7 @@ from typing import Any, Optional
 from torch import Tensor
 
 from recbole_diffusion.diffusion import Generators, StepCallback
-from recbole_diffusion.model.rows.clusters import clusters_of_state, item_clusters
+from recbole_diffusion.model.embeddings.clusters import clusters_of_state, item_clusters
 from recbole_diffusion.model.rows.history import Rows, binary_history, time_history
 from recbole_diffusion.model.rows.latent_diffusion import LatentDiffusion, Losses
 from recbole_diffusion.model.rows.row_recommender import RowRecommender
