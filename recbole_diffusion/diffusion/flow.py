@@ -41,7 +41,8 @@ class LinearFlow(nn.Module):
         super().__init__()
         if prediction_type not in PREDICTIONS:
             raise ValueError(
-                f"mean_type={prediction_type!r} is not allowed with process='flow'; allowed: {' | '.join(PREDICTIONS)}"
+                f"prediction_type={prediction_type!r} is not allowed with process='flow'; "
+                f"allowed: {' | '.join(PREDICTIONS)}"
             )
         self.steps, self.prediction_type, self.t_max = steps, prediction_type, t_max
         self.source_std, self.time_scale = source_std, time_scale

@@ -55,7 +55,7 @@ class GaussianDiffusion(nn.Module):
     ) -> None:
         super().__init__()
         if prediction_type not in PREDICTIONS:
-            raise ValueError(f"mean_type {prediction_type!r} is not one of {', '.join(PREDICTIONS)}")
+            raise ValueError(f"prediction_type {prediction_type!r} is not one of {', '.join(PREDICTIONS)}")
         self.prediction_type, self.steps, self.time_scale = prediction_type, len(betas), time_scale
         self.reweight, self.first_step_weight = reweight, first_step_weight
         betas = betas.to(torch.float64)
@@ -170,7 +170,7 @@ class GaussianDiffusion(nn.Module):
         than T of them: a step t >= T has the coefficients of T-1 while the network is given t, as in the official DDRM.
         """
         if last < 1 or (last > self.steps and not extra_steps):
-            raise ValueError(f"infer_steps must be in 1..steps={self.steps}, got {last}")
+            raise ValueError(f"inference_steps must be in 1..steps={self.steps}, got {last}")
         a, b = self._x0_tables()
         p, q = self.coef_x0 * a + self.coef_xt, self.coef_x0 * b
         r = (self.betas if large else self.posterior_variance).sqrt() * float(noise)

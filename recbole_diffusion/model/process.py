@@ -1,7 +1,7 @@
 """The one place where settings become a process, a solver and a law of the times, for every family of models.
 
-The families name the same things differently (``steps`` or ``diffusion_steps``, ``infer_steps`` or
-``inference_steps``, ...): :data:`~recbole_diffusion.model.process_settings.FAMILIES` translates their keys to one
+The families have different keys (a schedule by name, or the ends of a linear one; a number of reverse steps, or a
+factor): :data:`~recbole_diffusion.model.process_settings.FAMILIES` translates their keys to one
 :class:`~recbole_diffusion.model.process_settings.ProcessSettings`.
 """
 
@@ -60,7 +60,7 @@ def make_parts(settings: ProcessSettings) -> Parts:
         ValueError: see :func:`process_of`.
     """
     _check_steps(settings)
-    count = settings.steps if settings.infer_steps is None else settings.infer_steps
+    count = settings.steps if settings.inference_steps is None else settings.inference_steps
     law = make_sampler(settings.timestep_sampling, settings.steps, settings.history, settings.uniform_prob)
     if settings.process == "identity":
         identity = IdentityProcess(settings.steps, _time_scale(settings))
@@ -78,7 +78,7 @@ def make_parts(settings: ProcessSettings) -> Parts:
 def _check_steps(settings: ProcessSettings) -> None:
     limited = {"sampling_steps": settings.sampling_steps}
     if not settings.extra_steps:
-        limited = {"infer_steps": settings.infer_steps or 0, **limited}
+        limited = {"inference_steps": settings.inference_steps or 0, **limited}
     for name, value in limited.items():
         if value > settings.steps:
             raise ValueError(f"{name}={value} is more than steps={settings.steps}; allowed: at most steps")

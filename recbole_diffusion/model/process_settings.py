@@ -20,7 +20,7 @@ class ProcessSettings:
         t_max, source_std: of a flow; see :class:`LinearFlow`.
         timestep_sampling, history, uniform_prob: the law of the times in training.
         solver: ancestral or ddim of a Gaussian process; euler, midpoint or heun of a flow.
-        infer_steps: reverse steps; None: T. 0: none, the start is the result.
+        inference_steps: reverse steps; None: T. 0: none, the start is the result.
         extra_steps: whether these may be more than T.
         sampling_noise, large_variance: noise in the ancestral steps; see :meth:`GaussianDiffusion.ancestral_steps`.
         eta: noise in the ddim steps.
@@ -44,7 +44,7 @@ class ProcessSettings:
     history: int = 10
     uniform_prob: float = 0.001
     solver: str = "ancestral"
-    infer_steps: Optional[int] = None
+    inference_steps: Optional[int] = None
     extra_steps: bool = False
     sampling_noise: bool = False
     large_variance: bool = False
@@ -67,7 +67,7 @@ def _noise(config: Any) -> dict[str, Any]:
         "noise_min": config["noise_min"],
         "noise_max": config["noise_max"],
         "beta_fixed": config["beta_fixed"],
-        "prediction_type": config["mean_type"],
+        "prediction_type": config["prediction_type"],
         "sampling_noise": config["sampling_noise"],
     }
 
@@ -85,7 +85,7 @@ def _rows(config: Any) -> ProcessSettings:
         history=config["history_num_per_term"],
         uniform_prob=config["uniform_prob"],
         solver=_optional(config, "solver", "euler"),
-        infer_steps=config["infer_steps"],
+        inference_steps=config["inference_steps"],
         sampling_steps=config["sampling_steps"],
         **_noise(config),
     )
@@ -93,11 +93,11 @@ def _rows(config: Any) -> ProcessSettings:
 
 def _embeddings(config: Any) -> ProcessSettings:
     """DDRM, HDRM."""
-    steps, count, factor = config["steps"], config["infer_steps"], config["infer_factor"]
+    steps, count, factor = config["steps"], config["inference_steps"], config["infer_factor"]
     noised = config["sampling_steps"]
     return ProcessSettings(
         steps=steps,
-        infer_steps=max(int(factor * steps), 1) if count is None else count,
+        inference_steps=max(int(factor * steps), 1) if count is None else count,
         extra_steps=True,
         sampling_steps=steps if noised is None else noised,
         **_noise(config),
@@ -110,7 +110,7 @@ def _diffurec(config: Any) -> ProcessSettings:
     The bounds of the schedule ``linear`` are those of 1000 steps, scaled. Where nothing of x_t reaches the network, all
     passes give the same, and one is made.
     """
-    steps, count = config["diffusion_steps"], config["inference_steps"]
+    steps, count = config["steps"], config["inference_steps"]
     count = steps if count is None else count
     if count > steps:
         raise ValueError(f"inference_steps={count} is not allowed; allowed: at most {steps}")
@@ -123,7 +123,7 @@ def _diffurec(config: Any) -> ProcessSettings:
         schedule=config["noise_schedule"],
         noise_scale=1000 / steps,
         solver="ancestral" if count == steps else "ddim",
-        infer_steps=count if conditioned else 1,
+        inference_steps=count if conditioned else 1,
         sampling_noise=True,
         large_variance=True,
         eta=config["inference_eta"],
@@ -133,10 +133,10 @@ def _diffurec(config: Any) -> ProcessSettings:
 def _cddrec(config: Any) -> ProcessSettings:
     """A linear schedule. There is no chain: the prediction at t = 0 ranks."""
     return ProcessSettings(
-        steps=config["diffusion_steps"],
+        steps=config["steps"],
         noise_min=config["beta_start"],
         noise_max=config["beta_end"],
-        infer_steps=1,
+        inference_steps=1,
     )
 
 

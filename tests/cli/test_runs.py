@@ -45,7 +45,7 @@ def folders():
     done = {"best_valid_result": valid, "test_result": TEST}
     write("a", started="2026-11-26T10:01:00+00:00", metrics=done, timing={"total_s": 48.2}, checkpoint="saved/a.pth")
     write("b", started="2026-11-26T10:07:00+00:00", metrics={**done, "test_result": None}, timing={"total_s": 12000})
-    write("c", "failed", "2026-11-26T10:03:00+00:00", error="ValueError: infer_steps=9\nis more")
+    write("c", "failed", "2026-11-26T10:03:00+00:00", error="ValueError: inference_steps=9\nis more")
     write("d", "running", "2026-11-26T10:04:00+00:00", process={"host": here, "pid": os.getpid()})
     write("e", "running", "2026-11-26T10:05:00+00:00", process={"host": here, "pid": gone()})
     write("f", "running", "2026-11-26T10:06:00+00:00", process={"host": "another", "pid": 1})
@@ -67,7 +67,7 @@ def test_every_state_is_told_apart_and_the_newest_comes_first(folders):
     ]
     problems = {each.folder.name: each.problem for each in found if each.problem}
     assert problems == {
-        "c": "ValueError: infer_steps=9 is more",
+        "c": "ValueError: inference_steps=9 is more",
         "g": "metrics.json is missing",
         "h": "manifest.json is not json",
         "i": "manifest.json is missing",
@@ -160,8 +160,8 @@ def test_a_manifest_with_odd_values_is_a_line_too(more, status, capsys):
 def test_real_runs(settings, capsys):
     keys = {**settings, "epochs": 1, "steps": 3, "dims": [16]}
     result = run("DiffRec", "board", config_dict=keys)
-    with pytest.raises(ValueError, match="infer_steps=9"):
-        run("DiffRec", "board", config_dict={**keys, "infer_steps": 9})
+    with pytest.raises(ValueError, match="inference_steps=9"):
+        run("DiffRec", "board", config_dict={**keys, "inference_steps": 9})
     failed, finished = runs.find(Path("outputs"))
     assert (failed.status, finished.status) == ("failed", "finished")
     assert finished.test == result["test_result"]

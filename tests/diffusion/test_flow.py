@@ -152,5 +152,5 @@ def test_normal_data_are_reached_from_normal_noise(prediction, method):
 
 
 def test_other_predictions_are_refused():
-    with pytest.raises(ValueError, match=r"mean_type='eps' is not allowed with process='flow'; allowed: x0 \| v"):
+    with pytest.raises(ValueError, match=r"prediction_type='eps' is not allowed with process='flow'; allowed: x0 \| v"):
         LinearFlow(4, "eps")

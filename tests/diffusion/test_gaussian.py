@@ -182,7 +182,7 @@ def test_wrong_step_counts_are_refused(count):
 
 
 def test_unknown_prediction():
-    with pytest.raises(ValueError, match="mean_type 'y'"):
+    with pytest.raises(ValueError, match="prediction_type 'y'"):
         process(prediction="y")
 
 

@@ -137,7 +137,7 @@ def test_every_published_setting_is_one_that_runs():
             alone = found.baselines["official"][found.settings["base_model"]]
             assert alone == found.settings["base_config"]
         else:
-            assert {"diffusion_steps", "mask_history", "MAX_ITEM_LIST_LENGTH"} <= {*found.settings}
+            assert {"steps", "mask_history", "MAX_ITEM_LIST_LENGTH"} <= {*found.settings}
             assert set(found.results) == ({"paper", *found.results} if model == "DiffuRec" else set())
             for keys in found.baselines["leave-one-out"].values():
                 assert quick_start.configure("SASRec", "ml-100k", config_dict=keys).notes == []
@@ -351,7 +351,7 @@ SEQUENTIAL = reproduce.Setting(
     "ring",
     {"users": 30, "items": 12, "interactions": 193},
     {
-        "hidden_size": 8, "n_heads": 2, "inner_size": 8, "diffusion_steps": 2, "epochs": 2, "mask_history": True,
+        "hidden_size": 8, "n_heads": 2, "inner_size": 8, "steps": 2, "epochs": 2, "mask_history": True,
         "MAX_ITEM_LIST_LENGTH": 4, "valid_metric": "Hit@3", "metrics": ["Hit"], "topk": [3], "state": "error",
         "metric_decimal_place": 4, "show_progress": False,
     },

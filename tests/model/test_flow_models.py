@@ -33,9 +33,9 @@ def preferred(built, name, **settings):
     ("name", "more", "nfe"),
     [
         ("DiffRec", {}, 5),
-        ("DiffRec", {"mean_type": "v", "timestep_sampling": "uniform"}, 5),
+        ("DiffRec", {"prediction_type": "v", "timestep_sampling": "uniform"}, 5),
         ("DiffRec", {"solver": "heun"}, 9),
-        ("TDiffRec", {"mean_type": "v", "solver": "midpoint", "infer_steps": 2}, 4),
+        ("TDiffRec", {"prediction_type": "v", "solver": "midpoint", "inference_steps": 2}, 4),
         ("LDiffRec", {"n_cate": 1}, 5),
     ],
     ids=str,
@@ -46,9 +46,9 @@ def test_a_flow_learns_the_checkerboard(name, more, nfe, built):
     assert model.nfe == nfe
 
 
-@pytest.mark.parametrize("mean_type", ["x0", "v"])
-def test_eulers_steps_are_folded_and_equal_the_plain_loop(mean_type, built, monkeypatch):
-    _, model, *_ = built("DiffRec", **STEPS, **FLOW, mean_type=mean_type)
+@pytest.mark.parametrize("prediction_type", ["x0", "v"])
+def test_eulers_steps_are_folded_and_equal_the_plain_loop(prediction_type, built, monkeypatch):
+    _, model, *_ = built("DiffRec", **STEPS, **FLOW, prediction_type=prediction_type)
     diffusion, calls = model.double().eval().diffusion, []
     chain = RowMLP.chain
     monkeypatch.setattr(RowMLP, "chain", lambda net, x, steps: calls.append(len(steps)) or chain(net, x, steps))
@@ -70,7 +70,7 @@ def test_an_affine_network_is_solved_exactly_up_to_the_order(built):
     results = {}
     for solver in ("euler", "midpoint", "heun"):
         for steps in (16, 32, 1024):
-            keys = {"mlp_act_func": "none", "mean_type": "v", "t_max": 1.0, "time_scale": 1e-9}
+            keys = {"mlp_act_func": "none", "prediction_type": "v", "t_max": 1.0, "time_scale": 1e-9}
             _, model, *_ = built("DiffRec", dims=[16], steps=steps, solver=solver, **FLOW, **keys)
             rows = torch.linspace(-1, 1, 320, dtype=torch.float64).view(8, 40)
             with torch.no_grad():
@@ -94,8 +94,8 @@ def test_scores_do_not_depend_on_the_batch(more, built):
 
 
 def test_the_keys_of_a_flow_reach_its_parts(built):
-    keys = {"t_max": 0.3, "source_std": 2.0, "time_scale": 50.0, "mean_type": "v", "solver": "midpoint"}
-    _, model, *_ = built("DiffRec", **STEPS, **FLOW, **keys, infer_steps=3, sampling_steps=2)
+    keys = {"t_max": 0.3, "source_std": 2.0, "time_scale": 50.0, "prediction_type": "v", "solver": "midpoint"}
+    _, model, *_ = built("DiffRec", **STEPS, **FLOW, **keys, inference_steps=3, sampling_steps=2)
     diffusion = model.diffusion
     flow = diffusion.process
     assert isinstance(flow, LinearFlow)
@@ -114,7 +114,7 @@ def test_without_noise_a_flow_is_the_identity_too(built):
 
 
 def test_the_loss_is_that_of_flow_matching(built):
-    _, model, *_ = built("DiffRec", **STEPS, **FLOW, mean_type="v", dropout_prob=0.0)
+    _, model, *_ = built("DiffRec", **STEPS, **FLOW, prediction_type="v", dropout_prob=0.0)
     rows, noise = model.history.rows(USERS), torch.randn(8, 40)
     t = torch.full((8,), 0.25, dtype=torch.float64)
     loss = model.diffusion.row_loss(rows, t, noise).loss
@@ -125,11 +125,11 @@ def test_the_loss_is_that_of_flow_matching(built):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"mean_type": "eps"}, r"mean_type='eps' is not allowed with process='flow'; allowed: x0 \| v"),
+        ({"prediction_type": "eps"}, r"prediction_type='eps' is not allowed with process='flow'; allowed: x0 \| v"),
         ({"sampling_noise": True}, "sampling_noise=True is not allowed with process='flow'"),
         ({"solver": "rk4"}, r"solver='rk4' is not allowed; allowed: euler \| midpoint \| heun"),
         ({"process": "flwo"}, r"process='flwo' is not allowed; allowed: gaussian \| flow"),
-        ({"infer_steps": 9}, "infer_steps=9 is more than steps=4; allowed: at most steps"),
+        ({"inference_steps": 9}, "inference_steps=9 is more than steps=4; allowed: at most steps"),
         ({"t_max": 0}, "t_max=0 is not allowed"),
     ],
     ids=str,

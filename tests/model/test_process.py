@@ -14,9 +14,16 @@ from recbole_diffusion.model.process import make_parts, process_of
 from recbole_diffusion.model.process_settings import ProcessSettings
 
 NOISE = {"noise_schedule": "linear", "noise_scale": 1.0, "noise_min": 0.01, "noise_max": 0.2, "beta_fixed": False}
-PAIRS = {**NOISE, "steps": 4, "mean_type": "x0", "infer_factor": 1.5, "infer_steps": None, "sampling_steps": None}
+PAIRS = {
+    **NOISE,
+    "steps": 4,
+    "prediction_type": "x0",
+    "infer_factor": 1.5,
+    "inference_steps": None,
+    "sampling_steps": None,
+}
 PAIRS |= {"sampling_noise": False}
-DIFFUREC = {"diffusion_steps": 32, "noise_schedule": "sqrt", "inference_steps": None, "inference_eta": 0.0}
+DIFFUREC = {"steps": 32, "noise_schedule": "sqrt", "inference_steps": None, "inference_eta": 0.0}
 DIFFUREC |= {"lambda_uncertainty": 0.1, "lambda_std": None, "rescale_timesteps": True}
 
 
@@ -26,7 +33,7 @@ def test_pairs_may_have_more_calls_than_steps():
     assert type(times) is UniformTimesteps
     assert [step.t for step in solver.steps] == [5, 4, 3, 2, 1, 0]
     assert (solver.nfe, solver.stochastic, noised) == (6, False, 4)
-    assert process_of({**PAIRS, "infer_steps": 0}, "embeddings").solver.nfe == 0
+    assert process_of({**PAIRS, "inference_steps": 0}, "embeddings").solver.nfe == 0
     assert process_of({**PAIRS, "sampling_noise": True}, "embeddings").solver.stochastic
     with pytest.raises(ValueError, match="sampling_steps=5 is more than steps=4"):
         process_of({**PAIRS, "sampling_steps": 5}, "embeddings")
@@ -58,7 +65,7 @@ def test_diffurecs_chain(more, times, noisy):
 
 
 def test_cddrec_has_a_linear_schedule_and_one_call():
-    process, solver, *_ = process_of({"diffusion_steps": 3, "beta_start": 0.1, "beta_end": 0.3}, "CDDRec")
+    process, solver, *_ = process_of({"steps": 3, "beta_start": 0.1, "beta_end": 0.3}, "CDDRec")
     torch.testing.assert_close(process.betas, torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64))
     assert solver.nfe == 1
 

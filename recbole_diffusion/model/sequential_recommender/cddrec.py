@@ -121,7 +121,7 @@ class CDDRec(CountsCalls, SequenceRecommender):
                 nn.init.normal_(module.weight, std=std)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
-        steps = config["diffusion_steps"]
+        steps = config["steps"]
         self.decoder = StepDecoder(size, heads, steps, config["attn_dropout_prob"], config["decoder_attention"], std)
         process, self.solver, *_ = process_of(config, "CDDRec")
         assert isinstance(process, GaussianDiffusion)  # its settings describe no other
