@@ -6,7 +6,7 @@ Reference:
 
 Reference code:
     the first stage of https://github.com/yuanmeng-cpu/HDRM (commit 782a194), compared by numbers in
-    tests/test_parity_hdrm.py
+    tests/model/test_parity_hdrm.py
 """
 
 from __future__ import annotations

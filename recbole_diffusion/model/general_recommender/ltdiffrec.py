@@ -4,7 +4,7 @@ Reference:
     Wenjie Wang et al. "Diffusion Recommender Model." SIGIR 2023, sections 3.4 and 3.5. https://doi.org/10.1145/3539618.3591663
 
 Reference code:
-    https://github.com/YiyanXu/DiffRec (commit d35a6c6), compared by numbers in tests/test_parity_ldiffrec.py
+    https://github.com/YiyanXu/DiffRec (commit d35a6c6), compared by numbers in tests/model/test_parity_ldiffrec.py
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Reference:
     PAKDD 2024. https://arxiv.org/abs/2304.11433
 
 Reference code:
-    https://github.com/YuWang-1024/CDDRec (commit edfe0ff), compared by numbers in tests/test_parity_cddrec.py
+    https://github.com/YuWang-1024/CDDRec (commit edfe0ff), compared by numbers in tests/model/test_parity_cddrec.py
 """
 
 from __future__ import annotations

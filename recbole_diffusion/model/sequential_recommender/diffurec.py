@@ -5,7 +5,7 @@ Reference:
     2023. https://doi.org/10.1145/3631116
 
 Reference code:
-    https://github.com/WHUIR/DiffuRec (commit f6f70c9), compared by numbers in tests/test_parity_diffurec.py
+    https://github.com/WHUIR/DiffuRec (commit f6f70c9), compared by numbers in tests/model/test_parity_diffurec.py
 """
 
 from __future__ import annotations
