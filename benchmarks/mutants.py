@@ -155,7 +155,9 @@ def failing(folder: Path, files: list[str], seconds: float) -> str:
     except subprocess.TimeoutExpired:
         return "not within the time"
     named = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-    return named[0].split(" - ")[0] if named else f"exit status {done.returncode}" * bool(done.returncode)
+    if done.returncode and not named:  # pytest itself did not come to the tests
+        raise RuntimeError(f"pytest ended with status {done.returncode}: {done.stdout}{done.stderr}")
+    return named[0].split(" - ")[0] if named else ""
 
 
 def main() -> None:

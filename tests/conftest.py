@@ -18,6 +18,9 @@ from hypothesis import settings as hypothesis_settings
 
 from recbole_diffusion import bridge
 from recbole_diffusion.compat import repairs
+from recbole_diffusion.testing import HEADER, SETTINGS, build, write_board, write_inter
+
+__all__ = ["HEADER", "write_inter"]  # the tests import them from here
 
 torch.set_num_threads(1)  # the data is tiny; two threads only wait for each other
 # No deadline: no test asserts wall-clock time. The folder fixture is per test, which suits the properties here.
@@ -68,13 +71,6 @@ def shared_bases(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str((folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder) / "bases")
 
 
-def write_inter(folder: Path, name: str, rows: list[tuple[Any, ...]], header: str) -> None:
-    """An atomic file ``folder/name/name.inter``."""
-    (folder / name).mkdir(parents=True, exist_ok=True)
-    lines = ["\t".join(header.split()), *("\t".join(map(str, row)) for row in rows)]
-    (folder / name / f"{name}.inter").write_text("\n".join(lines) + "\n")
-
-
 #: What a sequential model reads of RecBole's own settings, for models built without a Config.
 SEQUENTIAL_FIELDS: dict[str, Any] = {
     "USER_ID_FIELD": "user_id",
@@ -85,32 +81,14 @@ SEQUENTIAL_FIELDS: dict[str, Any] = {
     "device": torch.device("cpu"),
     "eval_seed": 1,
 }
-HEADER = "user_id:token item_id:token rating:float timestamp:float"
+#: Settings for quick runs in the test's folder.
+SMALL: dict[str, Any] = {"data_path": "dataset", **SETTINGS}
 
 
 @pytest.fixture
 def checkerboard(tmp_path: Path) -> Path:
     """64 users, 40 items: users like the items of their own parity; each leaves out a few of them."""
-    draw = np.random.default_rng(0)
-    rows = []
-    for user in range(64):
-        liked = [item for item in range(40) if item % 2 == user % 2]
-        for place, item in enumerate(draw.permutation(liked)[: draw.integers(14, 18)]):
-            rows.append((f"u{user}", f"i{item}", 5.0, 1_000_000_000 + 1000 * place + user))
-    write_inter(tmp_path / "dataset", "board", rows, HEADER)
-    return tmp_path / "dataset"
-
-
-SMALL: dict[str, Any] = {
-    "data_path": "dataset",
-    "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
-    "show_progress": False,
-    "state": "WARNING",
-    "topk": [5, 10],
-    "valid_metric": "NDCG@10",
-    "metric_decimal_place": 6,
-    "train_batch_size": 16,
-}
+    return write_board(tmp_path / "dataset")
 
 
 @pytest.fixture
@@ -123,17 +101,7 @@ def settings(checkerboard: Path) -> dict[str, Any]:
 def built(settings: dict[str, Any]) -> Callable[..., Any]:
     """``built(model, **settings)``: (config, model, dataset, loaders) on the checkerboard, untrained."""
 
-    def build(model: Any, **more: Any) -> Any:
-        from recbole.utils import init_seed
-
-        from recbole_diffusion import quick_start
-
-        config = quick_start.configure(model, "board", config_dict={**settings, **more})
-        init_seed(config["seed"], True)
-        dataset, loaders = quick_start.prepare(config)
-        return config, quick_start._build_model(config, loaders), dataset, loaders
-
-    return build
+    return lambda model, **more: build(model, {**settings, **more})
 
 
 @pytest.fixture

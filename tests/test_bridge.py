@@ -216,7 +216,7 @@ def test_sequential_models_under_enable(model, length, masked, theirs, settings,
         return seen[-1][1]
 
     monkeypatch.setattr(theirs, "data_preparation", data_preparation)
-    small = {"hidden_size": 8, "n_heads": 2, "n_layers": 1, "epochs": 1, "eval_step": 1, "diffusion_steps": 2}
+    small = {"hidden_size": 8, "n_heads": 2, "n_layers": 1, "epochs": 1, "eval_step": 1, "steps": 2}
     small["train_neg_sample_args"] = None
     result = theirs.run_recbole(model=model, dataset="board", config_dict={**settings, **small})
     assert result["test_result"] == ours(model, settings, **small)["test_result"]

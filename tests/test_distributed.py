@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from test_contract import MODELS, QUICK, SPLIT
 from torch import nn
 
 from recbole_diffusion import distributed, quick_start, registry, run
 from recbole_diffusion.data import names
 from recbole_diffusion.distributed import Group
 from recbole_diffusion.support import trusted_files
+from recbole_diffusion.testing import quick, split
 from recbole_diffusion.training import checkpoint, data_parallel
 from recbole_diffusion.training.trainer import trainer_class
 
@@ -163,7 +163,7 @@ def test_evaluation_and_batches_are_those_of_one_process(odd, settings):
     cases: list[tuple[str, dict[str, Any]]] = [
         ("DiffRec", {**PLAIN, "sampling_noise": True}),
         ("DiffRec", {**PLAIN, "eval_args": {"mode": "uni10", "split": {"RS": [8, 1, 1]}}}),
-        ("CDDRec", {**QUICK["CDDRec"], "eval_noise": True, "mask_history": True}),
+        ("CDDRec", {**quick("CDDRec"), "eval_noise": True, "mask_history": True}),
         ("BPR", {"embedding_size": 8}),
     ]
     for model, more in cases:
@@ -281,7 +281,7 @@ def test_a_run_leaves_one_of_each(checkerboard, settings):
 
 
 def _split(model: str) -> dict[str, Any]:
-    return {"split": SPLIT[model], "order": "RO" if "RS" in SPLIT[model] else "TO"}
+    return {"split": split(model), "order": "RO" if "RS" in split(model) else "TO"}
 
 
 @pytest.mark.slow
@@ -289,8 +289,8 @@ def test_every_model_learns_in_two_processes(settings):
     """The checkerboard's items are found; that one process finds them is the contract suite's and ``run``'s to show."""
     jobs = []
     settings |= {"stopping_step": 60, "mask_history": True}
-    for name in MODELS:
-        jobs.append((name, {**settings, **QUICK[name], "eval_args": _split(name)}, {}))
+    for name in sorted(spec.name for spec in registry.ours()):
+        jobs.append((name, {**settings, **quick(name), "eval_args": _split(name)}, {}))
     theirs = {"epochs": 30, "learning_rate": 0.01, "train_batch_size": 128}
     for name in ("BPR", "LightGCN", "MultiVAE", "recbole:DiffRec"):
         jobs.append((name, {**settings, **theirs}, {}))

@@ -26,7 +26,7 @@ MORE = {
         "hidden_size": 32, "n_layers": 2, "MAX_ITEM_LIST_LENGTH": 5, "train_batch_size": 4096, "eval_step": 1,
         "epochs": 1, "learning_rate": 0.01, "inference_steps": 2,
     },
-    "CDDRec": {"diffusion_steps": 3, "hidden_size": 32, "inner_size": 64, "learning_rate": 0.01},
+    "CDDRec": {"steps": 3, "hidden_size": 32, "inner_size": 64, "learning_rate": 0.01},
     "DDRM": {"base_model": "BPR", "base_config": {"embedding_size": 16, "epochs": 2, "learning_rate": 0.01},
              "dims": [32], "steps": 10, "eval_step": 1, "train_batch_size": 2048, "learning_rate": 0.01},
     "HGCF": {"precision": "float64", "embedding_size": 16, "learning_rate": 0.01, "train_batch_size": 2048},

@@ -30,7 +30,7 @@ MODELS = {
     "LightGCN": {"embedding_size": 8},
     "BPR": {"embedding_size": 8},
     "SASRec": {**ATTENTION, "inner_size": 8},
-    "DiffuRec": {**ATTENTION, "diffusion_steps": 2},
+    "DiffuRec": {**ATTENTION, "steps": 2},
     "CDDRec": ATTENTION,
     "EASE": {},
     "ItemKNN": {},

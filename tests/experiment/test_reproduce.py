@@ -88,7 +88,7 @@ def test_the_embeddings_keep_their_items(arrays):
     quick_start._build_model(config, loaders)
     dataset = loaders[0]._dataset
     items = [int(token) for token in dataset.field2id_token["item_id"][1:]]
-    np.testing.assert_allclose(dataset.embeddings().item[1:], np.load(arrays)["item_emb"][items], rtol=1e-6)
+    np.testing.assert_allclose(dataset.pretrained.embeddings().item[1:], np.load(arrays)["item_emb"][items], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ SEQUENTIAL = reproduce.Setting(
     "ring",
     {"users": 30, "items": 12, "interactions": 193},
     {
-        "hidden_size": 8, "n_heads": 2, "inner_size": 8, "diffusion_steps": 2, "epochs": 2, "mask_history": True,
+        "hidden_size": 8, "n_heads": 2, "inner_size": 8, "steps": 2, "epochs": 2, "mask_history": True,
         "MAX_ITEM_LIST_LENGTH": 4, "valid_metric": "Hit@3", "metrics": ["Hit"], "topk": [3], "state": "error",
         "metric_decimal_place": 4, "show_progress": False,
     },

@@ -10,7 +10,7 @@ from recbole.utils import init_seed
 from sklearn import cluster
 
 from recbole_diffusion import quick_start, registry
-from recbole_diffusion.model.rows.clusters import kmeans
+from recbole_diffusion.model.embeddings.clusters import kmeans
 from recbole_diffusion.model.rows.latent_diffusion import Annealing
 from recbole_diffusion.pretraining import bases
 from recbole_diffusion.training import checkpoint
@@ -225,7 +225,7 @@ def test_without_embeddings_at_hand_the_error_names_the_way_out(built):
 
     config, _, _, loaders = built("LDiffRec", **QUICK)
     dataset = loaders[0]._dataset
-    del dataset.embeddings
+    del dataset.pretrained
     with pytest.raises(ValueError, match=r"n_cate=2 needs item embeddings.*n_cate: 1 needs none"):
         LDiffRec(config, dataset)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from conftest import write_inter
+from counting_model import Counting
 
 from recbole_diffusion import quick_start, registry, run
 
@@ -150,7 +151,5 @@ def test_nested_settings_of_the_caller_are_not_changed(settings):
 
 
 def test_keys_that_an_own_model_reads_are_known(settings):
-    from test_trainer import Counting
-
     config = quick_start.configure(Counting, "board", config_dict={**settings, "n_items_extra": 1})
     assert len(config.notes) == 1

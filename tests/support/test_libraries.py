@@ -27,9 +27,9 @@ COMMANDS = {
     "help of a model of RecBole's": ["run", "--model=LightGCN", "--help"],
 }
 #: What needs no RecBole.
-WITHOUT = [["--help"], ["--version"], ["models"], ["doctor", "--help"], ["run", "--help"]]
+WITHOUT = [["--help"], ["--version"], ["models"], ["doctor", "--help"], ["run", "--help"], ["runs", "."]]
 WITHOUT += [["run", "--model=DiffRec", "--help"]]
-WITHOUT += [[each, "--help"] for each in ("compare", "tune", "report", "reproduce", "convert", "models")]
+WITHOUT += [[each, "--help"] for each in ("compare", "tune", "report", "reproduce", "convert", "models", "runs")]
 #: Runs several command lines in one process: exit code and standard error of each.
 SEVERAL = """
 import contextlib, io, json, sys

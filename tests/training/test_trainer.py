@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from counting_model import Counting
 
 from recbole_diffusion import quick_start, registry, run
 from recbole_diffusion.compat import repairs
@@ -235,20 +236,6 @@ def test_recboles_models_resume_with_what_they_count_outside_their_state(model, 
     assert all(torch.equal(one["state_dict"][key], two["state_dict"][key]) for key in one["state_dict"])
     assert one["train_loss_dict"] == two["train_loss_dict"]
     assert rest["test_result"] == whole["test_result"]
-
-
-class Counting(registry.load_object("recbole_diffusion.model.general_recommender.diffrec:DiffRec")):
-    """RecBole's way to keep more than the state dict."""
-
-    other_parameter_name = ("batches",)
-
-    def __init__(self, config, dataset):
-        super().__init__(config, dataset)
-        self.batches = {"seen": 0}
-
-    def calculate_loss(self, interaction):
-        self.batches = {"seen": self.batches["seen"] + 1}
-        return super().calculate_loss(interaction)
 
 
 def test_other_parameters_and_the_patience_are_resumed(settings, monkeypatch):
