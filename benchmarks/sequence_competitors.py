@@ -213,7 +213,7 @@ def _diffurec(prepared: Prepared) -> Competitor:
         dropout=config["hidden_dropout_prob"],
         emb_dropout=config["emb_dropout_prob"],
         hidden_act="gelu",
-        steps=config["steps"],
+        diffusion_steps=config["steps"],
         noise_schedule=config["noise_schedule"],
         schedule_sampler_name="lossaware",
         lambda_uncertainty=config["lambda_uncertainty"],
