@@ -29,7 +29,7 @@ def calls(monkeypatch):
     return seen
 
 
-SMALL_CDDREC = {"hidden_size": 8, "inner_size": 16, "n_layers": 1, "n_heads": 2, "steps": 2}
+SMALL_CDDREC = {"hidden_size": 8, "inner_size": 16, "n_layers": 1, "n_heads": 2}
 
 
 @pytest.mark.parametrize(
