@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from recbole_diffusion.evaluation.user_metrics import UserMetrics
+from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.experiment.jobs.store import Cell
 
 
