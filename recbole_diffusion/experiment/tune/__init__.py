@@ -38,7 +38,6 @@ from recbole_diffusion.experiment.tune.request import FORMAT, INVENTING, Request
 from recbole_diffusion.experiment.tune.trials import Board, Median, Record, Study, best_of
 from recbole_diffusion.support.atomic_write import atomic_write_text
 from recbole_diffusion.support.json_values import finite
-from recbole_diffusion.support.json_values import finite
 from recbole_diffusion.training import run_folder
 
 
