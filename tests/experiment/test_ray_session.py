@@ -318,13 +318,10 @@ def _end(nodes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def where(seconds: float) -> tuple[str, int, float, list[str], str]:
-    """A job: the node, process and time span in which it ran, its arguments and threads."""
-    import ray
-
+    """A job: the node, process and start of its run, its arguments and threads. A fork is not connected to Ray."""
     start = time.time()
     time.sleep(seconds)
-    node = ray.get_runtime_context().get_node_id()
-    return node, os.getpid(), start, sys.argv[1:], os.environ["OMP_NUM_THREADS"]
+    return os.environ["RAY_RAYLET_PID"], os.getpid(), start, sys.argv[1:], os.environ["OMP_NUM_THREADS"]
 
 
 def _drive(address: str, test: int) -> tuple[list[Done], Done, set[str]]:

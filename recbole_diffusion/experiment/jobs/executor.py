@@ -52,6 +52,7 @@ def executor(
     cpus: float = 1.0,
     gpus: float = 0.0,
     fresh: bool = True,
+    server: Optional[str] = None,
 ) -> Iterator[Union[Serial, OnRay]]:
     """An executor for the time of a ``with`` block.
 
@@ -61,7 +62,9 @@ def executor(
         threads: of each job.
         cpus: CPU slots that a job takes; fractions are allowed.
         gpus: GPUs that a job takes on Ray; fractions are allowed; 0: it sees none. Without Ray it sees what we see.
-        fresh: a new process for each job on Ray, so that nothing of one job reaches the next.
+        fresh: a new process for each job on Ray, so that nothing of one job reaches the next. It is not connected to
+            Ray itself.
+        server: what :func:`server_for_workers` gave; None: one is started here where it is needed.
 
     Raises:
         ValueError: an argument that is not allowed, no ray, no cluster, or no node with that many CPUs and GPUs.
@@ -73,11 +76,27 @@ def executor(
         yield Serial(threads)
         return
     with contextlib.ExitStack() as stack:
-        server = None
-        if fresh and address is None and fork_server.AVAILABLE:  # it imports while Ray starts
-            server = stack.enter_context(fork_server.fork_server(search_path(), PRELOAD))
+        if fresh and server is None:
+            server = stack.enter_context(server_for_workers(workers, address))
         ray = stack.enter_context(session(workers, address, threads))
         yield OnRay(ray, threads, cpus, gpus, fresh, server)
+
+
+@contextlib.contextmanager
+def server_for_workers(workers: Optional[int], address: Optional[str]) -> Iterator[Optional[str]]:
+    """A fork server for workers on this machine: it imports while the caller prepares and Ray starts.
+
+    Args:
+        workers, address: as :func:`executor`'s.
+
+    Yields:
+        The server's address; None where jobs do not run on this machine's Ray, or no process can be forked safely.
+    """
+    if workers is None or address is not None or not fork_server.AVAILABLE:
+        yield None
+        return
+    with fork_server.fork_server(search_path(), PRELOAD) as server:
+        yield server
 
 
 class Serial:

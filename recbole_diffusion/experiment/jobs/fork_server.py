@@ -101,13 +101,10 @@ def _start(address: str, path: list[str], preload: Optional[str]) -> subprocess.
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()  # at once, also while it imports
+    server.wait()
     if server.stdin is not None:
-        server.stdin.close()
-    try:
-        server.wait(timeout=5)
-    except subprocess.TimeoutExpired:  # still importing
-        server.kill()
-        server.wait()
+        server.stdin.close()  # for its children
 
 
 @functools.lru_cache(maxsize=1)
