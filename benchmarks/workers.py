@@ -53,9 +53,8 @@ def _compare(what: str, words: list[str], trees: list[Path], workers: int, round
                     raise SystemExit(f"the numbers of {tree_name(tree)}, {count} workers, differ: {results}, {numbers}")
                 numbers = results
     print(f"\n{what}: compare {' '.join(words)}; load {min(loads):.1f} to {max(loads):.1f} on {os.cpu_count()} cores\n")
-    print(
-        "| source | | wall s (median) | CPU s (median) | speed-up (median; least to most) |\n| --- | --- | ---: | ---: | --- |"
-    )
+    print("| source | | wall s (median) | CPU s (median) | speed-up (median; least to most) |")
+    print("| --- | --- | ---: | ---: | --- |")
     for tree in trees:
         for count in (None, workers):
             name = "one process" if count is None else f"{count} workers"

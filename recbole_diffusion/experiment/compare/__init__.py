@@ -168,9 +168,8 @@ def _run(asked: Asked, folder: Path, where: Resources, command: str, homes: Mapp
         }
         ready = columns_of(chosen, asked.datasets, common, asked.sources, bool(asked.tune), homes)
         ready.notes[:0] = [("", note) for note in protocol.notes]
-        Work(store, ready, asked.seeds, common, {*asked.settings}, asked.tune, where, command, asdict(asked)).run(
-            server
-        )
+        work = Work(store, ready, asked.seeds, common, {*asked.settings}, asked.tune, where, command, asdict(asked))
+        work.run(server)
     return store
 
 

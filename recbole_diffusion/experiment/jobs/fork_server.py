@@ -160,7 +160,7 @@ def _serve(listener: int, preload: Optional[str]) -> None:
     gc.freeze()  # no collection of a child writes to what it shares with the server
     with socket.socket(fileno=listener) as server:
         while True:
-            ready, _, _ = select.select([server, _STDIN], [], [])
+            ready: list[Any] = select.select([server.fileno(), _STDIN], [], [])[0]
             if _STDIN in ready:
                 return
             connection, _ = server.accept()
@@ -184,7 +184,7 @@ def _child(connection: socket.socket) -> NoReturn:
 
 def _end_with(connection: socket.socket) -> None:
     """End this process when the client or the server's owner does; neither sends anything more."""
-    select.select([connection, _STDIN], [], [])
+    select.select([connection.fileno(), _STDIN], [], [])
     os._exit(1)
 
 
