@@ -20,6 +20,7 @@ from typing import Any, Optional, Union
 from recbole_diffusion.cards import own_models
 from recbole_diffusion.cards.model_spec import ModelSpec, Paper
 from recbole_diffusion.support import yaml_files
+from recbole_diffusion.support.deferred_import import lazy_package
 
 __all__ = [
     "ModelSpec",
@@ -156,13 +157,15 @@ def _recbole_model(name: str) -> type:
 
 
 def _imported(module: str) -> Any:
-    """RecBole's module, with autograd's anomaly mode as it was.
+    """RecBole's module without the other models of its family, and with autograd's anomaly mode as it was.
 
-    RecBole's SINE turns it on when it is imported, and it comes with every sequential model: whatever trains later in
-    the process takes 1.6 to 2 times as long.
+    The family's ``__init__`` imports them all, and scikit-learn for two of them: one to two seconds. RecBole's
+    SINE turns the anomaly mode on when it is imported: whatever trains later in the process takes 1.6 to 2 times as
+    long.
     """
     import torch
 
+    lazy_package(module.rpartition(".")[0])
     before = torch.is_anomaly_enabled()
     try:
         return importlib.import_module(module)

@@ -18,10 +18,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from recbole.evaluator.base_metric import AbstractMetric
 from recbole.utils import EvaluatorType
 
 from recbole_diffusion.evaluation.collect import NO_ITEM
+from recbole_diffusion.settings.recbole_config import AbstractMetric
 
 
 class _ListMetric(AbstractMetric):

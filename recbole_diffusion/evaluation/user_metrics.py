@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 import numpy as np
 import torch
-from recbole.evaluator.base_metric import TopkMetric
 
 from recbole_diffusion.evaluation.list_metrics import OfEachList
+from recbole_diffusion.evaluation.per_user import UserMetrics
+from recbole_diffusion.settings.recbole_config import TopkMetric
 
-
-class UserMetrics(NamedTuple):
-    """The metrics of one evaluation, user by user.
-
-    Attributes:
-        users: the users, shape (n_users,): ids in the trainer, names as in the data's files in results.
-        metrics: of each metric that is a mean over users, e.g. ``ndcg@10``, its values in the same order, float64,
-            shape (n_users,).
-    """
-
-    users: np.ndarray
-    metrics: dict[str, np.ndarray]
+__all__ = ["UserMetrics", "collect", "recorded", "users_of"]
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ from typing import Any, Optional, Union
 
 import torch
 import yaml
-from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 from recbole_diffusion import registry
@@ -31,6 +30,7 @@ from recbole_diffusion.settings import (
     scopes,
 )
 from recbole_diffusion.settings.precedence import Source
+from recbole_diffusion.settings.recbole_config import RecBoleConfig
 from recbole_diffusion.support import yaml_files
 
 #: What RecBole derives from other keys; left out of a saved configuration so that it can be read again.

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from recbole.evaluator import metric_types, metrics_dict
 from recbole.utils import EvaluatorType, ModelType
 
 from recbole_diffusion.settings import learning, schema
+from recbole_diffusion.settings.recbole_config import metric_types, metrics_dict
 
 Settings = dict[str, Any]
 _SUFFIXES = ("inter", "user", "item", "kg", "link", "net")

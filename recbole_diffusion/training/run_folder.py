@@ -6,7 +6,6 @@ import contextlib
 import csv
 import io
 import json
-import math
 import os
 import platform
 import resource
@@ -22,6 +21,7 @@ from typing import Any, Optional
 import torch
 
 from recbole_diffusion.support.atomic_write import atomic_write_text, sweep
+from recbole_diffusion.support.json_values import finite
 from recbole_diffusion.support.versions import PACKAGES, version
 
 #: Warnings of RecBole's code on today's libraries that a user can do nothing about: (message, module).
@@ -191,12 +191,3 @@ def _lines(columns: dict[str, Any]) -> str:
     rows.writerow(columns)
     rows.writerows(zip(*columns.values()))
     return out.getvalue()
-
-
-def finite(content: Any) -> Any:
-    """json has no infinity and no nan: null instead."""
-    if isinstance(content, dict):
-        return {key: finite(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -8,7 +8,7 @@ from typing import Any
 from recbole.utils import set_color
 
 from recbole_diffusion.support import terminal
-from recbole_diffusion.training.run_folder import finite
+from recbole_diffusion.support.json_values import finite
 
 
 class RunResult(dict[str, Any]):

@@ -11,6 +11,7 @@ from recbole_diffusion.experiment.compare import plan
 from recbole_diffusion.experiment.compare.columns import columns_of
 from recbole_diffusion.experiment.compare.entries import Entry, entries, files_of
 from recbole_diffusion.experiment.compare.work import Resources, Work, metric_names
+from recbole_diffusion.experiment.jobs.executor import server_for_workers
 from recbole_diffusion.experiment.jobs.fingerprint import absolute
 from recbole_diffusion.experiment.jobs.moved import found_again, settings_again
 from recbole_diffusion.experiment.jobs.store import Store, alone
@@ -158,7 +159,7 @@ def _run(asked: Asked, folder: Path, where: Resources, command: str, homes: Mapp
     protocol = plan.protocol(chosen, precedence.merge(asked.sources))
     _check_report(chosen, protocol.settings, asked.metric, asked.reference)
     store = Store(folder)
-    with alone(store.folder, "comparison"):
+    with alone(store.folder, "comparison"), server_for_workers(where.workers, where.address) as server:
         common = {
             **protocol.settings,
             "state": "ERROR",
@@ -167,7 +168,8 @@ def _run(asked: Asked, folder: Path, where: Resources, command: str, homes: Mapp
         }
         ready = columns_of(chosen, asked.datasets, common, asked.sources, bool(asked.tune), homes)
         ready.notes[:0] = [("", note) for note in protocol.notes]
-        Work(store, ready, asked.seeds, common, {*asked.settings}, asked.tune, where, command, asdict(asked)).run()
+        work = Work(store, ready, asked.seeds, common, {*asked.settings}, asked.tune, where, command, asdict(asked))
+        work.run(server)
     return store
 
 

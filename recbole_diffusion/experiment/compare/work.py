@@ -91,8 +91,12 @@ class Work:
         self.tune, self.where, self.command = tune, where, command
         self._code: dict[str, str] = {}
 
-    def run(self) -> None:
-        """Trials first, then the tested runs of what they chose."""
+    def run(self, server: Optional[str] = None) -> None:
+        """Trials first, then the tested runs of what they chose.
+
+        Args:
+            server: a fork server that has been started for the workers.
+        """
         working = [column for column in self.columns if column.error is None]
         for column in working:
             column.trials = self._trials(column) if self.tune else []
@@ -108,7 +112,7 @@ class Work:
                     progress.say(line)
             for note in joined(self.notes):
                 progress.say(f"note: {note}")
-            with executor(**vars(self.where)) as pool:
+            with executor(**vars(self.where), server=server) as pool:
                 self._work([cell for column in working for cell in column.trials], pool, progress)
                 for column in working:
                     if column.trials:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import platform
 import shutil
@@ -13,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from recbole_diffusion.evaluation.user_metrics import UserMetrics
+from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.experiment.jobs.store import Cell
 
 
@@ -50,12 +51,24 @@ def run_cell(job: Job) -> Outcome:
 
 @functools.lru_cache(maxsize=1)
 def _warm_up() -> None:
-    """What the first training of a process pays for all: torch imports seconds' worth at the first step."""
+    """What the first training of a process pays for all."""
+    import torch
+
+    preload()
+    torch.zeros(1, requires_grad=True).sum().backward()
+
+
+def preload() -> None:
+    """Import what every training needs. A fork server calls it: no thread is started, and no device is touched.
+
+    An optimiser's first step imports torch's compiler, which takes seconds, though nothing is compiled.
+    """
     import torch
     import torch.utils.tensorboard
 
+    importlib.import_module("recbole_diffusion.quick_start")
     weight = torch.nn.Parameter(torch.zeros(1))
-    weight.sum().backward()
+    weight.grad = torch.zeros(1)
     torch.optim.Adam([weight]).step()
 
 

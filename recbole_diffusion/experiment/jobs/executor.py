@@ -1,13 +1,15 @@
 """One interface for many jobs: one after the other in this process, or side by side in Ray's workers.
 
 Both limit the threads in the same way, so that both give the same numbers bit for bit; both turn what goes wrong in a
-job into one line and go on with the others. This module imports neither torch nor ray: workers import it first.
+job into one line and go on with the others. A worker runs each job in a process of its own, forked from one that has
+imported what jobs need (:mod:`fork_server`). This module imports neither torch nor ray: workers import it first.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import pickle
 import sys
 from collections import deque
@@ -17,10 +19,13 @@ from time import perf_counter
 from typing import Any, Callable, NamedTuple, Optional, Union
 
 from recbole_diffusion.experiment.cluster.session import search_path, session
+from recbole_diffusion.experiment.jobs import fork_server
 
 Job = tuple[str, Any]
 Tick = Optional[Callable[[], Any]]
 KILLED = "the worker process was killed (out of memory?)"
+#: What the fork server calls before it forks.
+PRELOAD = "recbole_diffusion.experiment.jobs.cell:preload"
 
 
 class Done(NamedTuple):
@@ -47,6 +52,7 @@ def executor(
     cpus: float = 1.0,
     gpus: float = 0.0,
     fresh: bool = True,
+    server: Optional[str] = None,
 ) -> Iterator[Union[Serial, OnRay]]:
     """An executor for the time of a ``with`` block.
 
@@ -56,7 +62,9 @@ def executor(
         threads: of each job.
         cpus: CPU slots that a job takes; fractions are allowed.
         gpus: GPUs that a job takes on Ray; fractions are allowed; 0: it sees none. Without Ray it sees what we see.
-        fresh: a new process for each job on Ray, so that nothing of one job reaches the next; some three seconds each.
+        fresh: a new process for each job on Ray, so that nothing of one job reaches the next. It is not connected to
+            Ray itself.
+        server: what :func:`server_for_workers` gave; None: one is started here where it is needed.
 
     Raises:
         ValueError: an argument that is not allowed, no ray, no cluster, or no node with that many CPUs and GPUs.
@@ -67,8 +75,28 @@ def executor(
     if workers is None and address is None:
         yield Serial(threads)
         return
-    with session(workers, address, threads) as ray:
-        yield OnRay(ray, threads, cpus, gpus, fresh)
+    with contextlib.ExitStack() as stack:
+        if fresh and server is None:
+            server = stack.enter_context(server_for_workers(workers, address))
+        ray = stack.enter_context(session(workers, address, threads))
+        yield OnRay(ray, threads, cpus, gpus, fresh, server)
+
+
+@contextlib.contextmanager
+def server_for_workers(workers: Optional[int], address: Optional[str]) -> Iterator[Optional[str]]:
+    """A fork server for workers on this machine: it imports while the caller prepares and Ray starts.
+
+    Args:
+        workers, address: as :func:`executor`'s.
+
+    Yields:
+        The server's address; None where jobs do not run on this machine's Ray, or no process can be forked safely.
+    """
+    if workers is None or address is not None or not fork_server.AVAILABLE:
+        yield None
+        return
+    with fork_server.fork_server(search_path(), PRELOAD) as server:
+        yield server
 
 
 class Serial:
@@ -111,13 +139,23 @@ class OnRay:
     Args:
         ray: the module, connected.
         threads, cpus, gpus, fresh: as :func:`executor`'s.
+        server: the address of a fork server on this machine; without, each worker starts one of its own.
     """
 
-    def __init__(self, ray: Any, threads: int = 1, cpus: float = 1.0, gpus: float = 0.0, fresh: bool = True) -> None:
+    def __init__(
+        self,
+        ray: Any,
+        threads: int = 1,
+        cpus: float = 1.0,
+        gpus: float = 0.0,
+        fresh: bool = True,
+        server: Optional[str] = None,
+    ) -> None:
         self.ray, self.cpus, self.gpus = ray, cpus, gpus
-        self._common = ray.put((search_path(), threads, gpus > 0))
+        forks = fresh and fork_server.AVAILABLE
+        self._common = ray.put((search_path(), threads, gpus > 0, forks, server))
         options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0}
-        if fresh:
+        if fresh and not forks:
             options["max_calls"] = 1
         self._task = ray.remote(**options)(_bootstrap())
         self._running: dict[str, float] = {}
@@ -191,27 +229,39 @@ class OnRay:
 
 
 def _bootstrap() -> Callable[..., bytes]:
-    def job(common: tuple[list[str], int, bool], call: bytes) -> bytes:
+    def job(common: tuple[list[str], int, bool, bool, Optional[str]], call: bytes) -> bytes:
         """Sent as it is, not by name: it runs before our package can be imported, and sees to it that it can be."""
         import os
         import sys
 
-        path, threads, with_gpu = common
+        path, threads, with_gpu, forks, server = common
         sys.path[:] = [p for p in path if os.path.exists(p)] + [p for p in sys.path if p not in path]
         sys.argv = sys.argv[:1]  # RecBole's own Config reads it
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ[name] = str(threads)
         if not with_gpu:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        from recbole_diffusion.experiment.jobs.executor import _work
+        from recbole_diffusion.experiment.jobs.executor import _work, _work_in_child
 
-        return _work(call, threads)
+        return _work_in_child(call, threads, server) if forks else _work(call, threads)
 
     return job
 
 
+def _work_in_child(call: bytes, threads: int, server: Optional[str]) -> bytes:
+    """In the worker: let a fork server's child do :func:`_work`."""
+    request = fork_server.Request(_work, (call, threads), dict(os.environ), os.getcwd())
+    try:
+        if server is None:
+            raise FileNotFoundError("no fork server on this machine")
+        answer = fork_server.call(server, request)
+    except OSError:  # none, or it was killed
+        answer = fork_server.call(fork_server.own_address(PRELOAD), request)
+    return pickle.dumps((None, KILLED)) if answer is None else answer
+
+
 def _work(call: bytes, threads: int) -> bytes:
-    """In the worker: unpickle, call, pickle. Bytes, so that no result keeps its place in Ray's store."""
+    """In the worker or its child: unpickle, call, pickle. Bytes, so that no result keeps its place in Ray's store."""
     try:
         function, argument = pickle.loads(call)
         value, error = _call(function, argument, threads)

@@ -25,10 +25,10 @@ from typing import Any, Optional, Union
 import numpy as np
 from filelock import FileLock, Timeout
 
-from recbole_diffusion.evaluation.user_metrics import UserMetrics
+from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.settings import scopes
 from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text, sweep
-from recbole_diffusion.training.run_folder import finite
+from recbole_diffusion.support.json_values import finite
 
 FORMAT = 2
 

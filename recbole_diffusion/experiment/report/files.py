@@ -14,7 +14,7 @@ from recbole_diffusion.experiment.report import accounts, captions, pages, point
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
 from recbole_diffusion.experiment.report.results import Comparison, read
 from recbole_diffusion.support.atomic_write import atomic_write
-from recbole_diffusion.training.run_folder import finite
+from recbole_diffusion.support.json_values import finite
 
 
 def write(folder: Union[str, Path], metric: Optional[str] = None, reference: Optional[str] = None) -> list[Path]:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 import numpy as np
-from scipy import stats
 
 LEVEL = 0.95
 RESAMPLES = 9999
@@ -150,6 +149,8 @@ def _student(difference: np.ndarray) -> tuple[Optional[float], Optional[float], 
     if np.ptp(difference) == 0:  # scipy gives nan for equal values, and warns of lost digits for a constant difference
         sign = math.copysign(math.inf, mean) if mean else 0.0
         return sign, 0.0 if mean else 1.0, sign
+    from scipy import stats  # a second or two
+
     result = stats.ttest_1samp(difference, 0.0)  # which ttest_rel is, of differences
     return float(result.statistic), float(result.pvalue), mean / spread
 
@@ -159,6 +160,8 @@ def _signed_ranks(difference: np.ndarray) -> tuple[float, float, float]:
     changed = difference[difference != 0]
     if not len(changed):
         return 0.0, 1.0, 0.0
+    from scipy import stats
+
     ranks = stats.rankdata(np.abs(changed))
     won, lost = float(ranks[changed > 0].sum()), float(ranks[changed < 0].sum())
     return min(won, lost), _p_of_ranks(changed, ranks, won), (won - lost) / (won + lost)
@@ -170,6 +173,8 @@ def _p_of_ranks(changed: np.ndarray, ranks: np.ndarray, won: float) -> float:
         signs = (np.arange(2 ** len(changed))[:, None] >> np.arange(len(changed))) & 1
         sums = signs @ ranks
         return min(1.0, 2 * float(min((sums <= won).mean(), (sums >= won).mean())))
+    from scipy import stats
+
     if len(changed) <= 50 and len(np.unique(ranks)) == len(ranks):
         return float(stats.wilcoxon(changed, method="exact").pvalue)
     with warnings.catch_warnings():

@@ -37,6 +37,7 @@ from recbole_diffusion.experiment.tune.report import NoTrialFinished, TuneResult
 from recbole_diffusion.experiment.tune.request import FORMAT, INVENTING, Request, Where
 from recbole_diffusion.experiment.tune.trials import Board, Median, Record, Study, best_of
 from recbole_diffusion.support.atomic_write import atomic_write_text
+from recbole_diffusion.support.json_values import finite
 from recbole_diffusion.training import run_folder
 
 
@@ -295,5 +296,5 @@ class _Tuning:
             "environment": run_folder.environment(),
             **outcome,
         }
-        text = json.dumps(run_folder.finite(content), indent=1, default=str) + "\n"
+        text = json.dumps(finite(content), indent=1, default=str) + "\n"
         atomic_write_text(self.store.folder / "tune.json", text)

@@ -1,0 +1,15 @@
+"""Values that json can hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def finite(content: Any) -> Any:
+    """The content with None in place of infinity and nan, which json has no words for; tuples become lists."""
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
