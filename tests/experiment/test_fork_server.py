@@ -23,7 +23,10 @@ from recbole_diffusion.experiment.jobs import fork_server as module
 from recbole_diffusion.experiment.jobs.executor import PRELOAD
 from recbole_diffusion.experiment.jobs.fork_server import Request, call, fork_server
 
-pytestmark = pytest.mark.skipif(not module.AVAILABLE, reason="no fork server on this platform")
+pytestmark = [
+    pytest.mark.skipif(not module.AVAILABLE, reason="no fork server on this platform"),
+    pytest.mark.xdist_group("processes"),
+]
 
 
 @pytest.fixture(scope="module")
