@@ -49,13 +49,13 @@ TRAINED: dict[str, dict[str, dict[str, Any]]] = {
 INFERRED: dict[str, dict[str, dict[str, Any]]] = {
     "EASE": {},
     "DiffRec": {
-        "... one pass (infer_steps 1)": {"infer_steps": 1},
-        "... last 5 steps": {"infer_steps": 5},
+        "... one pass (inference_steps 1)": {"inference_steps": 1},
+        "... last 5 steps": {"inference_steps": 5},
         "... noised start (sampling_steps 40)": {"sampling_steps": 40},
         "... noise in the reverse steps": {"sampling_noise": True},
         "... fed train and valid (test_input)": {"test_input": "train+valid"},
     },
-    "LDiffRec": {"... one pass (infer_steps 1)": {"infer_steps": 1}},
+    "LDiffRec": {"... one pass (inference_steps 1)": {"inference_steps": 1}},
 }
 
 

@@ -87,7 +87,7 @@ class Floor:
             mine.interactions,
             mine.users,
         )
-        diffusion, items, calls = mine.net.diffusion, mine.net.n_items, mine.net.denoiser_calls
+        diffusion, items, calls = mine.net.diffusion, mine.net.n_items, mine.net.nfe
         self.parameters = mine.parameters
         self.steps = [products(net, mine.batch) for net in (diffusion.user_denoiser, diffusion.item_denoiser)]
         parts = mine.users.split(USERS_PER_BATCH)

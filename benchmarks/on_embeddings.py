@@ -36,8 +36,8 @@ STRONG = {"noise_scale": 1.0, "noise_min": 0.01, "noise_max": 0.5, "beta_fixed":
 #: What is changed in training, beside the model as its defaults have it.
 TRAINED: dict[str, dict[str, dict[str, Any]]] = {
     "DDRM": {
-        "no noise, one call": {"noise_scale": 0, "infer_steps": 1},
-        "no noise, no dropout, one call": {"noise_scale": 0, "infer_steps": 1, "dropout_prob": 0.0},
+        "no noise, one call": {"noise_scale": 0, "inference_steps": 1},
+        "no noise, no dropout, one call": {"noise_scale": 0, "inference_steps": 1, "dropout_prob": 0.0},
         "strong noise (variance .01 to .5)": STRONG,
         "no condition (guidance False)": {"guidance": False},
         "ranking loss only (recon_weight 0)": {"recon_weight": 0.0},
@@ -61,7 +61,7 @@ TRAINED: dict[str, dict[str, dict[str, Any]]] = {
 #: What is changed at inference, with the weights of the model as its defaults have it.
 INFERRED: dict[str, dict[str, dict[str, Any]]] = {
     "DDRM": {
-        "... one call": {"infer_steps": 1, "sampling_steps": 0},
+        "... one call": {"inference_steps": 1, "sampling_steps": 0},
         "... all calls, no noise": {"sampling_steps": 0},
         "... as many calls as steps": {"infer_factor": 1.0},
         "... another draw of the noise": {"eval_seed": 7},
@@ -70,7 +70,7 @@ INFERRED: dict[str, dict[str, dict[str, Any]]] = {
         "... users denoised too": {"denoise_users": True},
     },
     "HDRM": {
-        "... one call": {"infer_steps": 1, "sampling_steps": 0},
+        "... one call": {"inference_steps": 1, "sampling_steps": 0},
         "... all calls, no noise": {"sampling_steps": 0},
         "... what is generated alone (mix 1)": {"mix": 1.0},
     },

@@ -58,7 +58,7 @@ SPECS: dict[str, Spec] = {
     "DiffuRec": Spec(
         "WHUIR/DiffuRec at f6f70c9",
         ("src/model.py", "src/diffurec.py", "src/step_sample.py", "src/trainer.py"),
-        {"MAX_ITEM_LIST_LENGTH": 50, "diffusion_steps": 32},
+        {"MAX_ITEM_LIST_LENGTH": 50, "steps": 32},
         {OFFICIAL_MASK: {"mask_mode": "official"}, DEFAULT: {}, ONE_STEP: {"inference_steps": 1}},
         (
             (CODE, OFFICIAL_MASK),
@@ -73,7 +73,7 @@ SPECS: dict[str, Spec] = {
     "CDDRec": Spec(
         "YuWang-1024/CDDRec at edfe0ff",
         ("models.py", "modules.py", "trainers.py", "utils.py"),
-        {"MAX_ITEM_LIST_LENGTH": 20, "diffusion_steps": 30, "beta_end": 0.002},  # Beauty's
+        {"MAX_ITEM_LIST_LENGTH": 20, "steps": 30, "beta_end": 0.002},  # Beauty's
         {
             SAME_WORK: {
                 "decoder_attention": "batch",
@@ -213,7 +213,7 @@ def _diffurec(prepared: Prepared) -> Competitor:
         dropout=config["hidden_dropout_prob"],
         emb_dropout=config["emb_dropout_prob"],
         hidden_act="gelu",
-        diffusion_steps=config["diffusion_steps"],
+        diffusion_steps=config["steps"],
         noise_schedule=config["noise_schedule"],
         schedule_sampler_name="lossaware",
         lambda_uncertainty=config["lambda_uncertainty"],
@@ -255,7 +255,7 @@ def _cddrec(prepared: Prepared) -> Competitor:
         attention_probs_dropout_prob=config["attn_dropout_prob"],
         hidden_dropout_prob=config["hidden_dropout_prob"],
         initializer_range=config["initializer_range"],
-        T=config["diffusion_steps"],
+        T=config["steps"],
         beta_1=config["beta_start"],
         beta_T=config["beta_end"],
         temperature=config["temperature"],

@@ -109,7 +109,7 @@ def compare_speed(model: str, keys: Keys, checkout: Optional[Path], options: arg
     print(f"### {model}: speed\n")
     print(
         f"{of.item_num - 1:,} items, length {config['MAX_ITEM_LIST_LENGTH']}, width {config['hidden_size']}, "
-        f"{config['n_layers']} blocks, T = {config['diffusion_steps']}; medians of {options.rounds} rounds "
+        f"{config['n_layers']} blocks, T = {config['steps']}; medians of {options.rounds} rounds "
         f"of steps, {options.rounds * SPECS[model].rankings} of evaluations.\n"
     )
     print(f"| {model} | parameters | training step of {rows} rows, s | evaluation of {users} users, s |")
@@ -171,7 +171,7 @@ def keys_of(model: str, options: argparse.Namespace) -> Keys:
     """What the command line changes of the model's settings."""
     keys: Keys = {} if options.length is None else {"MAX_ITEM_LIST_LENGTH": options.length}
     if options.steps is not None and model == "CDDRec":
-        keys["diffusion_steps"] = options.steps
+        keys["steps"] = options.steps
     return keys
 
 

@@ -17,11 +17,13 @@ from recbole_diffusion.cards import own_models
 from recbole_diffusion.compat import repairs
 from recbole_diffusion.data import numbering, pipeline, prepared, provenance
 from recbole_diffusion.evaluation.user_metrics import UserMetrics
+from recbole_diffusion.model import hooks
 from recbole_diffusion.pretraining import base_settings, bases
 from recbole_diffusion.settings.config import Config, settings_of
 from recbole_diffusion.settings.precedence import Source
-from recbole_diffusion.support import trusted_files
-from recbole_diffusion.training import checkpoint, run_folder, run_log
+from recbole_diffusion.support import terminal, trusted_files
+from recbole_diffusion.training import checkpoint, run_folder, run_log, run_result
+from recbole_diffusion.training.run_result import RunResult
 from recbole_diffusion.training.trainer import Training, trainer_class
 
 Files = Optional[Sequence[Union[str, Path]]]
@@ -81,7 +83,7 @@ def run(
     trust: bool = False,
     callback: Optional[Callable[[int, float], Any]] = None,
     test: bool = True,
-) -> dict[str, Any]:
+) -> RunResult:
     """Train a model, choose its best epoch on the validation split, test it once.
 
     Args:
@@ -99,7 +101,8 @@ def run(
         RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``, and
         ``model``, ``dataset``, ``seed``, ``data`` (counts and hash), ``timing``, ``epochs`` (one dict each, from 1),
         ``per_user`` (:class:`recbole_diffusion.evaluation.user_metrics.UserMetrics` of the test split),
-        ``warnings``, ``folder``, ``checkpoint``.
+        ``warnings``, ``folder``, ``checkpoint``. Its ``repr`` is one line; ``result.table()`` is the command's table,
+        which is printed in a notebook unless ``state`` silences the log.
 
     Raises:
         ValueError: a setting, a file or a data set that is not right; one line that names the way out.
@@ -109,7 +112,7 @@ def run(
     start = perf_counter()
     run_folder.reset_peak_memory()
     run_folder.check_folders(config, saved)
-    with run_folder.quiet(), trusted_files.trusting(trust):
+    with run_folder.quiet(), trusted_files.trusting(trust), run_log.plain_bars():
         ready = prepare(config)
         folder = run_folder.RunFolder(config)
         try:
@@ -120,6 +123,8 @@ def run(
             raise
         finally:
             run_log.stop_logging()
+    if terminal.in_notebook() and str(config["state"]).upper() in {"DEBUG", "INFO"}:
+        run_result.print_table(result)
     return result
 
 
@@ -138,17 +143,11 @@ def prepare(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
 
 
 def _build_model(config: Config, loaders: tuple[Any, Any, Any], state: Optional[dict[str, Any]] = None) -> Any:
-    """The model, untrained; ``state``: of a checkpoint whose weights will be loaded into it.
-
-    A model whose shape follows from something trained or drawn has ``from_state`` and takes it from there.
-    """
+    """The model, untrained; ``state``: of a checkpoint whose weights will be loaded into it."""
     repairs.repair_model(config.model_class)
     bases.attach(config, loaders)
     init_seed(config["seed"], config["reproducibility"])
-    of_state = getattr(config.model_class, "from_state", None) if state else None
-    dataset = loaders[0]._dataset
-    net = of_state(config, dataset, state) if of_state else config.model_class(config, dataset)
-    return net.to(config["device"])
+    return hooks.build(config.model_class, config, loaders[0]._dataset, state).to(config["device"])
 
 
 def _train_and_test(
@@ -162,10 +161,12 @@ def _train_and_test(
     callback: Any,
     start: float,
     test: bool,
-) -> dict[str, Any]:
+) -> RunResult:
     logger = getLogger()
-    logger.info(config)
-    logger.info(dataset)
+    logger.info(config, extra=run_log.TO_FILE)
+    logger.info(dataset, extra=run_log.TO_FILE)
+    name = f"{config.model_name()} on {config['dataset']}, seed {config['seed']}, {config['device']}"
+    logger.info(f"{name}; settings, data and model: {folder.path / run_log.LOG}")
     for line in config.overridden:
         logger.info(line)
     for note in config.notes:
@@ -182,10 +183,11 @@ def _train_and_test(
     with run_log.tensorboard_in(events / "pretrain"):
         net = _build_model(config, loaders, weights)
     folder.write_config(config)
-    logger.info(net)
+    logger.info(net, extra=run_log.TO_FILE)
     kind = trainer_class(registry.get_trainer(config["MODEL_TYPE"], config.requested_model, config["model"]))
     with run_log.tensorboard_in(events):
         trainer = kind(config, net)
+        _name_checkpoints(trainer, folder)
         if resume is not None:
             trainer.resume_checkpoint(resume, trust)
         writes = saved or getattr(trainer, "keeps_in_files", False)
@@ -199,6 +201,7 @@ def _train_and_test(
     if file is not None and not saved:
         os.unlink(file)
         file = None
+    folder.link_checkpoints(Path(trainer.saved_model_file))
     result = {
         "best_valid_score": best_score,
         "valid_score_bigger": config["valid_metric_bigger"],
@@ -221,7 +224,17 @@ def _train_and_test(
     if config["save_per_user"] and result["per_user"] is not None:
         folder.write_table("per_user.csv", {"user": result["per_user"].users, **result["per_user"].metrics})
     folder.update(status="finished", timing=result["timing"], checkpoint=file, warnings=result["warnings"])
-    return result
+    logger.info(run_result.result_table(result), extra=run_log.TO_FILE)
+    return RunResult(result)
+
+
+def _name_checkpoints(trainer: Any, folder: run_folder.RunFolder) -> None:
+    """Give the checkpoints the run's name, and link them from its folder as they are written."""
+    if isinstance(trainer, Training):
+        trainer.name_checkpoint(folder.path.name)
+        trainer.after_save = lambda: folder.link_checkpoints(Path(trainer.saved_model_file))
+    else:  # RecBole's trainers of trees
+        trainer.saved_model_file = os.path.join(trainer.checkpoint_dir, f"{folder.path.name}.pth")
 
 
 def _timing(config: Config, trainer: Any, net: Any, total: float, tested: bool) -> dict[str, Any]:
@@ -247,10 +260,14 @@ def _timing(config: Config, trainer: Any, net: Any, total: float, tested: bool) 
     }
 
 
-def _network_calls(config: Config, net: Any) -> int:
-    """How often a network is passed to score one user: what the model says, the steps of RecBole's diffusion, or 1."""
-    theirs = type(net).__module__.startswith("recbole.") and type(net).__name__ in registry.DIFFUSION_IN_RECBOLE
-    return int(config["steps"] if theirs else getattr(net, "denoiser_calls", 1))
+def _network_calls(config: Config, net: Any) -> Optional[int]:
+    """Number of function evaluations per user: the model's ``nfe``, the steps of RecBole's diffusion, or 1.
+
+    None if it varies.
+    """
+    if type(net).__module__.startswith("recbole.") and type(net).__name__ in registry.DIFFUSION_IN_RECBOLE:
+        return int(config["steps"])
+    return hooks.of(net).nfe
 
 
 def _named(found: Optional[UserMetrics], dataset: Any) -> Optional[UserMetrics]:

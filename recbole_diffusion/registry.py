@@ -1,4 +1,4 @@
-"""Which models there are and what each needs: one :class:`ModelSpec` per model.
+"""Which models there are and what each needs: one :class:`ModelSpec` per model, read from its card.
 
 Ours win inside our runner; ``recbole:Name`` names RecBole's; anything else falls through to RecBole's models.
 Other packages add models through the entry-point group ``recbole_diffusion.models``, people's scripts through
@@ -18,11 +18,21 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from recbole_diffusion.cards import own_models
-from recbole_diffusion.cards.catalogue import OURS as _OURS
 from recbole_diffusion.cards.model_spec import ModelSpec, Paper
+from recbole_diffusion.support import yaml_files
 from recbole_diffusion.support.deferred_import import lazy_package
 
-__all__ = ["ModelSpec", "Paper", "find_spec", "get_model", "get_trainer", "is_diffusion", "register_model", "specs"]
+__all__ = [
+    "ModelSpec",
+    "Paper",
+    "find_spec",
+    "get_model",
+    "get_trainer",
+    "is_diffusion",
+    "ours",
+    "register_model",
+    "specs",
+]
 
 ENTRY_POINTS = "recbole_diffusion.models"
 RECBOLE_PREFIX = "recbole:"
@@ -40,6 +50,12 @@ USER_WISE_IN_RECBOLE = frozenset(
 #: RecBole's models that are diffusion models.
 DIFFUSION_IN_RECBOLE = frozenset({"DiffRec", "LDiffRec"})
 _registered: dict[str, ModelSpec] = {}
+
+
+@functools.cache
+def ours() -> tuple[ModelSpec, ...]:
+    """The models of this package, one for each card in ``properties/card``, by name."""
+    return tuple(ModelSpec.from_card(file) for file in sorted((yaml_files.properties() / "card").glob("*.yaml")))
 
 
 def register_model(spec: ModelSpec) -> ModelSpec:
@@ -79,7 +95,7 @@ def _read_entry_points(entry_points: Any, path: tuple[str, ...]) -> dict[str, Mo
 
 def specs() -> dict[str, ModelSpec]:
     """Every model that is not RecBole's own, by name; ours cannot be shadowed by another package's."""
-    return {**_from_entry_points(), **{spec.name: spec for spec in _OURS}, **_registered}
+    return {**_from_entry_points(), **{spec.name: spec for spec in ours()}, **_registered}
 
 
 def find_spec(model: Union[str, type]) -> Optional[ModelSpec]:

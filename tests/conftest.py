@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import numpy as np
 import pytest
@@ -16,6 +18,9 @@ from hypothesis import settings as hypothesis_settings
 
 from recbole_diffusion import bridge
 from recbole_diffusion.compat import repairs
+from recbole_diffusion.testing import HEADER, SETTINGS, build, write_board, write_inter
+
+__all__ = ["HEADER", "write_inter"]  # the tests import them from here
 
 torch.set_num_threads(1)  # the data is tiny; two threads only wait for each other
 # No deadline: no test asserts wall-clock time. The folder fixture is per test, which suits the properties here.
@@ -25,27 +30,45 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("here")
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> Optional[int]:
+    """Processes of ``-n auto``: one per core, at most four; none for files that are named, which then start at once."""
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None
+    if any(argument.partition("::")[0].endswith(".py") for argument in config.args):
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 4) if cores > 1 else 0
+
+
 @pytest.fixture(autouse=True)
-def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs write saved/ and outputs/: into the test's folder. Repairs and registration end with the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["pytest"])  # RecBole's own Config reads it
-    before = dict(vars(np))
     yield
-    for name in set(vars(np)) - set(before):  # RecBole's own Config puts np.float and others there
-        if not isinstance(vars(np)[name], ModuleType):  # a part of numpy that is loaded when it is needed
-            delattr(np, name)
-    vars(np).update(before)
     bridge.disable()
     repairs.undo()
     logging.getLogger().handlers = [h for h in logging.getLogger().handlers if type(h).__name__ != "FileHandler"]
+    assert "float" not in vars(np), "RecBole's own Config was made: ask for the fixture numpy_restored"
 
 
-def write_inter(folder: Path, name: str, rows: list[tuple[Any, ...]], header: str) -> None:
-    """An atomic file ``folder/name/name.inter``."""
-    (folder / name).mkdir(parents=True, exist_ok=True)
-    lines = ["\t".join(header.split()), *("\t".join(map(str, row)) for row in rows)]
-    (folder / name / f"{name}.inter").write_text("\n".join(lines) + "\n")
+@pytest.fixture
+def numpy_restored() -> Iterator[None]:
+    """RecBole's own Config puts np.float and others into numpy; with the test they go."""
+    before = dict(vars(np))
+    yield
+    for name in set(vars(np)) - set(before):
+        if not isinstance(vars(np)[name], ModuleType):  # a part of numpy that is loaded when it is needed
+            delattr(np, name)
+    vars(np).update(before)
+
+
+@pytest.fixture(scope="session")
+def shared_bases(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A ``pretrain_dir`` for all tests of a session, those of its other processes included."""
+    folder = tmp_path_factory.getbasetemp()
+    return str((folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder) / "bases")
 
 
 #: What a sequential model reads of RecBole's own settings, for models built without a Config.
@@ -58,32 +81,14 @@ SEQUENTIAL_FIELDS: dict[str, Any] = {
     "device": torch.device("cpu"),
     "eval_seed": 1,
 }
-HEADER = "user_id:token item_id:token rating:float timestamp:float"
+#: Settings for quick runs in the test's folder.
+SMALL: dict[str, Any] = {"data_path": "dataset", **SETTINGS}
 
 
 @pytest.fixture
 def checkerboard(tmp_path: Path) -> Path:
     """64 users, 40 items: users like the items of their own parity; each leaves out a few of them."""
-    draw = np.random.default_rng(0)
-    rows = []
-    for user in range(64):
-        liked = [item for item in range(40) if item % 2 == user % 2]
-        for place, item in enumerate(draw.permutation(liked)[: draw.integers(14, 18)]):
-            rows.append((f"u{user}", f"i{item}", 5.0, 1_000_000_000 + 1000 * place + user))
-    write_inter(tmp_path / "dataset", "board", rows, HEADER)
-    return tmp_path / "dataset"
-
-
-SMALL: dict[str, Any] = {
-    "data_path": "dataset",
-    "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
-    "show_progress": False,
-    "state": "WARNING",
-    "topk": [5, 10],
-    "valid_metric": "NDCG@10",
-    "metric_decimal_place": 6,
-    "train_batch_size": 16,
-}
+    return write_board(tmp_path / "dataset")
 
 
 @pytest.fixture
@@ -96,17 +101,22 @@ def settings(checkerboard: Path) -> dict[str, Any]:
 def built(settings: dict[str, Any]) -> Callable[..., Any]:
     """``built(model, **settings)``: (config, model, dataset, loaders) on the checkerboard, untrained."""
 
-    def build(model: Any, **more: Any) -> Any:
-        from recbole.utils import init_seed
+    return lambda model, **more: build(model, {**settings, **more})
 
-        from recbole_diffusion import quick_start
 
-        config = quick_start.configure(model, "board", config_dict={**settings, **more})
-        init_seed(config["seed"], True)
-        dataset, loaders = quick_start.prepare(config)
-        return config, quick_start._build_model(config, loaders), dataset, loaders
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run of this process ends at once and with the same score: for tests of which runs there are."""
 
-    return build
+    from recbole_diffusion import quick_start
+
+    def run(*_: Any, test: bool = True, **__: Any) -> dict[str, Any]:
+        score = {"ndcg@10": 0.5}
+        found: dict[str, Any] = {"best_valid_result": score, "best_valid_score": 0.5, "valid_score_bigger": True}
+        found |= {"test_result": score if test else None, "per_user": None, "epochs": [], "warnings": []}
+        return {**found, "data": {}, "timing": {"epochs": 1, "total_s": 1.0, "from_scratch_s": 1.0}}
+
+    monkeypatch.setattr(quick_start, "run", run)
 
 
 def near(actual: torch.Tensor, expected: torch.Tensor) -> None:

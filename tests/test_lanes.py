@@ -1,9 +1,11 @@
-"""The same numbers on every stack: LightGCN, MultiVAE, SASRec, LR and our models on RecBole's ml-100k.
+"""The same numbers in every supported environment: LightGCN, MultiVAE, SASRec, LR and our models on ml-100k.
 
 The expected values were seen to all six digits on Python 3.10 with torch 1.12.1, numpy 1.23.5, pandas 1.5.3 and scipy
-1.10.1, where RecBole needs no repair, on lane A and on lane B (README), all on one machine; another processor may round
-differently, hence the tolerance. Two epochs (SASRec, DiffuRec: one, short sequences). HGCF's float32 training magnifies
-rounding: two epochs end at .1527 to .1542 on the four stacks; float64 is equal on all.
+1.10.1, where RecBole needs no repair, in environment A and in environment B (README), all on one machine; DDRM's in A
+and B only, since its settings are newer. With the pinned torch on a processor of the same kind they must come out again
+to 1e-5. Other rounding may change the order of items, hence the wide tolerance elsewhere. Two epochs (SASRec, DiffuRec:
+one, short sequences). HGCF's float32 training magnifies rounding: two epochs end at .1527 to .1542 on the four stacks;
+float64 is equal on all.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+import torch
 
 from recbole_diffusion import run
 
@@ -23,9 +26,9 @@ MORE = {
         "hidden_size": 32, "n_layers": 2, "MAX_ITEM_LIST_LENGTH": 5, "train_batch_size": 4096, "eval_step": 1,
         "epochs": 1, "learning_rate": 0.01, "inference_steps": 2,
     },
-    "CDDRec": {"diffusion_steps": 3, "hidden_size": 32, "inner_size": 64, "learning_rate": 0.01},
-    "DDRM": {"base_model": "BPR", "base_config": {"embedding_size": 16, "epochs": 2}, "dims": [32], "steps": 10,
-             "eval_step": 1},
+    "CDDRec": {"steps": 3, "hidden_size": 32, "inner_size": 64, "learning_rate": 0.01},
+    "DDRM": {"base_model": "BPR", "base_config": {"embedding_size": 16, "epochs": 2, "learning_rate": 0.01},
+             "dims": [32], "steps": 10, "eval_step": 1, "train_batch_size": 2048, "learning_rate": 0.01},
     "HGCF": {"precision": "float64", "embedding_size": 16, "learning_rate": 0.01, "train_batch_size": 2048},
     "HDRM": {"dims": [32], "steps": 10, "eval_step": 1, "train_batch_size": 2048, "mix": 0.5},
 }  # fmt: skip
@@ -37,7 +40,7 @@ EXPECTED = {
     "LTDiffRec": {"recall@10": 0.023696, "mrr@10": 0.081976},
     "DiffuRec": {"recall@10": 0.028632, "mrr@10": 0.008121},
     "CDDRec": {"recall@10": 0.080594, "mrr@10": 0.028294},
-    "DDRM": {"recall@10": 0.003752, "mrr@10": 0.015571},
+    "DDRM": {"recall@10": 0.097153, "mrr@10": 0.277496},
     "HGCF": {"recall@10": 0.161577, "mrr@10": 0.307020},
     "HDRM": {"recall@10": 0.144219, "mrr@10": 0.245787},
     "LightGCN": {"recall@10": 0.136120, "mrr@10": 0.278984},
@@ -48,11 +51,21 @@ EXPECTED = {
 }
 
 
+#: Instructions that torch used where the values were seen; other ones add up in another order.
+PROCESSOR = "AVX512"
+
+
+def tolerance() -> float:
+    """1e-5 with the pinned torch on a processor of the same kind, 2e-3 elsewhere."""
+    pinned = torch.__version__.partition("+")[0] == "2.13.0"
+    return 1e-5 if pinned and torch.backends.cpu.get_cpu_capability() == PROCESSOR else 2e-3
+
+
 @pytest.mark.parametrize("model", EXPECTED)
 def test_model_runs_to_a_test_result(model):
     before = "ray" in sys.modules  # of another test of this process
     result = run(model, "ml-100k", config_dict={**QUICK, **MORE.get(model, {})})
     assert result["data"]["users"] == 943
     for metric, value in EXPECTED[model].items():
-        assert result["test_result"][metric] == pytest.approx(value, abs=2e-3), model
+        assert result["test_result"][metric] == pytest.approx(value, abs=tolerance()), model
     assert ("ray" in sys.modules) is before

@@ -1,26 +1,21 @@
-"""What a model's entry in the registry holds: its class, what it needs, what to cite. Imports no torch."""
+"""A model's entry in the registry: its class, what it needs, what to cite. Imports no torch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
+from recbole_diffusion.cards import card as cards
+from recbole_diffusion.cards.card import Card, Code, Paper
 from recbole_diffusion.support import yaml_files
 
-
-@dataclass(frozen=True)
-class Paper:
-    """What to cite: title, venue with year, link."""
-
-    title: str
-    venue: str
-    url: str
+__all__ = ["ModelSpec", "Paper"]
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model.
+    """One model; :meth:`from_card` reads it from a yaml file.
 
     Attributes:
         name: what ``--model`` takes; also the name of its yaml file.
@@ -29,12 +24,17 @@ class ModelSpec:
         loader: ``user`` for one training row per user; None for RecBole's choice by input type.
         trainer: ``package.module:Class``, a subclass of RecBole's Trainer; None for RecBole's choice by name.
         dataset: ``package.module:Class``, a subclass of RecBole's Dataset; None for RecBole's choice.
-        needs_time: whether the model reads the times of the interactions.
         diffusion: whether it is a diffusion model; reports ask this. False unless the spec says so.
         properties: a yaml file with the defaults; None for ``properties/model/<name>.yaml``.
         paper: what to cite.
         code: the reference code with the commit that it was compared with.
-        abilities: short words for the model table; display only, no code reads them.
+        tags: short words for the model table; display only, no code reads them.
+        needs: what it reads beside interactions: ``time``, ``base_model``, ``item_embeddings``.
+        card: the card that it was read from; None without one.
+
+    Args:
+        needs_time: older name of ``needs=("time",)``.
+        abilities: older name of ``tags``.
     """
 
     name: str
@@ -43,12 +43,50 @@ class ModelSpec:
     loader: Optional[str] = None
     trainer: Optional[str] = None
     dataset: Optional[str] = None
-    needs_time: bool = False
+    needs_time: InitVar[Optional[bool]] = None
     diffusion: bool = False
     properties: Optional[str] = None
     paper: Optional[Paper] = None
-    code: Optional[str] = None
-    abilities: tuple[str, ...] = field(default=())
+    code: Union[Code, str, None] = None
+    abilities: InitVar[Optional[tuple[str, ...]]] = None
+    tags: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    card: Optional[Card] = field(default=None, repr=False)
+
+    def __post_init__(self, needs_time: Optional[bool], abilities: Optional[tuple[str, ...]]) -> None:
+        if needs_time is not None:
+            others = tuple(each for each in self.needs if each != "time")
+            object.__setattr__(self, "needs", (*others, "time") if needs_time else others)
+        if abilities is not None:
+            object.__setattr__(self, "tags", tuple(abilities))
+
+    @classmethod
+    def from_card(cls, file: Union[str, Path]) -> ModelSpec:
+        """The model of a card; the card's ``properties`` is relative to its file.
+
+        Raises:
+            ValueError: see :func:`recbole_diffusion.cards.card.read`; a file of keys that is not there.
+        """
+        file = Path(file)
+        card = cards.read(file)
+        properties = None if card.properties is None else file.absolute().parent / card.properties
+        if properties is not None and not properties.is_file():
+            raise ValueError(f"card {str(file)!r}: properties={card.properties!r} is no file beside it")
+        return cls(
+            name=card.name,
+            path=card.path,
+            task=card.task,
+            loader=card.loader,
+            trainer=card.trainer,
+            dataset=card.dataset,
+            diffusion=card.diffusion,
+            properties=None if properties is None else str(properties),
+            paper=card.paper,
+            code=card.code,
+            tags=card.tags,
+            needs=card.needs,
+            card=card,
+        )
 
     @property
     def defaults(self) -> Path:

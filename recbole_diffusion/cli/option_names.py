@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Iterable
 from typing import Optional
 
-FLAGS = {"dry-run", "trust-checkpoint", "no-save", "debug", "help", "all"}
+FLAGS = {"dry-run", "trust-checkpoint", "no-save", "debug", "help", "all", "csv", "check", "write"}
 #: RecBole's words for several processes, which ``run`` takes out of the settings.
 OF_THE_GROUP = ("nproc", "world_size", "ip", "port", "group_offset")
 _WHERE = ("workers", "address", "threads", "gpus", "folder", "resume", "config_files", "dataset", "seeds")
 OPTIONS: dict[str, tuple[str, ...]] = {
     "run": ("model", "dataset", "config_files", "resume", *OF_THE_GROUP),
-    "reproduce": ("data", "seeds", "protocol"),
+    "reproduce": ("data", "seeds", "protocol", "out"),
     "compare": (*_WHERE, "models", "tune", "cpus", "metric", "reference"),
     "tune": (*_WHERE, "model", "trials", "space", "search", "scheduler", "grace", "executor", "seed"),
 }

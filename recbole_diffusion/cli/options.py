@@ -51,16 +51,6 @@ def parse(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str], set[str
     return options, settings, flags
 
 
-def only(command: str, options: dict[str, str], flags: set[str]) -> None:
-    """No option or flag of another command: it would have no effect.
-
-    Raises:
-        UsageError: there is one.
-    """
-    for word in [*options, *sorted(flags - {"help", "debug"})]:
-        raise UsageError(f"--{word} is not an option of {command}")
-
-
 def places_of(words: Sequence[str], count: int) -> tuple[list[str], list[str]]:
     """The first words that are no options, at most ``count``, and the rest."""
     places: list[str] = []

@@ -25,7 +25,7 @@ def of_data(config: Config) -> dict[str, Any]:
     content = {name: config[name] or None for name in DATA_KEYS}  # models without a key read it as None
     content["dataset"] = config["dataset"]
     content["files"] = files_hash(Path(config["data_path"]), config["dataset"])
-    content["needs_time"] = bool(config.spec is not None and config.spec.needs_time)
+    content["needs_time"] = bool(config.spec is not None and "time" in config.spec.needs)
     content["versions"] = {package: version(package) for package in _VERSIONS}
     return plain(content)
 

@@ -53,7 +53,7 @@ def need(config: Any) -> Optional[Need]:
 def model_needs_time(config: Any) -> bool:
     """Whether the model itself reads the times."""
     spec = getattr(config, "spec", None)
-    return bool(config["time-aware"] or (spec is not None and spec.needs_time))
+    return bool(config["time-aware"] or (spec is not None and "time" in spec.needs))
 
 
 def check_type(dataset: Any) -> None:

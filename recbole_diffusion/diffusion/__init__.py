@@ -1,25 +1,48 @@
-"""Diffusion mathematics: schedules, the Gaussian process, timestep sampling, samplers. Needs torch only."""
+"""Diffusion mathematics: processes, solvers, schedules, laws of the times. Needs torch only."""
 
-from recbole_diffusion.diffusion.gaussian import GaussianDiffusion, Step
-from recbole_diffusion.diffusion.sampler import Shared, randn, row_generators, sample
+from recbole_diffusion.diffusion.flow import LinearFlow
+from recbole_diffusion.diffusion.gaussian import GaussianDiffusion
+from recbole_diffusion.diffusion.identity import IdentityProcess
+from recbole_diffusion.diffusion.noise import Generators, Shared, randn, row_generators
+from recbole_diffusion.diffusion.ode import OdeSolver
+from recbole_diffusion.diffusion.process import PathSample, Process, full_time, row_mse
+from recbole_diffusion.diffusion.sampler import Denoiser, Step, StepCallback, sample
 from recbole_diffusion.diffusion.schedule import make_betas
+from recbole_diffusion.diffusion.solver import AffineSolver, ChainDenoiser, Solver
 from recbole_diffusion.diffusion.timestep import (
+    ContinuousTimes,
     LossSecondMomentTimesteps,
+    Times,
     Timesteps,
     UniformTimesteps,
     make_sampler,
 )
 
 __all__ = [
+    "AffineSolver",
+    "ChainDenoiser",
+    "ContinuousTimes",
+    "Denoiser",
     "GaussianDiffusion",
+    "Generators",
+    "IdentityProcess",
+    "LinearFlow",
     "LossSecondMomentTimesteps",
+    "OdeSolver",
+    "PathSample",
+    "Process",
     "Shared",
+    "Solver",
     "Step",
+    "StepCallback",
+    "Times",
     "Timesteps",
     "UniformTimesteps",
+    "full_time",
     "make_betas",
     "make_sampler",
     "randn",
     "row_generators",
+    "row_mse",
     "sample",
 ]

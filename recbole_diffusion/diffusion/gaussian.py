@@ -7,24 +7,13 @@ Nothing is clipped. Tables are float64 buffers; a value takes the dtype of the d
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
+from recbole_diffusion.diffusion.process import Normal, PathSample, over_rows, row_mse
+from recbole_diffusion.diffusion.sampler import Step
+
 PREDICTIONS = ("x0", "eps", "v")
-
-
-class Step(NamedTuple):
-    r"""One reverse step as an affine map of the network's output: :math:`x_{s} = p\,x_t + q\,\mathrm{out} + r z`.
-
-    ``t``: the step that the network sees. ``p``, ``q``, ``r``: floats; ``r`` is 0 in deterministic steps.
-    """
-
-    t: int
-    p: float
-    q: float
-    r: float
 
 
 class GaussianDiffusion(nn.Module):
@@ -32,30 +21,43 @@ class GaussianDiffusion(nn.Module):
 
     Args:
         betas: (T,), each in (0, 1]; see :mod:`recbole_diffusion.diffusion.schedule`.
-        prediction: what the network's output estimates: ``x0``, ``eps`` (the noise) or ``v``
+        prediction_type: what the network's output estimates: ``x0``, ``eps`` (the noise) or ``v``
             (:math:`v = \sqrt{\bar\alpha}\,\epsilon - \sqrt{1-\bar\alpha}\,x_0`, Salimans and Ho 2022).
+        reweight: weight the squared error by :meth:`loss_weights`; otherwise all steps alike.
+        first_step_weight: the weight at t = 0.
+        time_scale: see :class:`~recbole_diffusion.diffusion.process.Process`.
 
     Buffers (float64, (T,)): ``betas``, ``alpha_bar`` :math:`\bar\alpha_t`, ``alpha_bar_prev``
-    :math:`\bar\alpha_{t-1}` with :math:`\bar\alpha_{-1} = 1`, ``signal`` :math:`\sqrt{\bar\alpha_t}`, ``spread``
-    :math:`\sqrt{1-\bar\alpha_t}`, ``coef_x0`` :math:`c^1_t`, ``coef_xt``
-    :math:`c^2_t`, ``posterior_variance`` :math:`\tilde\beta_t`. They follow from the settings and are not
-    in the state dict.
+    :math:`\bar\alpha_{t-1}` with :math:`\bar\alpha_{-1} = 1`, ``sqrt_alpha_bar``, ``sqrt_one_minus_alpha_bar``,
+    ``coef_x0`` :math:`c^1_t`, ``coef_xt`` :math:`c^2_t`, ``posterior_variance`` :math:`\tilde\beta_t`. They follow
+    from the settings and are not in the state dict.
+
+    Raises:
+        ValueError: another prediction type.
     """
 
     betas: Tensor
     alpha_bar: Tensor
     alpha_bar_prev: Tensor
-    signal: Tensor
-    spread: Tensor
+    sqrt_alpha_bar: Tensor
+    sqrt_one_minus_alpha_bar: Tensor
     coef_x0: Tensor
     coef_xt: Tensor
     posterior_variance: Tensor
 
-    def __init__(self, betas: Tensor, prediction: str = "x0") -> None:
+    def __init__(
+        self,
+        betas: Tensor,
+        prediction_type: str = "x0",
+        reweight: bool = True,
+        first_step_weight: float = 1.0,
+        time_scale: float = 1.0,
+    ) -> None:
         super().__init__()
-        if prediction not in PREDICTIONS:
-            raise ValueError(f"mean_type {prediction!r} is not one of {', '.join(PREDICTIONS)}")
-        self.prediction, self.steps = prediction, len(betas)
+        if prediction_type not in PREDICTIONS:
+            raise ValueError(f"prediction_type {prediction_type!r} is not one of {', '.join(PREDICTIONS)}")
+        self.prediction_type, self.steps, self.time_scale = prediction_type, len(betas), time_scale
+        self.reweight, self.first_step_weight = reweight, first_step_weight
         betas = betas.to(torch.float64)
         alpha_bar = torch.cumprod(1 - betas, dim=0)
         previous = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
@@ -63,8 +65,8 @@ class GaussianDiffusion(nn.Module):
             "betas": betas,
             "alpha_bar": alpha_bar,
             "alpha_bar_prev": previous,
-            "signal": alpha_bar.sqrt(),
-            "spread": (1 - alpha_bar).sqrt(),
+            "sqrt_alpha_bar": alpha_bar.sqrt(),
+            "sqrt_one_minus_alpha_bar": (1 - alpha_bar).sqrt(),
             "coef_x0": betas * previous.sqrt() / (1 - alpha_bar),
             "coef_xt": (1 - previous) * (1 - betas).sqrt() / (1 - alpha_bar),
             "posterior_variance": betas * (1 - previous) / (1 - alpha_bar),
@@ -74,30 +76,60 @@ class GaussianDiffusion(nn.Module):
     @staticmethod
     def at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
         """``table[t]`` in the dtype of ``like`` and shaped (B, 1, ...) to broadcast against it."""
-        return table[t].to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+        return over_rows(table[t], like)
+
+    @property
+    def signal(self) -> Tensor:
+        """The former name of ``sqrt_alpha_bar``."""
+        return self.sqrt_alpha_bar
+
+    @property
+    def spread(self) -> Tensor:
+        """The former name of ``sqrt_one_minus_alpha_bar``."""
+        return self.sqrt_one_minus_alpha_bar
+
+    def source(self, like: Tensor, normal: Normal) -> Tensor:
+        return normal(like)
+
+    def sample(self, x0: Tensor, t: Tensor, source: Tensor) -> PathSample:
+        """x0, source: (B, ...); t: (B,), int64."""
+        return PathSample(self.q_sample(x0, t, source), self.target(x0, t, source), x0)
+
+    def time_after(self, count: int) -> int:
+        return count - 1
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         r""":math:`x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon`. x0, noise: (B, ...); t: (B,)."""
-        return torch.addcmul(self.at(self.spread, t, x0) * noise, self.at(self.signal, t, x0), x0)
+        noise_part = self.at(self.sqrt_one_minus_alpha_bar, t, x0) * noise
+        return torch.addcmul(noise_part, self.at(self.sqrt_alpha_bar, t, x0), x0)
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """What the network should output for ``x_t``; shape of ``x0``."""
-        if self.prediction == "x0":
+        if self.prediction_type == "x0":
             return x0
-        if self.prediction == "eps":
+        if self.prediction_type == "eps":
             return noise
-        return self.at(self.signal, t, x0) * noise - self.at(self.spread, t, x0) * x0
+        return self.at(self.sqrt_alpha_bar, t, x0) * noise - self.at(self.sqrt_one_minus_alpha_bar, t, x0) * x0
 
-    def predict_x0(self, x_t: Tensor, t: Tensor, out: Tensor) -> Tensor:
+    def x0_from_output(self, out: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         r"""The estimate of :math:`x_0` that the output ``out`` stands for; shape of ``x_t``."""
-        if self.prediction == "x0":
+        if self.prediction_type == "x0":
             return out
-        a, b = (self.at(table, t, x_t) for table in self._x0_from_output())
+        a, b = (self.at(table, t, x_t) for table in self._x0_tables())
         return a * x_t + b * out
 
     def posterior_mean(self, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         r""":math:`c^1_t x_0 + c^2_t x_t`; shape of ``x_t``."""
         return self.at(self.coef_x0, t, x_t) * x0 + self.at(self.coef_xt, t, x_t) * x_t
+
+    def loss(self, out: Tensor, x0_hat: Tensor, sample: PathSample, t: Tensor) -> Tensor:
+        """The weighted squared error of what is predicted (DiffRec, eq. 9 to 12)."""
+        error = row_mse(out, sample.target)
+        if not self.reweight:
+            return error.double()
+        if self.prediction_type == "eps":  # the bound's first term is the likelihood of x0, not an error of eps
+            error = torch.where(t == 0, row_mse(x0_hat, sample.x0) / 2, error)
+        return self.loss_weights(self.first_step_weight)[t] * error.double()
 
     def snr(self) -> Tensor:
         r"""Signal-to-noise ratio :math:`\bar\alpha_t / (1 - \bar\alpha_t)`, float64, (T,)."""
@@ -110,34 +142,36 @@ class GaussianDiffusion(nn.Module):
         the official code); for that of eps: :math:`(1-\bar\alpha_t) / ((1-\bar\alpha_{t-1})^2 (1-\beta_t))`.
         Both are infinite at t = 0, where ``first`` stands instead. The error of v has weight 1.
         """
-        if self.prediction == "x0":
+        if self.prediction_type == "x0":
             snr = self.snr()
             weights = torch.cat([snr[:1], snr[:-1] - snr[1:]])
-        elif self.prediction == "eps":
+        elif self.prediction_type == "eps":
             weights = (1 - self.alpha_bar) / ((1 - self.alpha_bar_prev).square() * (1 - self.betas))
         else:
             weights = torch.ones_like(self.betas)
         weights[0] = first
         return weights
 
-    def _x0_from_output(self) -> tuple[Tensor, Tensor]:
+    def _x0_tables(self) -> tuple[Tensor, Tensor]:
         r"""Tables (a, b) with :math:`\hat x_0 = a x_t + b\,\mathrm{out}`."""
-        if self.prediction == "x0":
-            return torch.zeros_like(self.signal), torch.ones_like(self.signal)
-        if self.prediction == "eps":
-            return 1 / self.signal, -self.spread / self.signal
-        return self.signal, -self.spread
+        if self.prediction_type == "x0":
+            return torch.zeros_like(self.betas), torch.ones_like(self.betas)
+        if self.prediction_type == "eps":
+            return 1 / self.sqrt_alpha_bar, -self.sqrt_one_minus_alpha_bar / self.sqrt_alpha_bar
+        return self.sqrt_alpha_bar, -self.sqrt_one_minus_alpha_bar
 
-    def ancestral_steps(self, last: int, noise: bool = False, large: bool = False, beyond: bool = False) -> list[Step]:
+    def ancestral_steps(
+        self, last: int, noise: bool = False, large: bool = False, extra_steps: bool = False
+    ) -> list[Step]:
         r"""The ``last`` final reverse steps t = last-1 .. 0 of the ancestral chain (Ho et al. 2020, alg. 2).
 
         With ``noise``, step t > 0 adds :math:`\sqrt{\tilde\beta_t} z`, or :math:`\sqrt{\beta_t} z` if ``large`` (the
-        two choices of Ho et al., section 3.2); without, it is the posterior mean. ``beyond`` allows more than T of
-        them: a step t >= T has the coefficients of T-1 while the network is told t, as in the official DDRM.
+        two choices of Ho et al., section 3.2); without, it is the posterior mean. ``extra_steps`` allows more
+        than T of them: a step t >= T has the coefficients of T-1 while the network is given t, as in the official DDRM.
         """
-        if last < 1 or (last > self.steps and not beyond):
-            raise ValueError(f"infer_steps must be in 1..steps={self.steps}, got {last}")
-        a, b = self._x0_from_output()
+        if last < 1 or (last > self.steps and not extra_steps):
+            raise ValueError(f"inference_steps must be in 1..steps={self.steps}, got {last}")
+        a, b = self._x0_tables()
         p, q = self.coef_x0 * a + self.coef_xt, self.coef_x0 * b
         r = (self.betas if large else self.posterior_variance).sqrt() * float(noise)
         steps = []
@@ -156,7 +190,7 @@ class GaussianDiffusion(nn.Module):
             raise ValueError(f"the number of DDIM steps must be in 1..steps={self.steps}, got {count}")
         times = torch.linspace(0, self.steps - 1, count, dtype=torch.float64).round().long().tolist()
         times = [self.steps - 1] if count == 1 else times
-        a, b = (table.tolist() for table in self._x0_from_output())
+        a, b = (table.tolist() for table in self._x0_tables())
         result = []
         for index in reversed(range(count)):
             t = times[index]

@@ -1,7 +1,7 @@
-r"""The reverse chain: apply a list of :class:`~recbole_diffusion.diffusion.gaussian.Step` to a start.
+r"""Affine reverse steps, and the loop that applies them.
 
-Every sampler here (ancestral with and without noise, strided DDIM with eta) is a list of affine steps
-:math:`x_s = p\,x_t + q\,f(x_t, t) + r z`, so that one loop serves them all.
+Every sampler of a Gaussian process (ancestral with and without noise, strided DDIM with eta) and every Euler step of a
+linear flow is an affine map of the network's output, :math:`x_s = p\,x_t + q\,f(x_t, t) + r z`: one loop serves them.
 """
 
 from __future__ import annotations
@@ -9,64 +9,61 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Callable, NamedTuple, Optional, Protocol, Union
 
-import torch
 from torch import Tensor
 
-from recbole_diffusion.diffusion.gaussian import Step
+from recbole_diffusion.diffusion.noise import Generators, randn
+from recbole_diffusion.diffusion.process import Time, full_time
 
+#: ``denoise(x, t)`` with x (B, ...) and t (B,) gives the network's output, shape of x.
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
-class Shared(NamedTuple):
-    """One draw for every row. Each row's noise has the right law, and depends neither on the batch nor on its place."""
+class Step(NamedTuple):
+    r"""One reverse step as an affine map of the network's output: :math:`x_{s} = p\,x_t + q\,\mathrm{out} + r z`.
 
-    generator: torch.Generator
-
-
-Generators = Union[None, torch.Generator, Sequence[torch.Generator], Shared]
-
-
-def row_generators(rows: Sequence[int], seed: int, device: torch.device) -> list[torch.Generator]:
-    """One generator per row, seeded by ``seed`` and the row's own number (e.g. its user id).
-
-    With them a row's noise does not depend on the batch in which it is drawn.
+    ``t``: the time that the network sees. ``p``, ``q``, ``r``: floats; ``r`` is 0 in deterministic steps.
     """
-    seeds = [(seed * 0x9E3779B1 + row) % 2**32 for row in rows]
-    return [torch.Generator(device).manual_seed(one) for one in seeds]
 
+    t: Time
+    p: float
+    q: float
+    r: float
 
-def randn(like: Tensor, generator: Generators = None) -> Tensor:
-    """Standard normal noise, shape, dtype and device of ``like``; a sequence holds one generator per row.
-
-    Noise of :class:`Shared` is one row, expanded: do not write into it.
-    """
-    if isinstance(generator, Shared):
-        return randn(like[:1], generator.generator).expand_as(like)
-    if generator is None or isinstance(generator, torch.Generator):
-        return torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=generator)
-    rows = [torch.randn(like.shape[1:], dtype=like.dtype, device=like.device, generator=g) for g in generator]
-    return torch.stack(rows)
+    @classmethod
+    def take_output(cls, t: Time) -> Step:
+        """The step that replaces the state by the network's output, :math:`x_s = f(x_t, t)`."""
+        return cls(t, 0.0, 1.0, 0.0)
 
 
 class StepCallback(Protocol):
     """Called after each step with its t, the network's output and the new x; what it returns is ignored."""
 
-    def __call__(self, t: int, out: Tensor, x: Tensor) -> None: ...
+    def __call__(self, t: Time, out: Tensor, x: Tensor) -> None: ...
+
+
+class _Solves(Protocol):
+    def solve(
+        self,
+        denoise: Denoiser,
+        start: Tensor,
+        generator: Generators = None,
+        callback: Optional[StepCallback] = None,
+    ) -> Tensor: ...
 
 
 def sample(
     denoise: Denoiser,
     start: Tensor,
-    steps: Sequence[Step],
+    steps: Union[Sequence[Step], _Solves],
     generator: Generators = None,
     callback: Optional[StepCallback] = None,
 ) -> Tensor:
-    """Walk the reverse chain.
+    """Run the reverse process: apply affine steps one after another, or let a solver do it.
 
     Args:
-        denoise: ``denoise(x, t)`` with x (B, ...) and t (B,) int64 gives the network's output, shape of x.
+        denoise: the network.
         start: (B, ...), the state at the first step's t.
-        steps: from the noisiest to t = 0.
+        steps: from the noisiest to t = 0; or a :class:`~recbole_diffusion.diffusion.solver.Solver`.
         generator: where the noise comes from: one for the batch, one per row (see :func:`row_generators`), or one
             draw for all (:class:`Shared`); torch's default one if None. Unused by deterministic steps.
         callback: sees each step, e.g. to plot trajectories.
@@ -74,10 +71,11 @@ def sample(
     Returns:
         The last state, shape of ``start``, which is not changed.
     """
+    if not isinstance(steps, Sequence):
+        return steps.solve(denoise, start, generator, callback)
     x = start
     for step in steps:
-        t = torch.full((len(x),), step.t, dtype=torch.int64, device=x.device)
-        out = denoise(x, t)
+        out = denoise(x, full_time(step.t, x))
         x = step.p * x + step.q * out
         if step.r:
             x = x + step.r * randn(x, generator)

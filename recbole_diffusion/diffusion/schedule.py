@@ -88,16 +88,55 @@ def pw_lin(steps: int) -> Tensor:
     return torch.cat([head, tail])
 
 
-_SCALED: dict[str, Callable[[int, float, float], Tensor]] = {"linear": linear, "linear-var": linear_var}
-_FIXED: dict[str, Callable[[int], Tensor]] = {
-    "cosine": cosine,
-    "binomial": binomial,
-    "sqrt": sqrt,
-    "trunc_cos": trunc_cos,
-    "trunc_lin": trunc_lin,
-    "pw_lin": pw_lin,
+#: ``schedule(steps, start, end)`` gives the variances, (steps,); a schedule without bounds ignores the last two.
+Schedule = Callable[[int, float, float], Tensor]
+
+
+def _without_bounds(schedule: Callable[[int], Tensor]) -> Schedule:
+    return lambda steps, start, end: schedule(steps)
+
+
+_SCHEDULES: dict[str, Schedule] = {
+    "linear": linear,
+    "linear-var": linear_var,
+    "cosine": _without_bounds(cosine),
+    "binomial": _without_bounds(binomial),
+    "sqrt": _without_bounds(sqrt),
+    "trunc_cos": _without_bounds(trunc_cos),
+    "trunc_lin": _without_bounds(trunc_lin),
+    "pw_lin": _without_bounds(pw_lin),
 }
-NAMES = (*_SCALED, *_FIXED)
+#: The names of all schedules, registered ones included: what the key ``noise_schedule`` may be.
+NAMES = _SCHEDULES.keys()
+
+
+def register(name: str) -> Callable[[Schedule], Schedule]:
+    """Decorate a function ``(steps, start, end) -> betas`` to make it the schedule ``name``.
+
+    ``start`` and ``end`` are ``noise_scale * noise_min`` and ``noise_scale * noise_max``. The same function may be
+    registered again, as when its module is reloaded.
+
+    Raises:
+        ValueError: the name is another schedule's.
+    """
+
+    def add(schedule: Schedule) -> Schedule:
+        before = _SCHEDULES.get(name)
+        if before is not None and _place(before) != _place(schedule):
+            raise ValueError(f"noise_schedule {name!r} is {'.'.join(_place(before))} already; choose another name")
+        _SCHEDULES[name] = schedule
+        return schedule
+
+    return add
+
+
+def unregister(name: str) -> None:
+    """Take back :func:`register`."""
+    _SCHEDULES.pop(name, None)
+
+
+def _place(schedule: Schedule) -> tuple[str, str]:
+    return schedule.__module__, schedule.__qualname__
 
 
 def make_betas(
@@ -112,8 +151,8 @@ def make_betas(
     r"""The schedule ``name`` with ``steps`` steps, checked.
 
     Args:
-        name: one of :data:`NAMES`. ``linear`` and ``linear-var`` run from ``noise_scale * noise_min`` to
-            ``noise_scale * noise_max``; the others ignore the three noise values.
+        name: one of :data:`NAMES`. ``linear``, ``linear-var`` and registered ones run from ``noise_scale * noise_min``
+            to ``noise_scale * noise_max``; the others ignore the three noise values.
         steps: number of steps T, at least 1.
         beta_fixed: set :math:`\beta_0 = 10^{-5}` afterwards, as the official DiffRec does. For small
             ``noise_scale`` this one value is larger than all the others together.
@@ -126,12 +165,11 @@ def make_betas(
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-    if name in _SCALED:
-        betas = _SCALED[name](steps, noise_scale * noise_min, noise_scale * noise_max)
-    elif name in _FIXED:
-        betas = _FIXED[name](steps)
-    else:
+    if name not in _SCHEDULES:
         raise ValueError(f"noise_schedule {name!r} is not one of {', '.join(NAMES)}")
+    betas = _SCHEDULES[name](steps, noise_scale * noise_min, noise_scale * noise_max).to(torch.float64)
+    if betas.shape != (steps,):
+        raise ValueError(f"noise_schedule {name!r} gives {tuple(betas.shape)} variances; needed: ({steps},)")
     if beta_fixed:
         betas[0] = 1e-5
     if not bool(((betas > 0) & (betas <= 1)).all()):

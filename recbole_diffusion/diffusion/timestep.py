@@ -1,23 +1,43 @@
-r"""Which step each training sample gets: uniform, or by the second moment of the recent losses.
+r"""Laws of the times in training: uniform, or by the second moment of the recent losses; steps, or points of time.
 
-A sampler is a module with two methods: ``sample(n)`` gives the steps and the density ratios by which the
-losses are divided, and ``update(t, loss)`` learns from the losses. All state is in buffers, so that it is
-in the checkpoint.
+All state of a law is in buffers, so that it is in the checkpoint.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Protocol
 
 import torch
 from torch import Tensor, nn
 
 
 class Timesteps(NamedTuple):
-    """``t``: int64 (B,), steps in 0..T-1. ``ratio``: float64 (B,), :math:`T p_t`; a loss divided by it is unbiased."""
+    """``t``: (B,), int64 steps in 0..T-1, or float64 points of time. ``ratio``: float64 (B,), the density of t over
+    the uniform one, of steps :math:`T p_t`; a loss divided by it is unbiased."""
 
     t: Tensor
     ratio: Tensor
+
+
+class Times(Protocol):
+    """A law of the times; a module.
+
+    A law that learns has an attribute ``gather`` too: a function that gives the values (n,) of this rank's rows for the
+    rows of all ranks, in the order of one process. The identity by default; training in several processes replaces it,
+    so that all ranks learn from the losses of all rows.
+    """
+
+    def sample(self, n: int, generator: Optional[torch.Generator] = None) -> Timesteps:
+        """Draw n times with ``generator``, torch's default one if None."""
+        ...
+
+    def update(self, t: Tensor, loss: Tensor) -> None:
+        """Learn from the losses (B,) at the times t (B,)."""
+        ...
+
+
+def _own_rows(values: Tensor) -> Tensor:
+    return values
 
 
 class UniformTimesteps(nn.Module):
@@ -37,7 +57,7 @@ class UniformTimesteps(nn.Module):
         return Timesteps(t, torch.ones(n, dtype=torch.float64, device=where))
 
     def update(self, t: Tensor, loss: Tensor) -> None:
-        """A uniform sampler learns nothing."""
+        """Do nothing: a uniform law learns nothing."""
 
 
 class LossSecondMomentTimesteps(UniformTimesteps):
@@ -54,10 +74,11 @@ class LossSecondMomentTimesteps(UniformTimesteps):
 
     losses: Tensor
     count: Tensor
+    gather: Callable[[Tensor], Tensor]
 
     def __init__(self, steps: int, history: int = 10, uniform_prob: float = 0.001) -> None:
         super().__init__(steps)
-        self.history, self.uniform_prob = history, uniform_prob
+        self.history, self.uniform_prob, self.gather = history, uniform_prob, _own_rows
         self.register_buffer("losses", torch.zeros(steps, history, dtype=torch.float64))
         self.register_buffer("count", torch.zeros(steps, dtype=torch.int64))
 
@@ -83,7 +104,7 @@ class LossSecondMomentTimesteps(UniformTimesteps):
         The same as appending one after another, for all steps at once: a sample's place in the merged list
         of its step is the step's old count plus the number of earlier samples of that step.
         """
-        loss = loss.detach().to(self.losses.dtype)
+        t, loss = self.gather(t), self.gather(loss.detach()).to(self.losses.dtype)
         t, order = torch.sort(t, stable=True)
         loss = loss[order]
         arrived = torch.bincount(t, minlength=self.steps)
@@ -97,6 +118,31 @@ class LossSecondMomentTimesteps(UniformTimesteps):
         losses[t[kept], (place - dropped[t])[kept]] = loss[kept]
         self.losses.copy_(losses)
         self.count.copy_((self.count + arrived).clamp(max=self.history))
+
+
+class ContinuousTimes(nn.Module):
+    r"""Points of time in (0, end], stratified: a law draws one of n equal intervals, the point in it is uniform.
+
+    The density ratio is the interval's, so that a loss divided by it is unbiased whatever the law.
+
+    Args:
+        law: draws intervals as steps 0..n-1.
+        steps: n.
+        end: the largest time.
+    """
+
+    def __init__(self, law: Times, steps: int, end: float = 1.0) -> None:
+        super().__init__()
+        self.law, self.steps, self.end = law, steps, end
+
+    def sample(self, n: int, generator: Optional[torch.Generator] = None) -> Timesteps:
+        interval, ratio = self.law.sample(n, generator)
+        place = torch.rand(n, dtype=torch.float64, device=interval.device, generator=generator)
+        return Timesteps((interval + 1 - place) * (self.end / self.steps), ratio)
+
+    def update(self, t: Tensor, loss: Tensor) -> None:
+        interval = (t * (self.steps / self.end)).ceil().long() - 1
+        self.law.update(interval.clamp(0, self.steps - 1), loss)
 
 
 def make_sampler(name: str, steps: int, history: int = 10, uniform_prob: float = 0.001) -> UniformTimesteps:

@@ -2,19 +2,19 @@
 
 The key ``pretrain`` says which: ``{model: LightGCN, config: {embedding_size: 64}}``, or the path of a ``.npy`` or
 ``.npz`` file or of a checkpoint; for models on top of another one (DDRM, HDRM) ``base_model``, ``base_config`` and
-``base_checkpoint`` do. What was trained is kept under ``checkpoint_dir/pretrain`` by a hash of the split, the model and
-its settings; two processes that want the same wait for one of them to train it.
+``base_checkpoint`` do. What was trained is kept in the folder that ``pretrain_dir`` names, or under
+``checkpoint_dir/pretrain``, by a hash of the split, the model and its settings; two processes that want the same wait
+for one of them to train it.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from logging import getLogger
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -28,13 +28,15 @@ from recbole_diffusion import registry
 from recbole_diffusion.cards import own_models
 from recbole_diffusion.compat import repairs
 from recbole_diffusion.data import names, pipeline
+from recbole_diffusion.model.embeddings.pretrained import Pretrained, Trained
 from recbole_diffusion.model.embeddings.tables import Embeddings, embeddings_of, tables_of
 from recbole_diffusion.pretraining import pretrained_files
 from recbole_diffusion.settings import schema, scopes
 from recbole_diffusion.settings.config import Config, plain_settings
-from recbole_diffusion.support import yaml_files
+from recbole_diffusion.support import terminal, yaml_files
 from recbole_diffusion.support.atomic_write import atomic_write
 from recbole_diffusion.support.random_state import random_state, restore_random_state
+from recbole_diffusion.training import run_folder
 from recbole_diffusion.training.trainer import trainer_class
 
 #: Raised when what is stored for the same settings would no longer be the same.
@@ -45,24 +47,29 @@ _NO_MATTER = scopes.without_effect() | scopes.keys(scopes.Scope.DEVICE)
 _NO_MATTER |= {"load_col", "dataset_save_path", "dataloaders_save_path"}
 
 
-class Trained(NamedTuple):
-    """Another recommender after its training: its embeddings, and how to get it back to train on."""
+class OnSplit(NamedTuple):
+    """The :class:`recbole_diffusion.model.embeddings.pretrained.Pretrained` of a run's split."""
 
-    embeddings: Embeddings
-    rebuild: Callable[[], Any]
+    config: Any
+    train_data: Any
+    valid_data: Any
+
+    def embeddings(self) -> Embeddings:
+        return embeddings(*self)
+
+    def base(self) -> Trained:
+        return trained_base(*self)
+
+    def untrained_base(self) -> Any:
+        return untrained_base(self.config, self.train_data)
 
 
 def attach(config: Any, loaders: Any) -> None:
-    """Give the train data set ``embeddings()``, ``trained_base()``, ``untrained_base()``, for models that ask for them.
-
-    They read, or train, what the keys ``pretrain`` and ``base_model``, ``base_config``, ``base_checkpoint`` name.
-    """
-    train, valid = loaders[0], loaders[1]
-    dataset = getattr(train, "_dataset", None)
+    """Give the train data set ``pretrained``, for models that ask for it."""
+    dataset = getattr(loaders[0], "_dataset", None)
     if dataset is not None:
-        dataset.embeddings = functools.partial(embeddings, config, train, valid)
-        dataset.trained_base = functools.partial(trained_base, config, train, valid)
-        dataset.untrained_base = functools.partial(untrained_base, config, train)
+        pretrained: Pretrained = OnSplit(config, *loaders[:2])
+        dataset.pretrained = pretrained
 
 
 def embeddings(config: Any, train_data: Any, valid_data: Any) -> Embeddings:
@@ -231,8 +238,8 @@ def _of_the_run(config: Any) -> set[str]:
 
 
 def _trained(config: Any, base: Config, train_data: Any, valid_data: Any) -> Trained:
-    folder, start = Path(config["checkpoint_dir"] or "saved") / "pretrain", perf_counter()
-    kept = _cached(folder, base, train_data, valid_data, show_progress=bool(config["show_progress"]))
+    folder, start = run_folder.pretrain_folder(config), perf_counter()
+    kept = _cached(folder, base, train_data, valid_data, show_progress=terminal.shows_progress(config["show_progress"]))
     config.pretraining = Spent(kept.seconds, perf_counter() - start)
 
     def rebuild() -> Any:

@@ -18,7 +18,17 @@ import yaml
 from recbole.utils import ModelType
 
 from recbole_diffusion import registry
-from recbole_diffusion.settings import consistency, elsewhere, known_keys, nested, places, precedence, schema, scopes
+from recbole_diffusion.settings import (
+    consistency,
+    elsewhere,
+    former_names,
+    known_keys,
+    nested,
+    places,
+    precedence,
+    schema,
+    scopes,
+)
 from recbole_diffusion.settings.precedence import Source
 from recbole_diffusion.settings.recbole_config import RecBoleConfig
 from recbole_diffusion.support import yaml_files
@@ -57,6 +67,7 @@ class Config(RecBoleConfig):
     ) -> None:
         self.notes: list[str] = []
         self._sources: list[Source] = [] if stored is None else [stored]
+        self._origins: dict[str, str] = {}
         super().__init__(model, dataset, config_file_list, config_dict)
         self._check_consistency()
 
@@ -94,18 +105,28 @@ class Config(RecBoleConfig):
         for key in ("model", "dataset"):
             if words.get(key) is None:
                 raise ValueError(f"{key} is not set; give --{key}=NAME, or {key}: NAME in a config file")
-        self.overridden = precedence.notes([*self._sources, Source(precedence.GIVEN, arguments)])
         self.requested_model = words["model"]
         self.spec = registry.find_spec(words["model"])
+        self._take_former_names()
+        self._sources.append(Source(precedence.GIVEN, arguments))
+        self.overridden = precedence.notes(self._sources)
         model_class = registry.get_model(words["model"])
         return self.spec.name if self.spec else model_class.__name__, model_class, str(words["dataset"])
+
+    def _take_former_names(self) -> None:
+        names = former_names.of_file(self.spec.defaults) if self.spec is not None else {}
+        if names and any(key in names for key in self.external_config_dict):
+            self._sources = [former_names.renamed(source, names) for source in self._sources]
+            self._merge_external_config_dict()
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         self.keys: dict[str, schema.Key] = {}
         super()._load_internal_config_dict(model, model_class, dataset)
         preset = self.external_config_dict.get("preset")
         if preset is not None:
-            self.internal_config_dict.update(known_keys.preset(preset, model))
+            found = known_keys.preset(preset, model)
+            self.internal_config_dict.update(found)
+            self._origins.update(dict.fromkeys(found, "preset"))
 
     def _update_internal_config_dict(self, file: str) -> dict[str, Any]:
         path = Path(file)
@@ -113,19 +134,21 @@ class Config(RecBoleConfig):
             return {}  # RecBole's defaults of its own model of that name
         found = yaml_files.load_yaml(path)
         self.internal_config_dict.update(found)
+        self._origins.update(dict.fromkeys(found, _origin(path)))
         self.keys.update({key: schema.Key(value, None, "") for key, value in found.items()})
         if path.name == "overall.yaml":
-            self._add_defaults(yaml_files.properties() / "overall.yaml")
+            self._add_defaults(yaml_files.properties() / "overall.yaml", "default")
         # RecBole reads its data sets' files after the model's, and their MAX_ITEM_LIST_LENGTH of 50 would win.
         if self.spec is not None and (path.name == "overall.yaml" or path.parent.name == "dataset"):
-            self._add_defaults(self.spec.defaults)
+            self._add_defaults(self.spec.defaults, "model")
         return found
 
-    def _add_defaults(self, file: Path) -> None:
+    def _add_defaults(self, file: Path, origin: str) -> None:
         if not file.is_file():
             raise ValueError(f"the defaults {str(file)!r} of model {self.model!r} are missing")
         keys = schema.read_keys(file)
         self.keys.update(keys)
+        self._origins.update(dict.fromkeys(keys, origin))
         self.internal_config_dict.update({key: entry.default for key, entry in keys.items()})
 
     def _get_final_config_dict(self) -> dict[str, Any]:
@@ -193,6 +216,20 @@ class Config(RecBoleConfig):
         """The effective settings as plain values, in a form that ``Config(config_dict=…)`` and yaml take."""
         return {**plain_settings(self), "model": self.model_name(), "data_path": str(self.data_root)}
 
+    def source(self, key: str) -> str:
+        """Where the effective value of a key is from.
+
+        Returns:
+            ``default``, ``model`` (its file of defaults), ``data set``, ``preset``, the name of a checkpoint or of a
+            config file, :data:`precedence.GIVEN`; ``derived`` for what follows from other settings or the machine.
+        """
+        given = [source.name for source in self._sources if key in source.values]
+        if given:
+            return given[-1]
+        value, before = self.plain().get(key), self.internal_config_dict.get(key)
+        completed = key == "data_path" or (isinstance(value, dict) and isinstance(before, dict))
+        return self._origins.get(key, "derived") if completed or value == _plain(before) else "derived"
+
     def model_name(self) -> str:
         """A string that names the model again in :func:`registry.get_model`."""
         if isinstance(self.requested_model, str):
@@ -204,6 +241,13 @@ class Config(RecBoleConfig):
     def to_yaml(self) -> str:
         """:meth:`plain` as yaml, for ``--config_files``."""
         return yaml.safe_dump(self.plain(), sort_keys=True, allow_unicode=True, default_flow_style=None)
+
+
+def _origin(file: Path) -> str:
+    """What :meth:`Config.source` calls the values in one of RecBole's files of defaults."""
+    if file.name == "overall.yaml" or file.name == "sample.yaml":
+        return "default"
+    return "data set" if file.parent.name == "dataset" or file.stem.endswith("ml-100k") else "model"
 
 
 def plain_settings(config: RecBoleConfig) -> dict[str, Any]:

@@ -93,6 +93,8 @@ class Mismatch(Exception):
 def check(rule: str, value: Any) -> Any:
     """``value``, as the type that the rule asks for (``5.0`` becomes 5 for an int).
 
+    The rule ``schedule`` stands for the names of the noise schedules.
+
     Raises:
         Mismatch: no alternative of the rule takes it.
     """
@@ -120,7 +122,7 @@ def _check_one(rule: str, value: Any) -> Any:
     elif _SIMPLE.match(rule):
         fits, result = _check_number(rule, value)
     else:
-        choices = [choice.strip() for choice in rule.split("|")]
+        choices = [choice.strip() for choice in choices_of(rule).split("|")]
         if "none" in choices and (value is None or value == "None"):  # as yaml and the command line read it
             return "none"
         fits, result = isinstance(value, (str, bool)) and str(value) in choices, str(value)
@@ -200,7 +202,16 @@ def check_key(key: str, value: Any, rule: Optional[str], default: Any) -> Any:
 def in_words(rule: str) -> str:
     """The rule as a message shows it: the named forms described."""
     parts = sorted(re.split(r"\s+or\s+", rule), key=lambda part: part in FORMS)
-    return " or ".join(FORMS[part][1] if part in FORMS else part for part in parts)
+    return " or ".join(FORMS[part][1] if part in FORMS else choices_of(part) for part in parts)
+
+
+def choices_of(rule: str) -> str:
+    """The rule, with the names of the noise schedules in place of ``schedule``: those that are registered by now."""
+    if rule != "schedule":
+        return rule
+    from recbole_diffusion.diffusion import schedule  # needs torch, which reading the rules does not
+
+    return " | ".join(schedule.NAMES)
 
 
 def nearest(key: str, known: Iterable[str]) -> Optional[str]:

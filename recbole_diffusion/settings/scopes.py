@@ -46,7 +46,7 @@ TABLE: dict[str, Scope] = {
     "dataset": _D | _M,
     # files and folders
     "data_path": _P | _W | _M,
-    **dict.fromkeys(("checkpoint_dir", "output_dir", "prepared_data"), _P | _W),
+    **dict.fromkeys(("checkpoint_dir", "output_dir", "prepared_data", "pretrain_dir"), _P | _W),
     **dict.fromkeys(("dataset_save_path", "dataloaders_save_path"), _P | _C),
     **dict.fromkeys(("pretrain", "base_checkpoint"), _P | _C),
     **dict.fromkeys(("pre_model_path", "mlp_pretrain_path", "mf_pretrain_path"), _P | _C),  # RecBole's models

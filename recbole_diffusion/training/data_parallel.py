@@ -8,7 +8,6 @@ nothing of this happens.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable
@@ -20,7 +19,7 @@ from recbole.utils import init_seed
 from torch import Tensor, nn
 
 from recbole_diffusion.data import sharding
-from recbole_diffusion.diffusion.timestep import LossSecondMomentTimesteps
+from recbole_diffusion.model import hooks
 from recbole_diffusion.support.random_state import random_state
 
 
@@ -37,7 +36,7 @@ def all_rows(own: Tensor, total: int) -> Tensor:
 class Collective(AbstractTrainer):
     """RecBole's base of all trainers, with our way to train one model in several processes.
 
-    A model whose loss is the sum over the rows of a batch says ``averaged = False``; its gradients are added up.
+    The gradients of a model with ``loss_reduction = "sum"`` (:mod:`recbole_diffusion.model.hooks`) are added up.
     """
 
     def __init__(self, config: Any, model: Any) -> None:
@@ -59,8 +58,8 @@ class Collective(AbstractTrainer):
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         _take_from_first(self._differing())
         for module in self.model.modules():
-            if isinstance(module, LossSecondMomentTimesteps):
-                module.update = functools.partial(_update_with_all, module.update)  # type: ignore[method-assign]
+            if hasattr(module, "gather") and hasattr(module, "update"):  # a law of the times that learns from losses
+                module.gather = _of_all_ranks
         if dist.get_rank() > 0:
             init_seed(self.config["seed"] + dist.get_rank(), self.config["reproducibility"])
 
@@ -78,7 +77,7 @@ class Collective(AbstractTrainer):
         """Replace each gradient by the mean over the processes (by the sum, for a loss that is a sum)."""
         self._averaged += 1
         parameters = [each for each in self.model.parameters() if each.requires_grad]
-        count = dist.get_world_size() if getattr(self.model, "averaged", True) else 1
+        count = dist.get_world_size() if hooks.averages(self.model) else 1
         for dtype in dict.fromkeys(each.dtype for each in parameters):
             _add_up([each for each in parameters if each.dtype == dtype], count)
 
@@ -110,7 +109,7 @@ class Collective(AbstractTrainer):
             return losses
         values = torch.tensor(losses, dtype=torch.float64, device=self.config["device"])
         dist.all_reduce(values)
-        if getattr(self.model, "averaged", True):
+        if hooks.averages(self.model):
             values /= dist.get_world_size()
         found = values.tolist()
         return tuple(found) if isinstance(losses, tuple) else found
@@ -195,7 +194,6 @@ def _take_from_first(tensors: Sequence[Tensor]) -> None:
         each.detach().copy_(value)
 
 
-def _update_with_all(update: Callable[[Tensor, Tensor], None], t: Tensor, loss: Tensor) -> None:
-    """Let a law of the steps learn from the losses of all processes, as one process would from the whole batch."""
-    total = len(t) * dist.get_world_size()
-    update(all_rows(t, total), all_rows(loss.detach(), total))
+def _of_all_ranks(values: Tensor) -> Tensor:
+    """The values (n,) of the rows of all ranks, in the order of one process: see ``gather`` of a law of the times."""
+    return all_rows(values, len(values) * dist.get_world_size())

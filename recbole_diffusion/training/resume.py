@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import torch
 from recbole.trainer import Trainer
@@ -37,6 +37,7 @@ class Resumable(Trainer, Collective):
 
     Attributes:
         epochs_done: one dict per epoch, kept by the loop.
+        after_save: called when this process has written a checkpoint.
     """
 
     cur_step: int
@@ -50,6 +51,7 @@ class Resumable(Trainer, Collective):
         self._resumed: Optional[dict[str, Any]] = None
         self._own: dict[str, Any] = {}  # this process's part of it
         self._resumed_file = ""
+        self.after_save: Callable[[], None] = _nothing
         self._record: Optional[dict[str, Any]] = None
         self._unchanged = _attribute_marks(model)
 
@@ -87,6 +89,7 @@ class Resumable(Trainer, Collective):
         processes = self.states(self._changed_attributes())
         if self.writes:
             checkpoint.write({**self._state(epoch), "processes": processes}, Path(file))
+            self.after_save()
             if verbose:
                 self.logger.info(set_color("Saving current", "blue") + f": {file}")
         self._written(file)
@@ -194,6 +197,10 @@ class Resumable(Trainer, Collective):
         checkpoint.load_weights(self.model, state, f"checkpoint {str(file)!r} does not fit the model")
 
 
+def _nothing() -> None:
+    """What happens after a save unless a run links its files."""
+
+
 def _best_file(file: Path, state: dict[str, Any]) -> Optional[Path]:
     """The file of the best weights that belongs to a checkpoint: itself, the one beside it, or none yet."""
     epochs = state.get("epochs_done")
@@ -202,7 +209,7 @@ def _best_file(file: Path, state: dict[str, Any]) -> Optional[Path]:
     best = [row["epoch"] for row in epochs if row.get("best")]
     if not best or best[-1] == state["epoch"] + 1:  # epochs_done counts from 1, RecBole's key from 0
         return file if best else None
-    beside = file.with_name(state["best_file"])
+    beside = file.resolve().with_name(state["best_file"])  # file may be a link in the run's folder
     if not beside.is_file():
         raise ValueError(f"checkpoint {str(file)!r} needs its best weights beside it: {beside.name}")
     return beside

@@ -1,4 +1,4 @@
-"""What a run leaves behind: its folder and its table; the log is in :mod:`recbole_diffusion.training.run_log`."""
+"""What a run leaves behind: its folder; the log is in :mod:`recbole_diffusion.training.run_log`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from recbole.utils import set_color
 
 from recbole_diffusion.support.atomic_write import atomic_write_text, sweep
 from recbole_diffusion.support.json_values import finite
@@ -88,7 +87,7 @@ def check_folders(config: Any, saved: bool) -> None:
     """Find out before the data are prepared whether results can be written; clean up after runs that were killed.
 
     Args:
-        config: its ``output_dir``, ``checkpoint_dir`` and ``prepared_data`` count.
+        config: its ``output_dir``, ``checkpoint_dir``, ``pretrain_dir`` and ``prepared_data`` count.
         saved: whether the run writes a checkpoint; without, RecBole only wants the folder to be there.
 
     Raises:
@@ -98,9 +97,17 @@ def check_folders(config: Any, saved: bool) -> None:
     _check_writable("output_dir", results)
     if saved or not checkpoints.is_dir():
         _check_writable("checkpoint_dir", checkpoints)
+    bases = pretrain_folder(config)
+    if config["pretrain_dir"] and not bases.is_dir():  # one that is there may be for reading only
+        _check_writable("pretrain_dir", bases)
     prepared = [Path(config["prepared_data"])] if config["prepared_data"] else []
     runs = [each for each in results.iterdir() if each.is_dir()] if results.is_dir() else []
-    sweep(results, *runs, checkpoints, checkpoints / "pretrain", *prepared)
+    sweep(results, *runs, checkpoints, bases, *prepared)
+
+
+def pretrain_folder(config: Any) -> Path:
+    """Folder of the models trained for others to build on: ``pretrain_dir``, or ``pretrain`` in ``checkpoint_dir``."""
+    return Path(config["pretrain_dir"] or Path(config["checkpoint_dir"] or "saved") / "pretrain")
 
 
 def _check_writable(key: str, folder: Path) -> None:
@@ -117,9 +124,15 @@ def _check_writable(key: str, folder: Path) -> None:
 
 
 class RunFolder:
-    """``<output_dir>/<model>-<data set>-<time>-<six letters>/``: config.yaml and three json files.
+    """``<output_dir>/<model>-<data set>-<time>-<six letters>/``: all that a run writes.
 
-    config.yaml is what ``--config_files`` takes to do the same run again.
+    ========================= ==========================================================================
+    config.yaml               the settings; ``--config_files`` takes it to do the same run again
+    manifest.json             status, seed, machine, versions, counts of the data, time, warnings
+    metrics.json, epochs.json the result, and a row for each epoch
+    run.log, tensorboard/     see :mod:`recbole_diffusion.training.run_log`
+    checkpoint.pth            a link to ``<checkpoint_dir>/<name of the run>.pth``; also checkpoint-last.pth
+    ========================= ==========================================================================
     """
 
     def __init__(self, config: Any) -> None:
@@ -134,6 +147,7 @@ class RunFolder:
             "dataset": config["dataset"],
             "seed": config["seed"],
             "device": str(config["device"]),
+            "process": {"host": platform.node(), "pid": os.getpid()},
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
             "environment": environment(),
         }
@@ -152,6 +166,20 @@ class RunFolder:
         """Write a json file, whole or not at all."""
         atomic_write_text(self.path / name, json.dumps(finite(content), indent=2, default=str) + "\n")
 
+    def link_checkpoints(self, best: Path) -> None:
+        """Link ``best`` and its last epoch's file, where they exist, from the run's folder.
+
+        The links are relative, so that both folders can be moved together. Where the file system has no links,
+        manifest.json still names the checkpoint.
+        """
+        for ending in ("", "-last"):
+            file, link = best.with_name(f"{best.stem}{ending}.pth"), self.path / f"checkpoint{ending}.pth"
+            with contextlib.suppress(OSError, NotImplementedError, ValueError):  # ValueError: on two drives
+                if link.is_symlink() and not file.exists():
+                    link.unlink()
+                elif file.exists() and not os.path.lexists(link):
+                    link.symlink_to(os.path.relpath(file.resolve(), self.path.resolve()))
+
     def write_table(self, name: str, columns: dict[str, Any]) -> None:
         """Write columns of the same length as csv."""
         atomic_write_text(self.path / name, _lines(columns))
@@ -163,36 +191,3 @@ def _lines(columns: dict[str, Any]) -> str:
     rows.writerow(columns)
     rows.writerows(zip(*columns.values()))
     return out.getvalue()
-
-
-def result_table(result: dict[str, Any]) -> str:
-    """The run's metrics and cost, for people."""
-    from texttable import Texttable
-
-    valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
-    table = Texttable(max_width=100)
-    table.set_deco(Texttable.HEADER)
-    table.set_cols_align(["l", "r", "r"])
-    table.set_cols_dtype(["t", "t", "t"])
-    table.header(["metric", "valid", "test"])
-    for metric in test or valid:
-        table.add_row([metric, *(f"{each[metric]:.4f}" if metric in each else "-" for each in (valid, test))])
-    cost, data = result["timing"], result["data"]
-    title = f"{result['model']} on {result['dataset']}"
-    test_speed = cost["test_users_per_s"]
-    speed = "nothing was tested" if test_speed is None else f"test: {test_speed:.0f} users/s"
-    gpu = "" if cost["peak_gpu_memory_mib"] is None else f" ({cost['peak_gpu_memory_mib']:.0f} on the GPU)"
-    lines = [
-        "",
-        (set_color(title, "pink") if sys.stdout.isatty() else title)
-        + f" (seed {result['seed']}; {data['users']} users, {data['items']} items, "
-        f"{data['train']} / {data['valid']} / {data['test']} rows)",
-        table.draw(),
-        f"{cost['epochs']} epochs (best: {cost['best_epoch']}), {cost['train_s_per_epoch']:.2f} s each; "
-        f"{speed}, {cost['denoiser_calls_per_user']} network calls per user; "
-        f"{cost['parameters']:,} parameters; peak {cost['peak_memory_mib']:.0f} MiB{gpu}; "
-        f"{cost['total_s']:.1f} s in all",
-        f"folder: {result['folder']}" + (f"   checkpoint: {result['checkpoint']}" if result["checkpoint"] else ""),
-        *(f"warning: {note}" for note in result["warnings"]),
-    ]
-    return "\n".join(lines)

@@ -26,6 +26,8 @@ from tqdm import tqdm
 
 from recbole_diffusion.data import pipeline, provenance
 from recbole_diffusion.evaluation import collect, user_metrics, value_metrics
+from recbole_diffusion.model import hooks
+from recbole_diffusion.support import terminal
 from recbole_diffusion.support.random_state import random_state, restore_random_state
 from recbole_diffusion.training import checkpoint, epochs, mixed_precision
 from recbole_diffusion.training.resume import Result, Resumable
@@ -43,6 +45,7 @@ class Training(Resumable):
     item_tensor: Any
 
     def __init__(self, config: Any, model: Any) -> None:
+        hooks.check(type(model))  # also where RecBole's own runner has built the model
         super().__init__(config, model)
         self.gpu_available = self.device.type == "cuda"  # RecBole asks use_gpu, which is what the user said
         name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{uuid.uuid4().hex[:6]}.pth"
@@ -56,21 +59,24 @@ class Training(Resumable):
         for note in mixed_precision.notes(config):
             self._note(note)
         self.lr_scheduler = self._build_scheduler()
-        self.saved_model_file = self.of_first(self.saved_model_file)
+        self.name_checkpoint(name[: -len(".pth")])
+
+    def name_checkpoint(self, name: str) -> None:
+        """Write checkpoints to ``<checkpoint_dir>/<name>.pth``; of several processes the first one's name counts."""
+        self.saved_model_file = self.of_first(os.path.join(self.checkpoint_dir, f"{name}.pth"))
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
         """RecBole's choice; for models that are not RecBole's, Adam's fused kernel where the CPU has one.
 
-        A model with ``parameter_groups()`` says which parameters have a learning rate of their own, one with
-        ``make_optimizer(learning_rate, weight_decay)`` brings its own optimiser. A quarter of a training step goes into
+        The hooks ``make_optimizer`` and ``parameter_groups`` come first. A quarter of a training step goes into
         an Adam that is not fused. RecBole's models keep its very numbers.
         """
-        make = getattr(self.model, "make_optimizer", None)
-        if make is not None:
-            return make(self.learning_rate, self.weight_decay)
-        groups = getattr(self.model, "parameter_groups", None)
+        own = hooks.of(self.model).make_optimizer(self.learning_rate, self.weight_decay)
+        if own is not None:
+            return own
+        groups = hooks.of(self.model).parameter_groups()
         if groups is not None:
-            kwargs.setdefault("params", groups())
+            kwargs.setdefault("params", groups)
         built = super()._build_optimizer(**kwargs)
         theirs = type(self.model).__module__.startswith("recbole.")
         if theirs or type(built) not in (torch.optim.Adam, torch.optim.AdamW) or self.device.type != "cpu":
@@ -85,7 +91,7 @@ class Training(Resumable):
         valid_data: Any = None,
         verbose: bool = True,
         saved: bool = True,
-        show_progress: bool = False,
+        show_progress: Optional[bool] = False,
         callback_fn: Optional[Callable[[int, float], Any]] = None,
     ) -> tuple[float, Result]:
         """Train; returns the best validation score and its metrics.
@@ -93,7 +99,9 @@ class Training(Resumable):
         Differs from RecBole's loop: a tie with the best score is no gain (``tie_is_better``), without files the
         model ends with its best weights and not with its last, and a resumed run continues the interrupted one.
         ``callback_fn`` is given RecBole's index of the epoch, from 0; what people see counts from 1.
+        ``show_progress=None``: bars in a terminal only.
         """
+        show_progress = terminal.shows_progress(show_progress)
         self._train_data, self._collected = train_data, None
         self._restore_run()
         if not saved and os.path.exists(self.saved_model_file):  # the best weights so far, of a resumed run
@@ -173,9 +181,7 @@ class Training(Resumable):
         losses = self.mean(self._train_epoch(train_data, epochs.Index(epoch), show_progress=show_progress))
         seconds = perf_counter() - start
         rate = self.optimizer.param_groups[0]["lr"]
-        end = getattr(self.model, "end_epoch", None)
-        if end is not None:
-            end()
+        hooks.of(self.model).end_epoch()
         if self.lr_scheduler is not None:
             self.lr_scheduler.step()
         total = float(sum(losses) if isinstance(losses, tuple) else losses)
@@ -229,7 +235,7 @@ class Training(Resumable):
         eval_data: Any,
         load_best_model: bool = True,
         model_file: Optional[str] = None,
-        show_progress: bool = False,
+        show_progress: Optional[bool] = False,
     ) -> Result:
         """The metrics on a split; None for an empty one. Leaves the random state as it was.
 
@@ -250,10 +256,8 @@ class Training(Resumable):
         if self._train_data not in (None, self._collected):  # or a loop of the trainer's own has counted in its way
             self._collect_of(self._train_data)
         self.model.eval()
-        begin = getattr(self.model, "begin_evaluation", None)
-        if begin is not None:
-            phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
-            begin(phase, functools.partial(pipeline.valid_pairs, eval_data))
+        phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
+        hooks.of(self.model).begin_evaluation(phase, functools.partial(pipeline.valid_pairs, eval_data))
         collect.clear(self.eval_collector)
         start, users = perf_counter(), 0
         who: list[torch.Tensor] = []
@@ -261,7 +265,7 @@ class Training(Resumable):
             _kept_random_state(self.config),
             tqdm(
                 total=len(eval_data.sampler),
-                disable=not show_progress,
+                disable=not terminal.shows_progress(show_progress),
                 ncols=100,
                 unit=" users",
                 desc=set_color("Evaluate   ", "pink"),

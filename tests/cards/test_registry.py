@@ -122,7 +122,7 @@ def mine(tmp_path):
     registry.unregister_model("Mine")
 
 
-def test_another_packages_model_runs_with_its_own_yaml_under_both_runners(mine, settings, monkeypatch):
+def test_another_packages_model_runs_with_its_own_yaml_under_both_runners(mine, settings, monkeypatch, numpy_restored):
     import recbole_diffusion
     from recbole_diffusion.compat import repairs
 
@@ -172,9 +172,9 @@ class Stated(registry.load_object("recbole.model.general_recommender.bpr:BPR")):
 
 
 def test_foreign_models_are_what_their_author_states():
-    """The words of the abilities do not matter, and nothing said is no diffusion model."""
-    for stated, abilities in ((False, ()), (True, ("no diffusion: words",)), (False, ("new users",))):
-        registry.register_model(replace(THEIRS, diffusion=stated, abilities=abilities))
+    """The words of the tags do not matter, and nothing said is no diffusion model."""
+    for stated, tags in ((False, ()), (True, ("no diffusion: words",)), (False, ("new users",))):
+        registry.register_model(replace(THEIRS, diffusion=stated, tags=tags))
         assert registry.is_diffusion("TheirModel") is stated
         registry.unregister_model("TheirModel")
     assert replace(THEIRS).diffusion is False

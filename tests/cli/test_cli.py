@@ -89,7 +89,7 @@ def test_command_line_wins_over_files_and_the_later_file_over_the_earlier(checke
         (["--epochs=-1"], "epochs=-1 is not allowed"),
         (["--metrics=['Recal']"], "metrics='Recal' is not allowed"),
         (["--valid_metric=NDCG@7"], "valid_metric='NDCG@7' is not measured; allowed: Recall@10"),
-        (["--infer_steps=9"], "infer_steps=9 is more than steps=3"),
+        (["--infer_steps=9"], "inference_steps=9 is more than steps=3"),
         (["--sampling_steps=9"], "sampling_steps=9 is more than steps=3"),
         (["--noise_min=0.9", "--noise_max=0.1"], "noise_min < noise_max"),
         (["--eval_args={'split': {'XS': 1}}"], "eval_args.split={'XS': 1} is not allowed"),
@@ -177,7 +177,7 @@ def test_help_lists_the_models_keys(capsys):
     assert cli.main(["--version"]) == 0
 
 
-def test_models_lists_paper_task_and_abilities(capsys):
+def test_models_lists_paper_task_and_tags(capsys):
     assert cli.main(["models"]) == 0
     text = capsys.readouterr().out
     assert "Diffusion Recommender Model, SIGIR 2023, https://doi.org/" in text
@@ -192,7 +192,7 @@ def test_a_failed_run_says_so_in_its_manifest(checkerboard):
     (folder,) = Path("outputs").iterdir()
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["status"] == "failed"
-    assert "infer_steps=9" in manifest["error"]
+    assert "inference_steps=9" in manifest["error"]
 
 
 def test_a_plain_run_imports_no_ray(checkerboard):

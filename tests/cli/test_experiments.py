@@ -119,23 +119,20 @@ def test_report_again_with_another_metric_and_reference(checkerboard, capsys):
     assert "differs from Pop" in text
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
+def test_a_slip_of_report_is_one_line(checkerboard, capsys):
+    compare("--models=EASE,Pop", "--seeds=1", "--folder=here")
+    capsys.readouterr()
+    for words, message in (
         (["nowhere"], "is not the folder of a comparison"),
         (["dataset"], "is not the folder of a comparison"),
         (["here", "--metric=Recall@7"], "recall@7"),
         (["here", "--reference=EASY"], "EASY"),
         (["here", "--seeds=3"], "--seeds is not an option of report"),
-    ],
-)
-def test_a_slip_of_report_is_one_line(checkerboard, capsys, words, message):
-    compare("--models=EASE,Pop", "--seeds=1", "--folder=here")
-    capsys.readouterr()
-    assert cli.main(["report", *words]) == 2
-    err = capsys.readouterr().err.strip()
-    assert message in err
-    assert "\n" not in err
+    ):
+        assert cli.main(["report", *words]) == 2
+        err = capsys.readouterr().err.strip()
+        assert message in err
+        assert "\n" not in err
 
 
 def test_a_wrong_report_leaves_the_folder_as_it_was(checkerboard):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import shlex
 from pathlib import Path
 
@@ -9,9 +11,11 @@ import pytest
 import yaml
 
 from recbole_diffusion import cli
-from recbole_diffusion.cli import option_names
-from recbole_diffusion.cli.option_names import UsageError, nearest_option
+from recbole_diffusion.cli import option_names, reproduce
+from recbole_diffusion.cli import run as run_command
+from recbole_diffusion.cli.option_names import OPTIONS, UsageError, nearest_option
 from recbole_diffusion.cli.options import config_files, parse
+from recbole_diffusion.settings.config import Config
 
 QUICK = ["--show_progress=False", "--state=ERROR", "--epochs=1", "--data_path=dataset", "--train_batch_size=512"]
 RUN = ["run", "--model=DiffRec", "--dataset=board", *QUICK, "--steps=3", "--dims=[16]"]
@@ -221,3 +225,139 @@ def test_what_the_data_warn_of_is_repeated_under_a_tuning(checkerboard, monkeypa
     words = ["tune", "--model=BPR", "--dataset=board", "--trials=1", "--space=s.yaml", "--executor=serial"]
     assert cli.main([*words, *QUICK, "--embedding_size=4", "--folder=t"]) == 0
     assert capsys.readouterr().out.count("note: 7 rows were dropped: nobody knows why") == 1
+
+
+# What the help says is what the command takes
+
+
+@pytest.mark.parametrize("name", [*cli.COMMANDS])
+def test_each_option_is_in_the_commands_help(name, capsys):
+    command = importlib.import_module(f"recbole_diffusion.cli.{name}").parser()
+    assert cli.main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: recbole-diffusion {name}")
+    assert [word for word in [*command.options, *command.flags] if f"  --{word}" not in text] == []
+    assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("name", [*OPTIONS])
+def test_the_options_that_slips_are_compared_with_are_the_commands(name):
+    command = importlib.import_module(f"recbole_diffusion.cli.{name}").parser()
+    assert {*command.options} == {*OPTIONS[name]}
+    assert {*command.flags} <= option_names.FLAGS
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["compare", "--models=EASE", "--workers=two"], "--workers=two is not allowed; allowed: a number"),
+        (["compare", "--models=EASE", "--gpus", "half"], "--gpus=half is not allowed; allowed: a number"),
+        (["tune", "--model=EASE", "--trials=1.5"], "--trials=1.5 is not allowed; allowed: a number"),
+        (["tune", "--model=EASE", "--cpus=2"], "--cpus is not an option of tune, whose trials take one CPU slot each"),
+        (["tune", "--resume=here", "--gpus=1"], "--gpus is not allowed with --resume"),
+        (["tune", "--dry-run"], "--dry-run is not an option of tune"),
+        (["report", "here", "--metrics=NDCG@10"], "--metrics is not an option of report; did you mean --metric?"),
+        (["convert", "a.npz", "--name=x", "--form=y"], "--form is not an option of convert"),
+        (["run", "--port=x"], "--port=x is not allowed; allowed: a number"),
+    ],
+)
+def test_words_of_another_kind_or_command(words, says, capsys):
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"recbole-diffusion: {says}")
+    assert error.count("\n") == 1
+
+
+def test_values_with_spaces_and_equals_signs_stay_whole():
+    options, settings = run_command.parser().read(
+        [
+            "--model",
+            "DiffRec",
+            "--eval_args={'mode': 'full', 'order': 'TO'}",
+            "--config_files=a=b c.yaml",
+            "--seed",
+            "7",
+        ]
+    )
+    assert (options.model, options.config_files, options.no_save) == ("DiffRec", "a=b c.yaml", False)
+    assert settings == {"eval_args": "{'mode': 'full', 'order': 'TO'}", "seed": "7"}
+    places, settings = reproduce.parser().read(["DiffRec", "yelp", "--eval_args={'mode': 'full'}", "--data=x"])
+    assert (places.model, places.dataset, places.data, places.seeds) == ("DiffRec", "yelp", "x", "3")
+    assert settings == {"eval_args": "{'mode': 'full'}"}
+
+
+# run --help
+
+
+def test_the_daily_keys_are_in_the_help_with_the_defaults_that_a_run_has(capsys):
+    wanted = "epochs learning_rate train_batch_size seed topk metrics valid_metric eval_args stopping_step load_col "
+    wanted += "val_interval use_gpu data_path checkpoint_dir"
+    assert cli.main(["run", "--help"]) == 0
+    text = capsys.readouterr().out
+    titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    kinds = ("training", "evaluation", "data", "machine and files")
+    assert titles == ["options:", *(f"RecBole's keys, {kind}:" for kind in kinds), "this package's keys:"]
+    assert [key for key in wanted.split() if text.count(f"\n  --{key}=") != 1] == []
+    config = Config("BPR", "no-such-data")
+    defaults = dict(re.findall(r"^  --(\w+)=(\S*)   \(", text, flags=re.MULTILINE))
+    for key in ("epochs", "learning_rate", "train_batch_size", "seed", "topk", "valid_metric", "checkpoint_dir"):
+        assert defaults[key] == str(config[key]), key
+    assert "--epochs=300   (int >= 0) The number of training epochs\n" in text
+    assert "show_progress=   (bool or null) progress bars; null: in a terminal only" in text
+
+
+def test_with_a_model_the_daily_keys_have_its_defaults_and_its_own_come_last(capsys):
+    assert cli.main(["run", "--model=DiffRec", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--train_batch_size=400   (int >= 1) The training batch size (DiffRec's default)" in text
+    assert text.index("this package's keys:") < text.index("keys of DiffRec:") < text.index("--noise_schedule=")
+
+
+# run --dry-run
+
+
+def dry(capsys, *words):
+    """The settings that are printed, and the source of each."""
+    assert cli.main(["run", "--dry-run", *words]) == 0
+    text = capsys.readouterr().out
+    sources = dict(re.findall(r"^([\w-]+): .* # (.+)$", text, flags=re.MULTILINE))
+    return text, yaml.safe_load(text), sources
+
+
+def test_a_dry_run_says_where_each_value_is_from(checkerboard, capsys):
+    Path("a.yaml").write_text("epochs: 7\nstopping_step: 3\n")
+    words = ["--model=DiffuRec", "--dataset=ml-100k", "--config_files=a.yaml", "--epochs=9", "--preset=quick"]
+    text, settings, sources = dry(capsys, *words)
+    expected = {"model": "command line", "epochs": "command line", "stopping_step": "a.yaml", "learner": "default"}
+    expected.update(load_col="data set", noise_schedule="model", split_seed="default", hidden_size="preset")
+    assert {key: sources[key] for key in expected} == expected
+    assert {*sources} == {*settings}
+    assert (settings["epochs"], settings["stopping_step"]) == (9, 3)
+    titles = [line[2:] for line in text.splitlines() if line.startswith("# ")]
+    assert titles == [
+        *("run", "DiffuRec", "training", "evaluation", "machine and files", "data", "this package", "other keys")
+    ]
+
+
+def test_what_follows_from_other_settings_is_derived(checkerboard, capsys):
+    _, settings, sources = dry(capsys, "--model=SASRec", "--dataset=board", "--data_path=dataset")
+    assert settings["train_neg_sample_args"] is None  # of loss_type: CE
+    assert (sources["train_neg_sample_args"], sources["loss_type"]) == ("derived", "model")
+
+
+def test_a_checkpoint_is_a_source(checkerboard, capsys):
+    assert cli.main(RUN) == 0
+    capsys.readouterr()
+    (file,) = Path("saved").iterdir()
+    _, settings, sources = dry(capsys, f"--resume={file}", "--epochs=5")
+    assert (settings["steps"], sources["steps"], sources["epochs"]) == (3, f"checkpoint '{file}'", "command line")
+
+
+def test_its_output_is_a_config_file_for_the_same_settings(checkerboard, capsys):
+    words = ["--model=LDiffRec", "--dataset=board", "--data_path=dataset", "--field_separator=\t", "--seed=7"]
+    text, settings, _ = dry(capsys, *words)
+    assert settings == Config("LDiffRec", "board", None, {"data_path": "dataset", "seed": 7}).plain()
+    Path("all.yaml").write_text(text)
+    _, again, sources = dry(capsys, "--config_files=all.yaml")
+    assert again == settings
+    assert {*sources.values()} == {"all.yaml"}

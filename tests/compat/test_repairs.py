@@ -13,17 +13,11 @@ import pandas as pd
 import pytest
 import torch
 from conftest import SMALL, write_inter
+from recbole_frames import call_from_recbole
 
 from recbole_diffusion import quick_start, run
 from recbole_diffusion.compat import repairs
 from recbole_diffusion.support import trusted_files
-
-
-def call_from_recbole(function, *args):
-    """Call as if RecBole's code did: the repairs look at the module of the frame that calls."""
-    space = {"__name__": "recbole.pretended", "function": function, "args": args}
-    exec("result = function(*args)", space)
-    return space["result"]
 
 
 def attributes():

@@ -58,7 +58,7 @@ def test_recboles_float32_order_changes_149_of_943_held_out_items(raw_ml_100k):
     assert sum(theirs[user] != truth[user] for user in truth) == 149
 
 
-def test_random_order_is_recboles_own(settings, checkerboard):
+def test_random_order_is_recboles_own(settings, checkerboard, numpy_restored):
     """Without an order in time our runner draws the very split that RecBole draws."""
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation

@@ -38,13 +38,16 @@ def files():
     return write
 
 
-@pytest.mark.parametrize("args", [f"--eval_args={each}" for each in NO_TEST] + ["files"])
-@pytest.mark.parametrize("where", ["--executor=serial", "--workers=1"])
+ON_RAY = pytest.param("--workers=1", f"--eval_args={NO_TEST[0]}", marks=pytest.mark.xdist_group("processes"))
+
+
+@pytest.mark.parametrize(
+    ("where", "args"),
+    [("--executor=serial", args) for args in (*(f"--eval_args={each}" for each in NO_TEST), "files")] + [ON_RAY],
+)
 def test_a_tuning_without_a_test_split_gives_the_best_settings(checkerboard, files, capsys, args, where):
     if where != "--executor=serial":
         pytest.importorskip("ray.tune")
-        if args != f"--eval_args={NO_TEST[0]}":
-            pytest.skip("one session of Ray is enough")
     assert cli.main([*TUNE, where, files("test") if args == "files" else args]) == 0
     said = capsys.readouterr()
     assert "nothing was tested" in said.out.splitlines()

@@ -30,7 +30,7 @@ MODELS = {
     "LightGCN": {"embedding_size": 8},
     "BPR": {"embedding_size": 8},
     "SASRec": {**ATTENTION, "inner_size": 8},
-    "DiffuRec": {**ATTENTION, "diffusion_steps": 2},
+    "DiffuRec": {**ATTENTION, "steps": 2},
     "CDDRec": ATTENTION,
     "EASE": {},
     "ItemKNN": {},
@@ -314,7 +314,7 @@ def test_a_base_in_another_order_than_the_resumed_checkpoint_is_refused(built, s
         pretrained_files.model(config, Path(base["checkpoint"]), loaders[0]._dataset, "pretrain")
 
 
-def test_recboles_own_loader_takes_the_order_too(settings, monkeypatch):
+def test_recboles_own_loader_takes_the_order_too(settings, monkeypatch, numpy_restored):
     monkeypatch.setattr("sys.argv", ["script.py"])
     done = run("DiffRec", "board", config_dict={**settings, **IN_TIME, **MODELS["DiffRec"], "epochs": 1})
     ids = load(done["checkpoint"]).dataset.field2id_token["item_id"].tolist()

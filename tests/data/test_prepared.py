@@ -29,7 +29,12 @@ def calls(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize(("model", "more"), [("DiffRec", {}), ("BPR", {}), ("GRU4Rec", SEQUENTIAL), ("CDDRec", {})])
+SMALL_CDDREC = {"hidden_size": 8, "inner_size": 16, "n_layers": 1, "n_heads": 2, "steps": 2}
+
+
+@pytest.mark.parametrize(
+    ("model", "more"), [("DiffRec", {}), ("BPR", {}), ("GRU4Rec", SEQUENTIAL), ("CDDRec", SMALL_CDDREC)]
+)
 def test_the_numbers_are_those_of_a_run_without(settings, calls, model, more):
     plain = made(settings, model, **more)
     first = made(settings, model, prepared_data="kept", **more)

@@ -106,7 +106,7 @@ def test_a_checkpoint_of_before_is_used_and_noted(lacks, done):
     assert result["test_result"] == done["test_result"]
 
 
-def test_recboles_own_checkpoint_is_used_and_noted(settings, monkeypatch):
+def test_recboles_own_checkpoint_is_used_and_noted(settings, monkeypatch, numpy_restored):
     monkeypatch.setattr("sys.argv", ["script.py"])
     repairs.apply()
     theirs = repairs.quick_start_module()
@@ -119,7 +119,7 @@ def test_recboles_own_checkpoint_is_used_and_noted(settings, monkeypatch):
     assert run(resume=file, trust=True, config_dict={"epochs": 2, "show_progress": False})["warnings"] == notes
 
 
-def test_a_trainer_under_enable_compares_too(settings, monkeypatch):
+def test_a_trainer_under_enable_compares_too(settings, monkeypatch, numpy_restored):
     """RecBole's own way: config, data, model and trainer by hand, and trainer.resume_checkpoint."""
     monkeypatch.setattr("sys.argv", ["script.py"])
     recbole_diffusion.enable()

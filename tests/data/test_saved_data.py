@@ -139,7 +139,7 @@ def test_a_file_that_is_named_serves_without_the_datas_files(saved, settings):
     assert all("saved with other files, which are not there to compare" in note for note in again["warnings"])
 
 
-def test_recboles_own_file_is_not_taken_unasked_and_named_with_a_note(settings, monkeypatch):
+def test_recboles_own_file_is_not_taken_unasked_and_named_with_a_note(settings, monkeypatch, numpy_restored):
     monkeypatch.setattr("sys.argv", ["script.py"])
     repairs.apply()
     keys = {**settings, "epochs": 1, "save_dataset": True, "save_dataloaders": True}
@@ -154,7 +154,7 @@ def test_recboles_own_file_is_not_taken_unasked_and_named_with_a_note(settings, 
     assert {key: named["data"][key] for key in rows} == rows
 
 
-def test_recbole_reads_what_we_saved(saved, settings, monkeypatch):
+def test_recbole_reads_what_we_saved(saved, settings, monkeypatch, numpy_restored):
     with open(DATASET, "rb") as stream:
         dataset = pickle.load(stream)
     assert dataset.user_num == 65

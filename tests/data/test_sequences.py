@@ -15,6 +15,7 @@ from recbole_diffusion import quick_start
 from recbole_diffusion.data import pipeline
 from recbole_diffusion.data.pairs import sequence_pairs
 from recbole_diffusion.model.sequential_recommender.cddrec import left_padded
+from recbole_diffusion.support import yaml_files
 
 QUICK = {"hidden_size": 8, "n_heads": 2, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": 4, "inner_size": 8}
 
@@ -169,7 +170,8 @@ def test_preset(settings):
     own = quick_start.configure("DiffuRec", "board", config_dict={"preset": "quick", "n_layers": 3})
     assert (own["hidden_size"], own["n_layers"]) == (64, 3)
     assert quick_start.configure(config_dict=own.plain()).plain() == own.plain()
-    with pytest.raises(ValueError, match="SASRec is not there; allowed: quick, for CDDRec, DDRM, DiffuRec, HDRM"):
+    some = ", ".join(sorted(file.stem for file in (yaml_files.properties() / "quick").glob("*.yaml")))
+    with pytest.raises(ValueError, match=f"SASRec is not there; allowed: quick, for {some}"):
         quick_start.configure("SASRec", "board", config_dict={"preset": "quick", "train_neg_sample_args": None})
     with pytest.raises(ValueError, match="preset='big'"):
         quick_start.configure("DiffuRec", "board", config_dict={"preset": "big"})
@@ -196,7 +198,7 @@ def test_the_last_position_sees_what_it_may(model, built):
 
 def test_default_cddrec_rows_do_not_learn_from_each_other(built):
     """Each user's loss alone, on the same draws, adds up to the batch's: no attention across users."""
-    _, net, _, loaders = built("CDDRec", hidden_size=8, n_heads=2, inner_size=8, diffusion_steps=2, cl_weight=0.0)
+    _, net, _, loaders = built("CDDRec", hidden_size=8, n_heads=2, inner_size=8, steps=2, cl_weight=0.0)
     net.eval()
     batch = net.batch(next(iter(loaders[0])))
     whole = net.encode(batch.items)
@@ -220,9 +222,7 @@ def test_targets_and_negatives_stand_under_their_items(built):
 
 
 def test_predictions_of_pairs_go_through_the_network_once(built, monkeypatch):
-    _, net, _, loaders = built(
-        "DiffuRec", hidden_size=8, n_heads=2, n_layers=1, diffusion_steps=3, noise_schedule="sqrt"
-    )
+    _, net, _, loaders = built("DiffuRec", hidden_size=8, n_heads=2, n_layers=1, steps=3, noise_schedule="sqrt")
     rows = loaders[2]._dataset.inter_feat[torch.tensor([0, 0, 1, 0, 1])]
     seen = []
     states = net.states
@@ -314,7 +314,7 @@ def test_slips_of_cddrec_are_named(keys, message, built):
 
 def test_slips_of_diffurec_are_named(built):
     with pytest.raises(ValueError, match="inference_steps=9 is not allowed; allowed: at most 4"):
-        built("DiffuRec", **QUICK, diffusion_steps=4, noise_schedule="sqrt", inference_steps=9)
+        built("DiffuRec", **QUICK, steps=4, noise_schedule="sqrt", inference_steps=9)
     with pytest.raises(ValueError, match="hidden_size=9"):
         built("DiffuRec", **{**QUICK, "hidden_size": 9})
 
@@ -324,7 +324,7 @@ def states(net, loaders):
 
 
 def test_what_the_keys_of_diffurecs_inference_do(built):
-    few = {**QUICK, "diffusion_steps": 4, "noise_schedule": "sqrt"}
+    few = {**QUICK, "steps": 4, "noise_schedule": "sqrt"}
     net, loaders = (built("DiffuRec", **few, lambda_uncertainty=0.5)[i] for i in (1, 3))
     net.eval()
     found = {}
@@ -336,9 +336,10 @@ def test_what_the_keys_of_diffurecs_inference_do(built):
         for count, eta in ((4, 0.0), (2, 1.0), (2, 0.0), (1, 1.0)):
             net.reverse = net.process.ddim_steps(count, eta)
             found[count, eta] = states(net, loaders)
-            net.reverse = net._reverse_steps(count, eta)
+            inference = {"inference_steps": count, "inference_eta": eta}
+            net.solver = built("DiffuRec", **few, **inference, lambda_uncertainty=0.5)[1].solver
             assert torch.equal(states(net, loaders), found["chain"] if count == 4 else found[count, eta])
-            assert net.denoiser_calls == count
+            assert net.nfe == count
         net.lambda_std = 0.1
         found["lambda_std"] = states(net, loaders)
     distinct = list(found.values())
@@ -348,14 +349,14 @@ def test_what_the_keys_of_diffurecs_inference_do(built):
     _, given, *_ = built("DiffuRec", **few, lambda_std=0.25)
     assert (given.lambda_mean, given.lambda_std) == (0.001, 0.25)
     _, none, *_ = built("DiffuRec", **few, lambda_uncertainty=0.0)
-    assert none.denoiser_calls == 1
+    assert none.nfe == 1
     assert none.draw(none._pack(torch.tensor([[1, 2]]), torch.tensor([2]))) is None
     assert torch.isfinite(none.calculate_loss(next(iter(built("DiffuRec", **few)[3][0]))))
 
 
 def test_padded_places_have_noise_of_their_own_in_official_mode(built):
     """On the left they are the oldest places; one draw for all of them would be another law."""
-    few = {**QUICK, "diffusion_steps": 2, "noise_schedule": "sqrt", "mask_mode": "official", "lambda_uncertainty": 0.5}
+    few = {**QUICK, "steps": 2, "noise_schedule": "sqrt", "mask_mode": "official", "lambda_uncertainty": 0.5}
     _, net, _, _ = built("DiffuRec", **few)
     seen = []
     net.eval()
@@ -402,7 +403,7 @@ def test_dropout_of_cddrecs_decoder(built):
 
 
 def test_noise_at_inference_of_cddrec(built):
-    _, net, _, loaders = built("CDDRec", **QUICK, diffusion_steps=3, beta_end=0.5, eval_noise=True)
+    _, net, _, loaders = built("CDDRec", **QUICK, steps=3, beta_end=0.5, eval_noise=True)
     net.eval()
     with torch.no_grad():
         noisy = states(net, loaders)
@@ -430,7 +431,7 @@ def test_places_in_the_losses_of_cropped_rows(mode, built):
 
 def test_weights_of_cddrecs_losses(built):
     """Each is what its key says; without the second view and InfoNCE only the first logistic loss is left."""
-    _, net, _, loaders = built("CDDRec", **QUICK, diffusion_steps=2, cd_aug_weight=0.0, cl_weight=0.0)
+    _, net, _, loaders = built("CDDRec", **QUICK, steps=2, cd_aug_weight=0.0, cl_weight=0.0)
     net.eval()
     batch = net.batch(next(iter(loaders[0])))
     drawn = [net.draw(*[torch.empty(int((batch.items > 0).sum()), 8)] * 2) for _ in range(2)]

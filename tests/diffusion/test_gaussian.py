@@ -51,7 +51,7 @@ def test_a_perfect_network_is_inverted_exactly(prediction):
     x0, noise = batch(12)
     t = torch.arange(12)
     x_t = d.q_sample(x0, t, noise)
-    torch.testing.assert_close(d.predict_x0(x_t, t, d.target(x0, t, noise)), x0)
+    torch.testing.assert_close(d.x0_from_output(d.target(x0, t, noise), x_t, t), x0)
 
 
 def test_noised_moments():
@@ -121,7 +121,7 @@ def test_step_matches_the_posterior_mean():
     d = process(prediction="eps")
     x_t, out = batch(12)
     t = torch.arange(12)
-    mean = d.posterior_mean(d.predict_x0(x_t, t, out), x_t, t)
+    mean = d.posterior_mean(d.x0_from_output(out, x_t, t), x_t, t)
     for step in d.ancestral_steps(12):
         torch.testing.assert_close(step.p * x_t[step.t] + step.q * out[step.t], mean[step.t])
 
@@ -182,7 +182,7 @@ def test_wrong_step_counts_are_refused(count):
 
 
 def test_unknown_prediction():
-    with pytest.raises(ValueError, match="mean_type 'y'"):
+    with pytest.raises(ValueError, match="prediction_type 'y'"):
         process(prediction="y")
 
 

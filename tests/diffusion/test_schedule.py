@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_diffusion.diffusion import GaussianDiffusion, make_betas
+from recbole_diffusion.diffusion import GaussianDiffusion, make_betas, schedule
 from recbole_diffusion.diffusion.schedule import NAMES
+from recbole_diffusion.settings import schema
 
 
 @given(
@@ -116,3 +117,44 @@ def test_what_the_official_settings_amount_to(row):
     assert float(weights[1:].min()) == pytest.approx(smallest, rel=0.08)
     assert float(weights[1:].max()) == pytest.approx(largest, rel=0.08)
     assert weights[0] == 1
+
+
+@pytest.fixture
+def own():
+    """A schedule that is registered during a test."""
+
+    @schedule.register("own")
+    def constant(steps, start, end):
+        return torch.full((steps,), (start + end) / 2, dtype=torch.float32)
+
+    yield constant
+    schedule.unregister("own")
+
+
+def test_a_registered_schedule_is_one_of_the_names(own):
+    assert "own" in NAMES
+    betas = make_betas("own", 3, noise_scale=0.1, noise_min=0.2, noise_max=0.6)
+    assert betas.dtype == torch.float64
+    torch.testing.assert_close(betas, torch.full((3,), 0.04, dtype=torch.float64), rtol=1e-6, atol=0)
+    assert schema.check_key("noise_schedule", "own", "schedule", None) == "own"
+    assert "| own" in schema.in_words("schedule")
+
+
+def test_without_it_the_name_is_refused_with_the_others():
+    with pytest.raises(ValueError, match=r"noise_schedule='own' is not allowed; allowed: linear \| .* \| pw_lin$"):
+        schema.check_key("noise_schedule", "own", "schedule", None)
+
+
+def test_a_name_belongs_to_one_schedule(own):
+    assert schedule.register("own")(own) is own
+    with pytest.raises(ValueError, match=r"'cosine' is .* already"):
+        schedule.register("cosine")(own)
+
+
+def test_a_registered_schedule_has_one_variance_per_step():
+    schedule.register("short")(lambda steps, start, end: torch.full((2,), 0.1))
+    try:
+        with pytest.raises(ValueError, match=r"'short' gives \(2,\) variances; needed: \(3,\)"):
+            make_betas("short", 3)
+    finally:
+        schedule.unregister("short")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_diffusion.diffusion import LossSecondMomentTimesteps, UniformTimesteps
+from recbole_diffusion.diffusion import ContinuousTimes, LossSecondMomentTimesteps, UniformTimesteps
 
 
 def one_after_another(sampler, ts, losses):
@@ -82,3 +83,38 @@ def test_zero_losses_leave_the_uniform_law():
     sampler.update(torch.arange(3), torch.zeros(3))
     assert torch.equal(sampler.probabilities(), torch.full((3,), 1 / 3, dtype=torch.float64))
     assert sampler.sample(10).t.shape == (10,)
+
+
+def test_gather_brings_the_losses_of_all_ranks():
+    """The hook gives the rows of two ranks: the law is that of one process with the whole batch."""
+    whole, part = LossSecondMomentTimesteps(4, 3), LossSecondMomentTimesteps(4, 3)
+    t, losses = torch.tensor([0, 1, 1, 3]), torch.tensor([1.0, 2.0, 3.0, 4.0])
+    whole.update(t, losses)
+    rest = iter([t[2:], losses[2:]])
+    part.gather = lambda values: torch.cat([values, next(rest)])
+    part.update(t[:2], losses[:2])
+    assert torch.equal(part.losses, whole.losses)
+    assert part.count.tolist() == [1, 2, 0, 1]
+    assert not hasattr(UniformTimesteps(4), "gather")
+
+
+def test_points_of_time_are_uniform_in_their_interval():
+    times = ContinuousTimes(UniformTimesteps(4), 4, end=0.5)
+    t, ratio = times.sample(100_000, torch.Generator().manual_seed(0))
+    assert t.dtype == torch.float64
+    assert float(t.min()) > 0
+    assert float(t.max()) <= 0.5
+    counts = torch.histc(t.float(), 10, 0, 0.5) / 100_000
+    torch.testing.assert_close(counts, torch.full((10,), 0.1), atol=5e-3, rtol=0)
+    assert torch.equal(ratio, torch.ones(100_000, dtype=torch.float64))
+
+
+def test_points_of_time_follow_an_adaptive_law_without_bias():
+    times = ContinuousTimes(LossSecondMomentTimesteps(5, 3), 5, end=2.0)
+    middle = (torch.arange(5) + 0.5) * 0.4
+    times.update(middle.repeat(3), (1.0 + torch.arange(5).repeat(3)) ** 2)
+    assert torch.equal(times.law.probabilities(), warmed().probabilities())
+    t, ratio = times.sample(400_000, torch.Generator().manual_seed(0))
+    assert float((t > 1.6).double().mean()) == pytest.approx(float(times.law.probabilities()[4]), abs=5e-3)
+    assert float((t**2 / ratio).mean()) == pytest.approx(4 / 3, abs=0.03)  # the mean of t^2 on (0, 2]
+    assert [*times.state_dict()] == ["law.losses", "law.count"]

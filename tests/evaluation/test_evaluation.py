@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import HEADER, write_inter
-from test_metrics_by_hand import (
+from metrics_by_hand import (
     ITEMS,
     OF_USERS,
     ROWS,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import re
 import sys
@@ -21,7 +20,7 @@ from recbole_diffusion.experiment.cluster.session import import_ray, session
 from recbole_diffusion.experiment.jobs import executor as module
 from recbole_diffusion.experiment.jobs.executor import KILLED, Done, OnRay, Serial, executor, limit_threads, one_line
 
-importlib.import_module("recbole_diffusion.quick_start")  # it loads parts of numpy, which conftest must have seen
+pytestmark = pytest.mark.xdist_group("processes")  # one process for all that start some
 
 
 @pytest.fixture(scope="module")

@@ -65,8 +65,9 @@ def test_what_a_run_imports_counts(copy, model, files):
 
 
 BESIDE = [
-    *("cli/__init__.py", "cli/experiments.py", "__main__.py", "__init__.py", "compat/doctor.py", "registry.py"),
-    *("training/run_folder.py", "cards/catalogue.py", "experiment/compare/plan.py"),
+    *("cli/__init__.py", "cli/compare.py", "cli/models.py", "__main__.py", "__init__.py", "compat/doctor.py"),
+    *("registry.py", "training/run_folder.py", "training/run_result.py", "experiment/compare/plan.py"),
+    *("cards/card.py", "cards/documents.py"),
     *("experiment/report/plot.py", "experiment/tune/__init__.py"),
     *(f"{GENERAL}/hgcf.py", f"{GENERAL}/hdrm.py", f"{SEQUENTIAL}/diffurec.py"),
 ]
@@ -103,8 +104,7 @@ def test_a_new_model_leaves_the_others(copy):
     text = (copy.package / GENERAL / "diffrec.py").read_text()
     (copy.package / GENERAL / "newrec.py").write_text(text)
     shutil.copy(copy.properties / "model" / "DiffRec.yaml", copy.properties / "model" / "NewRec.yaml")
-    with open(copy.package / "cards" / "catalogue.py", "a") as table:
-        table.write("\nOURS += (ModelSpec(name='NewRec', path='x:Y'),)\n")
+    (copy.properties / "card" / "NewRec.yaml").write_text("class: x:Y\n")
     registry.register_model(replace(registry.specs()["DiffRec"], name="NewRec", path="no.such:Model"))
     try:
         assert [code_fingerprint(model, None, copy) for model in ("DiffRec", "EASE", "DDRM")] == before
@@ -123,7 +123,7 @@ def test_what_the_registry_says_of_the_model_counts(monkeypatch):
         registry.register_model(replace(spec, **change))
         assert code_fingerprint("DiffRec") != before
         registry.unregister_model("DiffRec")
-    registry.register_model(replace(spec, paper=None, code=None, abilities=("other words",)))
+    registry.register_model(replace(spec, paper=None, code=None, tags=("other words",), card=None))
     assert code_fingerprint("DiffRec") == before
     registry.unregister_model("DiffRec")
     monkeypatch.setattr(fingerprint, "version", lambda library: "9.9")

@@ -38,6 +38,7 @@ def _usable() -> bool:
     return True
 
 
+pytestmark = pytest.mark.xdist_group("processes")  # /dev/shm is looked at, and what listens and runs
 needs_ray = pytest.mark.skipif(not _usable(), reason="no ray that works here")
 
 

@@ -10,7 +10,6 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy.testing  # noqa: F401  the fixture takes names off numpy that a test has loaded
 import pytest
 import yaml
 
@@ -52,7 +51,7 @@ def rows_of(folder="here"):
 # ---------------------------------------------------------------- what is tried and chosen
 
 
-def test_the_defaults_first_then_draws(search):
+def test_the_defaults_first_then_draws(untrained, search):
     result = search(trials=4)
     chosen = [result.records[number]["chosen"] for number in range(4)]
     assert chosen[0] == {"learning_rate": 0.001, "embedding_size": 64}
@@ -129,7 +128,7 @@ def test_csv_json_and_pictures(search):
         assert word in svg
 
 
-def test_without_matplotlib_a_note(search, monkeypatch):
+def test_without_matplotlib_a_note(untrained, search, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = search(trials=1)
     assert "no plot of the trials: pip install matplotlib" in result.notes
@@ -202,7 +201,7 @@ def test_a_model_without_defaults_has_no_trial_of_its_defaults(monkeypatch):
     assert request._configurations(space_of(), config, "optuna", 3, 1) == ([], [])
 
 
-def test_one_trial_and_a_space_of_equal_values(search):
+def test_one_trial_and_a_space_of_equal_values(untrained, search):
     one = search(trials=1)
     assert one.trial == 0
     assert one.best == {"learning_rate": 0.001, "embedding_size": 64}
@@ -212,7 +211,7 @@ def test_one_trial_and_a_space_of_equal_values(search):
     assert equal.notes[0] == "the grid has 1 points: all of them are run, not 5"
 
 
-def test_a_given_setting_is_not_tuned_but_one_of_a_file_is(search):
+def test_a_given_setting_is_not_tuned_but_one_of_a_file_is(untrained, search):
     Path("a.yaml").write_text("learning_rate: 0.5\nembedding_size: 6\n")
     result = search(trials=3, more={"embedding_size": "5"}, files=["a.yaml"])
     assert "embedding_size=5 is given and not tuned" in result.notes
@@ -472,6 +471,9 @@ def test_summary_of_several_seeds(search):
 # ---------------------------------------------------------------- on Ray
 
 
+of_processes = pytest.mark.xdist_group("processes")  # one Ray for all, in one process
+
+
 @pytest.fixture(scope="module")
 def ray():
     """One Ray for all: it takes seconds to start."""
@@ -496,6 +498,7 @@ def on_ray(ray, search, monkeypatch):
     return lambda *a, **k: search(*a, **{"executor": "ray", "workers": 2, **k})
 
 
+@of_processes
 def test_ray_and_serial_have_the_same_trials_and_the_same_numbers(on_ray, search):
     entries = {**SPACE, "learning_rate": {"choice": [0.01, 0.03, 1e30]}}
     serial = search(entries=entries, trials=5, folder="serial")
@@ -509,6 +512,7 @@ def test_ray_and_serial_have_the_same_trials_and_the_same_numbers(on_ray, search
     assert not (Path.home() / "ray_results").exists()
 
 
+@of_processes
 def test_asha_stops_and_a_killed_worker_is_one_failure(on_ray, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
     entries = {"learning_rate": {"choice": [0.03, 13.0, 1e-9, 0.02]}}
@@ -524,6 +528,7 @@ def test_asha_stops_and_a_killed_worker_is_one_failure(on_ray, monkeypatch):
     assert result.test[2020]["ndcg@10"] > 0
 
 
+@of_processes
 @pytest.mark.parametrize("kind", ["optuna", pytest.param("hyperopt", marks=pytest.mark.slow)])
 def test_searches_that_invent_their_trials(kind, on_ray, monkeypatch):
     pytest.importorskip(kind)
@@ -582,6 +587,7 @@ def test_what_a_search_is_told_of_kept_trials(search):
     assert (found.seed, found.trials) == (13, 9)
 
 
+@of_processes
 def test_a_resumed_asha_knows_the_kept_trials(ray, search):
     """Its rungs, from what is kept: a trial that is worse than these stops, without them it would be the first."""
     from recbole_diffusion.experiment.tune.on_ray import _scheduler
@@ -598,6 +604,7 @@ def test_a_resumed_asha_knows_the_kept_trials(ray, search):
         assert asha.on_trial_result(None, late, {"epoch": 2, "best": 0.0}) == decision
 
 
+@of_processes
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", ["serial", "ray"])
 def test_kill_9_of_the_driver_loses_the_running_trials_only(executor, settings, tmp_path):

@@ -19,17 +19,17 @@ def rows_and_model(built, **more):
 
 
 def test_infer_steps_one_is_one_pass_at_the_last_step(built):
-    rows, model, _ = rows_and_model(built, infer_steps=1)
+    rows, model, _ = rows_and_model(built, inference_steps=1)
     with torch.no_grad():
         expected = model.diffusion.denoiser(rows, torch.zeros(len(rows), dtype=torch.int64))
         torch.testing.assert_close(model.denoise(Rows.of(rows)), expected, rtol=1e-4, atol=1e-5)
-    assert model.denoiser_calls == 1
-    assert rows_and_model(built)[1].denoiser_calls == 4
+    assert model.nfe == model.denoiser_calls == 1
+    assert rows_and_model(built)[1].nfe == 4
 
 
 def test_norm_makes_the_scores_independent_of_a_rows_length(built):
     for norm in (True, False):
-        rows, model, _ = rows_and_model(built, norm=norm, infer_steps=1)
+        rows, model, _ = rows_and_model(built, norm=norm, inference_steps=1)
         with torch.no_grad():
             same = torch.allclose(model.denoise(Rows.of(rows)), model.denoise(Rows.of(3 * rows)), atol=1e-6)
         assert same is norm
@@ -82,7 +82,7 @@ def test_networks_that_are_none_are_refused(key, value, built):
 @pytest.mark.parametrize("schedule", ["linear", "linear-var", "cosine", "binomial", "sqrt", "trunc_cos", "trunc_lin"])
 @pytest.mark.parametrize("mean", ["x0", "eps", "v"])
 def test_every_schedule_and_mean_type_trains_and_ranks(schedule, mean, built):
-    _, model, _ = rows_and_model(built, noise_schedule=schedule, mean_type=mean)
+    _, model, _ = rows_and_model(built, noise_schedule=schedule, prediction_type=mean)
     loss = model.train().calculate_loss({"user_id": USERS})
     loss.backward()
     assert bool(loss.isfinite())

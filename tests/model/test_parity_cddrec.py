@@ -40,7 +40,7 @@ SETTINGS = {
     "cd_aug_weight": 1.0,
     "aug_ops": ["reorder"],
     "eval_noise": False,
-    "diffusion_steps": 5,
+    "steps": 5,
     "beta_start": 1e-4,
     "beta_end": 0.04,
 }

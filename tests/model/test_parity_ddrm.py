@@ -32,12 +32,18 @@ SETTINGS = {
           "noise_min": 0.05, "noise_max": 0.6, "recon_weight": 0.3, "reweight_gamma": 0.5},
 }  # fmt: skip
 CASES = pytest.mark.parametrize("case", SETTINGS)
-COMMON = {"noise_schedule": "linear-var", "beta_fixed": True, "mean_type": "x0", "time_emb_size": 10, "norm": False}
+COMMON = {
+    "noise_schedule": "linear-var",
+    "beta_fixed": True,
+    "prediction_type": "x0",
+    "time_emb_size": 10,
+    "norm": False,
+}
 COMMON |= {
     "guidance": True,
     "dropout_prob": 0.5,
     "sampling_steps": None,
-    "infer_steps": None,
+    "inference_steps": None,
     "sampling_noise": False,
     "eval_seed": 1,
 }

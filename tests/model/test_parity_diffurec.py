@@ -32,7 +32,7 @@ SETTINGS = {
     "mask_mode": "official",
     "lambda_std": None,
     "noise_schedule": "trunc_lin",
-    "diffusion_steps": 32,
+    "steps": 32,
     "rescale_timesteps": True,
     "inference_steps": None,
     "inference_eta": 1.0,

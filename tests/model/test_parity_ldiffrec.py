@@ -33,10 +33,10 @@ def frozen(key):
 
 def settings(group):
     process = {"noise_schedule": "linear-var", "noise_scale": 0.1, "noise_min": 0.001, "noise_max": 0.02, "steps": 7}
-    process |= {"beta_fixed": False, "mean_type": "x0", "reweight": True, "first_step_weight": 1.0}
+    process |= {"beta_fixed": False, "prediction_type": "x0", "reweight": True, "first_step_weight": 1.0}
     law = {"timestep_sampling": "importance", "history_num_per_term": 10, "uniform_prob": 0.001}
     network = {"dims_dnn": None, "embedding_size": 4, "dropout_prob": 0.0, "norm": False, "mlp_act_func": "tanh"}
-    inference = {"sampling_steps": 0, "sampling_noise": False, "infer_steps": None, "eval_seed": 1}
+    inference = {"sampling_steps": 0, "sampling_noise": False, "inference_steps": None, "eval_seed": 1}
     auto = {"ae_act_func": "tanh", "ae_dropout_prob": 0.0, "reparam": True}
     weights = {"lamda": 0.03, "anneal_steps": 500, "anneal_cap": 0.005, "vae_anneal_steps": 200, "vae_anneal_cap": 0.3}
     rates = {"mlp_learning_rate": 5e-4, "mlp_weight_decay": None}

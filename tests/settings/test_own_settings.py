@@ -96,7 +96,7 @@ def test_a_process_of_several_takes_its_one_gpu_and_keeps_gpu_id(machine, settin
     assert bases.base_config(config, "LightGCN", {})["device"] == torch.device("cuda", 0)
 
 
-def test_settings_of_recboles_own_config_name_the_packaged_data(monkeypatch):
+def test_settings_of_recboles_own_config_name_the_packaged_data(monkeypatch, numpy_restored):
     """RecBole stores where its package lies on the machine that trained."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # which RecBole's Config overwrites
     repairs.apply()

@@ -186,31 +186,42 @@ def test_without_locks_the_age_decides(age, removed, monkeypatch):
 
 
 WRITER = """
-import sys, numpy as np
+import sys, time, numpy as np
 from recbole_diffusion.support.atomic_write import atomic_write
 count = 0
+
+def write(file):
+    np.save(file, array)
+    if count == 2 and "stop" in sys.argv:
+        print("written and not renamed", flush=True)
+        time.sleep(600)
+
 while True:
     count += 1
     array = np.full(4_000_000, count)
-    atomic_write("array.npy", lambda file: np.save(file, array))
+    atomic_write("array.npy", write)
     if count == 1:
         print("first", flush=True)
 """
 
 
 def test_sigkill_leaves_a_whole_file_and_the_sweep_no_temporary():
-    for delay in (0.005, 0.013, 0.021, 0.034, 0.055, 0.001):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER], stdout=subprocess.PIPE, text=True)
+    """Killed once between a write and its renaming, then wherever the delays meet it."""
+    for delay in (0.0, 0.005, 0.021, 0.055):
+        words = [sys.executable, "-c", WRITER, "" if delay else "stop"]
+        writer = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         assert writer.stdout.readline() == "first\n"
+        if not delay:
+            assert writer.stdout.readline() == "written and not renamed\n"
         time.sleep(delay)
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         array = np.load("array.npy")
         assert array.shape == (4_000_000,)
-        assert array[0] >= 1
+        assert array[0] >= 1 if delay else array[0] == 1
         assert (array == array[0]).all()
     left = len(names()) - 1
-    assert left > 0, "no kill came in the middle of a write"
+    assert left > 0
     assert sweep(".") == left
     assert names() == ["array.npy"]
 

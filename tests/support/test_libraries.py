@@ -27,9 +27,9 @@ COMMANDS = {
     "help of a model of RecBole's": ["run", "--model=LightGCN", "--help"],
 }
 #: What needs no RecBole.
-WITHOUT = [["--help"], ["--version"], ["models"], ["doctor", "--help"], ["run", "--help"]]
+WITHOUT = [["--help"], ["--version"], ["models"], ["doctor", "--help"], ["run", "--help"], ["runs", "."]]
 WITHOUT += [["run", "--model=DiffRec", "--help"]]
-WITHOUT += [[each, "--help"] for each in ("compare", "tune", "report", "reproduce", "convert", "models")]
+WITHOUT += [[each, "--help"] for each in ("compare", "tune", "report", "reproduce", "convert", "models", "runs")]
 #: Runs several command lines in one process: exit code and standard error of each.
 SEVERAL = """
 import contextlib, io, json, sys
@@ -159,7 +159,7 @@ def test_every_way_to_the_doctor_imports_nothing_heavy(start):
 
 def test_doctor_reports_what_it_cannot_import(tmp_path):
     """Everything is broken at once; the one cause is named once, with its fix."""
-    folder = absent(tmp_path / "first", "recbole")
+    folder = absent(tmp_path / "first", "recbole", "hyperopt")
     for library in ("torch", "pandas"):
         stub(folder, library, BROKEN[library][0])
     stub(folder, "ray", "raise AttributeError('module numpy has no attribute bool8')")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from recbole_diffusion import run
 from recbole_diffusion.training import checkpoint, epochs
-from recbole_diffusion.training.run_folder import result_table
 from recbole_diffusion.training.run_log import LOG
+from recbole_diffusion.training.run_result import result_table
 from recbole_diffusion.training.trainer import Training
 
 

@@ -119,7 +119,7 @@ def test_a_working_folder_that_cannot_be_written(settings, tmp_path):
         assert f"recbole-diffusion: {says}; give --{key}=FOLDER with one that can\n" in done.stderr
 
 
-@pytest.mark.parametrize("key", ["output_dir", "checkpoint_dir"])
+@pytest.mark.parametrize("key", ["output_dir", "checkpoint_dir", "pretrain_dir"])
 def test_a_file_in_the_place_of_a_folder(key, settings, tmp_path, capsys):
     Path("file").write_text("x")
     own = {**places(tmp_path, settings), key: "file/x"}
@@ -132,7 +132,7 @@ def test_without_a_checkpoint_its_folder_need_not_be_writable(settings, tmp_path
     asked = []
     monkeypatch.setattr("recbole_diffusion.training.run_folder._check_writable", lambda key, folder: asked.append(key))
     (tmp_path / "saved").mkdir()
-    own = {"output_dir": "out", "checkpoint_dir": "saved", "prepared_data": None}
+    own = {"output_dir": "out", "checkpoint_dir": "saved", "prepared_data": None, "pretrain_dir": None}
     check_folders(own, saved=False)
     assert asked == ["output_dir"]
     check_folders(own, saved=True)
@@ -152,13 +152,15 @@ def left_in(*folders):
     return files
 
 
-def test_the_next_run_sweeps_every_folder_that_it_may_write_to(elsewhere, tmp_path):
-    names = ("out", "out/earlier", "saved", "saved/pretrain", "prepared")
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_next_run_sweeps_every_folder_that_it_may_write_to(shared, elsewhere, tmp_path):
+    names = ("out", "out/earlier", "saved", "bases" if shared else "saved/pretrain", "prepared")
     files = left_in(*(tmp_path / name for name in names))
     others = left_in(tmp_path / "another")
+    more = {"pretrain_dir": str(tmp_path / "bases")} if shared else {}
     kept = tmp_path / "saved" / "model.pth"
     kept.write_text("x")
-    run("DiffRec", "board", config_dict={**elsewhere, "prepared_data": str(tmp_path / "prepared")})
+    run("DiffRec", "board", config_dict={**elsewhere, **more, "prepared_data": str(tmp_path / "prepared")})
     assert not [file for file in files if file.exists()]
     assert others[0].exists()
     assert kept.exists()

@@ -7,37 +7,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from recbole_frames import call_from_recbole
 from scipy.sparse import random as random_matrix
-from test_contract import QUICK, trained, users_of
-from test_repairs import call_from_recbole
 
 from recbole_diffusion import registry, run
 from recbole_diffusion.compat import repairs
 from recbole_diffusion.model.interactions.propagation import SparseProduct
+from recbole_diffusion.testing import quick, train, users_of
 from recbole_diffusion.training import mixed_precision
 
 SHORT: dict[str, Any] = {"epochs": 2}
 _BASE = {"base_config": {"embedding_size": 8, "epochs": 1}}
 _LEARNING = {**_BASE, "freeze_base": False}
 CASES: list[tuple[str, dict[str, Any]]] = [
-    ("DiffRec", {}),
-    ("TDiffRec", {}),
-    ("LDiffRec", {}),
-    ("LTDiffRec", {}),
-    ("DDRM", _BASE),
+    *((spec.name, _BASE if "base_model" in spec.needs else {}) for spec in registry.ours()),
     ("DDRM", {**_LEARNING, "base_model": "LightGCN", "base_loss_weight": 1.0}),
-    ("HGCF", {}),
     ("HGCF", {"precision": "float64"}),
-    ("HDRM", _BASE),
     ("HDRM", {**_BASE, "mix": 1.0, "restrict": "both", "noise_scale": 1.0, "noise_max": 0.5}),
     ("HDRM", _LEARNING),
-    ("CDDRec", {}),
-    ("DiffuRec", {}),
 ]
-
-
-def test_all_of_our_models_are_here():
-    assert {name for name, _ in CASES} == {spec.name for spec in registry._OURS} == set(QUICK)
 
 
 @pytest.mark.parametrize(("name", "more"), CASES)
@@ -45,7 +33,9 @@ def test_scores_in_mixed_precision_are_near_those_in_full(name, more, built):
     """After two epochs of the same random numbers. The scores themselves are float32."""
     scores = []
     for amp in (False, True):
-        _, model, _, loaders, trainer = trained(built, name, **{**SHORT, **more, "enable_amp": amp})
+        ready = built(name, **{**quick(name), **SHORT, **more, "enable_amp": amp})
+        _, model, _, loaders = ready
+        trainer = train(ready)
         assert all(np.isfinite(row["train_loss"]) for row in trainer.epochs_done)
         scores.append(model.full_sort_predict(users_of(loaders)).view(8, -1)[:, 1:])
         assert scores[-1].dtype == torch.float32

@@ -161,7 +161,7 @@ def _entry(word: str, contents: Mapping[str, dict[str, Any]]) -> Entry:
         registry.get_model(base)
     registry.get_model(model)
     if base and "base_model" in settings and "base_model" not in _keys_of(model):
-        raise ValueError(f"models: {word!r} names a base, but {model} takes none; DDRM and HDRM do")
+        raise ValueError(f"models: {word!r} names a base, but {model} takes none; {_over_a_base()} do")
     if not variant:
         return Entry(name, model, settings)
     if not _is_file(variant):
@@ -184,3 +184,8 @@ def _is_module(name: str) -> bool:
 def _keys_of(model: str) -> dict[str, Any]:
     spec = registry.find_spec(model)
     return dict(schema.read_keys(spec.defaults)) if spec else {}
+
+
+def _over_a_base() -> str:
+    """The models that are built on another one, for a message."""
+    return " and ".join(name for name, spec in sorted(registry.specs().items()) if "base_model" in spec.needs)

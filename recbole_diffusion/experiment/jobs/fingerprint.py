@@ -28,8 +28,9 @@ OURS = "recbole_diffusion"
 _ENTRIES = (f"{OURS}.quick_start", f"{OURS}.experiment.jobs.cell")
 #: Modules that no number depends on: they write text, keep files, or find models, which is a part of the fingerprint.
 BESIDE = frozenset(
-    {OURS, f"{OURS}.registry", f"{OURS}.cards", f"{OURS}.cards.catalogue", f"{OURS}.cards.model_spec"}
+    {OURS, f"{OURS}.registry", f"{OURS}.cards", f"{OURS}.cards.card", f"{OURS}.cards.model_spec"}
     | {f"{OURS}.cards.own_models", f"{OURS}.training.run_folder", f"{OURS}.training.run_log"}
+    | {f"{OURS}.training.run_result", f"{OURS}.support.terminal"}
     | {f"{OURS}.support.versions", f"{OURS}.support.atomic_write"}
     | {f"{OURS}.experiment", f"{OURS}.experiment.jobs", f"{OURS}.experiment.jobs.store"}
 )
@@ -107,7 +108,7 @@ def _bases(model: Any, settings: Mapping[str, Any]) -> list[Any]:
 def _as_registered(model: Any) -> str:
     """What the registry, whose text is left out, says of the model."""
     spec, kind = registry.find_spec(model), registry.get_model(model)
-    fields = (spec.task, spec.loader, spec.trainer, spec.dataset, spec.needs_time) if spec else ()
+    fields = (spec.task, spec.loader, spec.trainer, spec.dataset, "time" in spec.needs) if spec else ()
     return repr((f"{kind.__module__}:{kind.__qualname__}", registry.is_user_wise(kind), fields))
 
 

@@ -7,9 +7,13 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, nn
 
+from recbole_diffusion.model import hooks
+from recbole_diffusion.model.embeddings.pretrained import pretrained
 from recbole_diffusion.model.embeddings.tables import Tables, tables_of
-from recbole_diffusion.model.geometry.space import FLAT, Lorentz, Space, space_of
+from recbole_diffusion.model.geometry.space import Lorentz, Space, space_of
 from recbole_diffusion.model.networks.weights import weights_mark
+
+NEED = "base_model needs another recommender"
 
 
 class Base(nn.Module):
@@ -34,12 +38,7 @@ class Base(nn.Module):
         Raises:
             ValueError: no such recommender, or one without embeddings; a data set that was not prepared by us.
         """
-        if not hasattr(dataset, "trained_base"):
-            raise ValueError(
-                "base_model needs recbole_diffusion.run (or enable() and RecBole's quick_start), which trains it on "
-                "the run's own train split"
-            )
-        found = dataset.trained_base()
+        found = pretrained(dataset, NEED).base()
         if not config["freeze_base"]:
             return LearningBase(found.rebuild(), dataset)
         user, item, curvature = found.embeddings
@@ -53,7 +52,7 @@ class Base(nn.Module):
             ValueError: the weights hold no base, or one of other users or items.
         """
         if not config["freeze_base"]:
-            return LearningBase(dataset.untrained_base(), dataset)
+            return LearningBase(pretrained(dataset, NEED).untrained_base(), dataset)
         if not {"base.user", "base.item", "base.curvature"} <= {*state}:
             raise ValueError("the checkpoint's weights are of another model: they hold no embeddings of a base")
         user, item = state["base.user"], state["base.item"]
@@ -111,7 +110,7 @@ class LearningBase(Base):
         tables = tables_of(net, dataset)
         with torch.no_grad():
             width = tables(net)[0].shape[1]
-        super().__init__(width, getattr(net, "space", FLAT).curvature)
+        super().__init__(width, hooks.of(net).space.curvature)
         self.net = net
         self._tables: Tables = tables
         self._kept: Optional[tuple[object, tuple[Tensor, Tensor]]] = None
@@ -136,9 +135,7 @@ class LearningBase(Base):
 
     def end_epoch(self) -> None:
         """Points of HGCF go back to the manifold: Adam moves their space coordinates alone."""
-        project = getattr(self.net, "project", None)
-        if project is not None:
-            project()
+        hooks.of(self.net).project()
 
     def train(self, mode: bool = True) -> LearningBase:
         self._kept = None

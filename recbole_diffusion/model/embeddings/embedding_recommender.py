@@ -13,10 +13,12 @@ from torch.nn import functional as F
 from recbole_diffusion.model.embeddings.base import Base, LearningBase
 from recbole_diffusion.model.embeddings.embedding_diffusion import EmbeddingDiffusion, Noise, Pairs, mixed
 from recbole_diffusion.model.geometry.space import Space
+from recbole_diffusion.model.hooks import Hooks
 from recbole_diffusion.model.interactions.propagation import row_means
 from recbole_diffusion.model.interactions.triples import Triples, check_negatives
 from recbole_diffusion.model.networks.checkpointed_sum import sum_over_parts
 from recbole_diffusion.model.networks.weights import weights_mark
+from recbole_diffusion.model.reverse import CountsCalls
 from recbole_diffusion.model.rows.history import binary_history
 
 Losses = tuple[Tensor, ...]
@@ -24,7 +26,7 @@ Losses = tuple[Tensor, ...]
 BLOCK = 512
 
 
-class EmbeddingRecommender(GeneralRecommender):
+class EmbeddingRecommender(CountsCalls, Hooks, GeneralRecommender):
     """Base class; a subclass writes :meth:`triple_losses` and may restrict the noise or mix what is generated.
 
     Args:
@@ -85,7 +87,7 @@ class EmbeddingRecommender(GeneralRecommender):
         self.diffusion.noise.prepare(user, item)
         size, width = len(triples[0]), user.shape[1]
         t = self.diffusion.draw(size, user.device)
-        noises = [torch.randn(size, width, device=user.device) for _ in range(2)]
+        noises = [self.diffusion.source(user.new_empty(size, width)) for _ in range(2)]
         scale, error = 1 / size if self.averaged else 1.0, torch.zeros((), device=user.device)
 
         def weighted(rows: slice, user: Tensor, item: Tensor) -> Tensor:
@@ -129,9 +131,10 @@ class EmbeddingRecommender(GeneralRecommender):
             self.base.end_epoch()
 
     @property
-    def denoiser_calls(self) -> int:
-        """Calls of a network per user and ranking."""
-        return len(self.diffusion.reverse) * (2 if self.denoise_users else 1)
+    def nfe(self) -> Optional[int]:
+        """Number of function evaluations: calls of a network per user and ranking."""
+        calls = self.diffusion.nfe
+        return None if calls is None else calls * (2 if self.denoise_users else 1)
 
     @torch.no_grad()
     def represent(self, users: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_diffusion.model.geometry.space import FLAT
+from recbole_diffusion.model import hooks
 
 
 class Embeddings(NamedTuple):
@@ -45,7 +45,7 @@ def tables_of(model: Any, dataset: Any, rows: int = 32) -> Tables:
     model.eval()
     users = torch.arange(1, min(dataset.user_num, rows + 1), device=model.device)
     sizes = (dataset.user_num, dataset.item_num)
-    scores, space = None, getattr(model, "space", FLAT)
+    scores, space = None, hooks.of(model).space
     for tables in _candidates(model):
         user, item = tables(model)
         if (len(user), len(item)) != sizes or user.shape[1:] != item.shape[1:]:
@@ -70,7 +70,7 @@ def embeddings_of(model: Any, dataset: Any, rows: int = 32) -> Embeddings:
         ValueError: the model does not score by a product of embeddings.
     """
     user, item = (each.detach().cpu().float().numpy() for each in tables_of(model, dataset, rows)(model))
-    return Embeddings(user, item, getattr(model, "space", FLAT).curvature)
+    return Embeddings(user, item, hooks.of(model).space.curvature)
 
 
 def _scale(scores: Tensor) -> float:

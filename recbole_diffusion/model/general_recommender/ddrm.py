@@ -4,7 +4,7 @@ Reference:
     Jujia Zhao et al. "Denoising Diffusion Recommender Model." SIGIR 2024. https://doi.org/10.1145/3626772.3657825
 
 Reference code:
-    https://github.com/Polaris-JZ/DDRM (commit ad4034c), compared by numbers in tests/test_parity_ddrm.py
+    https://github.com/Polaris-JZ/DDRM (commit ad4034c), compared by numbers in tests/model/test_parity_ddrm.py
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Reference:
     Wenjie Wang et al. "Diffusion Recommender Model." SIGIR 2023. https://doi.org/10.1145/3539618.3591663
 
 Reference code:
-    https://github.com/YiyanXu/DiffRec (commit d35a6c6), compared by numbers in tests/test_parity_diffrec.py
+    https://github.com/YiyanXu/DiffRec (commit d35a6c6), compared by numbers in tests/model/test_parity_diffrec.py
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 from torch import Tensor
 
-from recbole_diffusion.diffusion.sampler import Generators, StepCallback
+from recbole_diffusion.diffusion import Generators, StepCallback
 from recbole_diffusion.model.rows.history import Rows, binary_history, time_history
 from recbole_diffusion.model.rows.row_recommender import RowRecommender
 from recbole_diffusion.model.rows.vector_diffusion import VectorDiffusion
@@ -36,7 +36,7 @@ class DiffRec(RowRecommender):
         super().__init__(config, dataset, history)
         if config["time-aware"]:
             self.logger.warning("time-aware: True makes DiffRec the model TDiffRec; use --model=TDiffRec")
-        self.diffusion = VectorDiffusion(config, history.n_columns, bias_std=0.001)
+        self.diffusion = VectorDiffusion(config, history.n_columns, self.make_denoiser)
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Mean over the batch's users of the weighted squared error (paper, eq. 9 to 12); scalar."""

@@ -4,7 +4,7 @@ Reference:
     Meng Yuan et al. "Hyperbolic Diffusion Recommender Model." WWW 2025. https://arxiv.org/abs/2504.01541
 
 Reference code:
-    https://github.com/yuanmeng-cpu/HDRM (commit 9f90145), compared by numbers in tests/test_parity_hdrm.py
+    https://github.com/yuanmeng-cpu/HDRM (commit 9f90145), compared by numbers in tests/model/test_parity_hdrm.py
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Reference:
 
 Reference code:
     the first stage of https://github.com/yuanmeng-cpu/HDRM (commit 782a194), compared by numbers in
-    tests/test_parity_hdrm.py
+    tests/model/test_parity_hdrm.py
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from recbole_diffusion.model.geometry.riemannian_sgd import RiemannianSGD
 from recbole_diffusion.model.geometry.space import Lorentz
+from recbole_diffusion.model.hooks import Hooks
 from recbole_diffusion.model.interactions.propagation import SparseProduct, row_normalised
 from recbole_diffusion.model.interactions.triples import Triples, check_negatives
 from recbole_diffusion.model.networks.weights import weights_mark
@@ -31,7 +32,7 @@ def margin_loss(positive: Tensor, negative: Tensor, margin: float) -> Tensor:
     return (negative - positive + margin).clamp_min(0)
 
 
-class HGCF(GeneralRecommender):
+class HGCF(Hooks, GeneralRecommender):
     """Points on the hyperboloid, moved by Riemannian SGD; their neighbourhood is summed in the tangent space.
 
     Keys and what they mean: properties/model/HGCF.yaml.
@@ -41,7 +42,8 @@ class HGCF(GeneralRecommender):
     """
 
     input_type = InputType.PAIRWISE
-    averaged = False  # the loss is a sum over the batch: several processes add their gradients
+    loss_reduction = "sum"
+    space: Lorentz
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -4,7 +4,7 @@ Reference:
     Wenjie Wang et al. "Diffusion Recommender Model." SIGIR 2023, sections 3.4 and 3.5. https://doi.org/10.1145/3539618.3591663
 
 Reference code:
-    https://github.com/YiyanXu/DiffRec (commit d35a6c6), compared by numbers in tests/test_parity_ldiffrec.py
+    https://github.com/YiyanXu/DiffRec (commit d35a6c6), compared by numbers in tests/model/test_parity_ldiffrec.py
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Optional
 
 from torch import Tensor
 
-from recbole_diffusion.diffusion.sampler import Generators, StepCallback
-from recbole_diffusion.model.rows.clusters import clusters_of_state, item_clusters
+from recbole_diffusion.diffusion import Generators, StepCallback
+from recbole_diffusion.model.embeddings.clusters import clusters_of_state, item_clusters
 from recbole_diffusion.model.rows.history import Rows, time_history
 from recbole_diffusion.model.rows.latent_diffusion import LatentDiffusion, Losses
 from recbole_diffusion.model.rows.row_recommender import RowRecommender
@@ -30,10 +30,12 @@ class LTDiffRec(RowRecommender):
     """
 
     diffusion: LatentDiffusion
+    bias_std = 0.0
 
     def __init__(self, config: Any, dataset: Any, labels: Optional[Tensor] = None) -> None:
         super().__init__(config, dataset, time_history(dataset, config["w_min"], config["w_max"]))
-        self.diffusion = LatentDiffusion(config, item_clusters(config, dataset) if labels is None else labels)
+        labels = item_clusters(config, dataset) if labels is None else labels
+        self.diffusion = LatentDiffusion(config, labels, self.make_denoiser)
 
     @classmethod
     def from_state(cls, config: Any, dataset: Any, state: dict[str, Tensor]) -> LTDiffRec:

@@ -4,7 +4,7 @@ Reference:
     Wenjie Wang et al. "Diffusion Recommender Model." SIGIR 2023, section 3.5. https://doi.org/10.1145/3539618.3591663
 
 Reference code:
-    https://github.com/YiyanXu/DiffRec (commit d35a6c6), compared by numbers in tests/test_parity_ldiffrec.py
+    https://github.com/YiyanXu/DiffRec (commit d35a6c6), compared by numbers in tests/model/test_parity_ldiffrec.py
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 from torch import Tensor
 
-from recbole_diffusion.diffusion.sampler import Generators, StepCallback
+from recbole_diffusion.diffusion import Generators, StepCallback
 from recbole_diffusion.model.rows.history import Rows, time_history
 from recbole_diffusion.model.rows.row_recommender import RowRecommender
 from recbole_diffusion.model.rows.vector_diffusion import VectorDiffusion
@@ -29,7 +29,7 @@ class TDiffRec(RowRecommender):
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset, time_history(dataset, config["w_min"], config["w_max"]))
-        self.diffusion = VectorDiffusion(config, self.history.n_columns, bias_std=0.001)
+        self.diffusion = VectorDiffusion(config, self.history.n_columns, self.make_denoiser)
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Mean over the batch's users of the weighted squared error of the weighted row; scalar."""

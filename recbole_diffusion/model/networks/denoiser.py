@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_diffusion.diffusion import Step
+from recbole_diffusion.diffusion import Step, full_time
 from recbole_diffusion.model.networks.dropout import dropout
 from recbole_diffusion.model.networks.weights import weights_mark
 
@@ -57,6 +57,7 @@ class RowMLP(nn.Module):
         normalize: scale each input row to unit length first.
         activation: after every layer but the last, one of :data:`ACTIVATIONS`.
         bias_std: the biases start as :math:`\mathcal N(0, std^2)`; the weights are Xavier-normal.
+        time_scale: the step's embedding is of ``t * time_scale``.
 
     The weight on the concatenation [row, step] is kept as two layers, ``input`` and ``time_input``: no copy of
     the row, and the same function.
@@ -70,9 +71,11 @@ class RowMLP(nn.Module):
         normalize: bool = False,
         activation: str = "tanh",
         bias_std: float = 0.001,
+        time_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.time_size, self.dropout, self.normalize = time_size, dropout, normalize
+        self.time_scale = time_scale
         self.activation = ACTIVATIONS[activation]
         self.time = nn.Linear(time_size, time_size)
         self.input = nn.Linear(sizes[0], sizes[1])
@@ -102,15 +105,27 @@ class RowMLP(nn.Module):
 
     def body(self, a: Tensor, t: Tensor) -> Tensor:
         """From the input layer's product ``a`` (B, sizes[1]) to the last hidden state; t: (B,) or (1,)."""
-        time = self.time(timestep_embedding(t, self.time_size).to(a.dtype))
-        return self._rest(a + self.time_input(time))
+        return self._hidden_layers(a + self.time_input(self._time(t, a.dtype)))
 
-    def _rest(self, a: Tensor) -> Tensor:
-        """From what the first activation is given to the last hidden state."""
+    def _time(self, t: Tensor, dtype: torch.dtype) -> Tensor:
+        """The embedding of the times t (B,), (B, time_size)."""
+        embedded: Tensor = self.time(timestep_embedding(t * self.time_scale, self.time_size).to(dtype))
+        return embedded
+
+    def _hidden_layers(self, a: Tensor) -> Tensor:
+        """Apply the activation and the hidden layers to the first layer's pre-activation ``a``."""
         h = self.activation(a)
         for layer in self.hidden:
             h = self.activation(layer(h))
         return h
+
+    @property
+    def folds(self) -> bool:
+        """Whether :meth:`chain` equals the loop: in eval mode, on rows that are not normalised.
+
+        A subclass that changes :meth:`forward` and not :meth:`chain` does not fold.
+        """
+        return not self.training and not self.normalize and _chain_follows_forward(type(self))
 
     @torch.no_grad()
     def chain(self, x: Tensor, steps: Sequence[Step]) -> Tensor:
@@ -140,7 +155,7 @@ class RowMLP(nn.Module):
             a = torch.addmm(beta * folded.offset + self.input.bias, hidden, folded.matrix.t())
             if alpha:
                 a.add_(start, alpha=alpha)
-            h = self.body(a, torch.tensor([step.t], device=x.device))
+            h = self.body(a, full_time(step.t, x[:1]))
             hidden.mul_(step.p).add_(h, alpha=step.q)
             alpha, beta = step.p * alpha, step.p * beta + step.q
         result = torch.addmm(beta * self.output.bias, hidden, self.output.weight.t())
@@ -158,6 +173,11 @@ class RowMLP(nn.Module):
             folded = _Folded(self.input.weight @ self.output.weight, self.input.weight @ self.output.bias)
             self._folded = (key, folded)
         return self._folded[1]
+
+
+def _chain_follows_forward(kind: type) -> bool:
+    """Whether ``chain`` is defined by the class that defines ``forward``, or by one derived from it."""
+    return next("chain" in vars(each) for each in kind.__mro__ if {"chain", "forward"} & vars(each).keys())
 
 
 #: Rows that walk a chain together.
@@ -195,9 +215,14 @@ class ConditionalMLP(RowMLP):
         if self.condition is not None:  # one product for both: two of half the width take a quarter more time
             assert condition is not None
             x, weight = torch.cat([x, condition], dim=1), torch.cat([weight, self.condition.weight], dim=1)
-        time = self.time(timestep_embedding(t, self.time_size).to(x.dtype))
+        time = self._time(t, x.dtype)
         a = torch.addmm(F.linear(x, weight, self.input.bias), time, self.time_input.weight.t())
-        return self.output(self._rest(a))
+        return self.output(self._hidden_layers(a))
+
+    @property
+    def folds(self) -> bool:
+        """Whether :meth:`chain` equals the loop: in eval mode."""
+        return not self.training and _chain_follows_forward(type(self))
 
     @torch.no_grad()
     def chain(self, x: Tensor, steps: Sequence[Step], condition: Optional[Tensor] = None) -> Tensor:
@@ -216,8 +241,10 @@ class ConditionalMLP(RowMLP):
         """
         if any(step.r for step in steps):
             raise ValueError("this chain needs deterministic steps")
-        times = torch.tensor([step.t for step in steps], device=x.device)
-        shift = self.time_input(self.time(timestep_embedding(times, self.time_size).to(x.dtype)))
+        if not steps:
+            return x.clone()
+        times = torch.cat([full_time(step.t, x[:1]) for step in steps])
+        shift = self.time_input(self._time(times, x.dtype))
         fixed = self.input.bias if self.condition is None else self.condition(condition) + self.input.bias
         fixed = fixed.expand(len(x), -1)
         blocks = zip(x.split(BLOCK), fixed.split(BLOCK))
@@ -232,3 +259,26 @@ class ConditionalMLP(RowMLP):
             out = self.output(h)
             x = torch.add(step.q * out, x, alpha=step.p) if step.p else out * step.q
         return x
+
+
+class Conditioned:
+    """A :class:`ConditionalMLP` with its condition: a denoiser that a solver can call.
+
+    Args:
+        network: the network.
+        condition: (B, its width), of the rows that go through the reverse process; None for none.
+    """
+
+    def __init__(self, network: ConditionalMLP, condition: Optional[Tensor]) -> None:
+        self.network, self.condition = network, condition
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        out: Tensor = self.network(x, t, self.condition)
+        return out
+
+    @property
+    def folds(self) -> bool:
+        return self.network.folds
+
+    def chain(self, x: Tensor, steps: Sequence[Step]) -> Tensor:
+        return self.network.chain(x, steps, self.condition)

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 
-from recbole_diffusion.diffusion import Step
-from recbole_diffusion.diffusion.sampler import Generators, StepCallback
+from recbole_diffusion.diffusion import Generators, StepCallback
 from recbole_diffusion.model.rows.autoencoder import ClusterAutoencoder, multinomial_loss
 from recbole_diffusion.model.rows.history import Rows
-from recbole_diffusion.model.rows.vector_diffusion import VectorDiffusion
+from recbole_diffusion.model.rows.vector_diffusion import MakeDenoiser, VectorDiffusion, row_mlp
 
 
 class Losses(NamedTuple):
@@ -54,15 +53,16 @@ class LatentDiffusion(nn.Module):
     Args:
         config: the settings, keys of properties/model/LDiffRec.yaml.
         labels: (n_items,), the cluster of each item.
+        make_denoiser: makes the network on the latents.
     """
 
-    def __init__(self, config: Any, labels: Tensor) -> None:
+    def __init__(self, config: Any, labels: Tensor, make_denoiser: MakeDenoiser = row_mlp) -> None:
         super().__init__()
         self.reparam, self.reweight = config["reparam"], config["reweight"]
         self.autoencoder = ClusterAutoencoder(
             labels, config["in_dims"], config["out_dims"], config["ae_act_func"], config["ae_dropout_prob"]
         )
-        self.latent = VectorDiffusion(config, self.autoencoder.latent_size, bias_std=0.0)
+        self.latent = VectorDiffusion(config, self.autoencoder.latent_size, make_denoiser)
         self.annealing = Annealing(
             config["lamda"],
             config["anneal_steps"],
@@ -74,8 +74,9 @@ class LatentDiffusion(nn.Module):
         self.network_options = {key: value for key, value in own.items() if value is not None}
 
     @property
-    def reverse(self) -> list[Step]:
-        return self.latent.reverse
+    def nfe(self) -> Optional[int]:
+        """Network calls per row."""
+        return self.latent.nfe
 
     def generators(self, users: Tensor) -> Generators:
         return self.latent.generators(users)

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Optional, Protocol
 
-import numpy as np
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_diffusion.diffusion import Step
-from recbole_diffusion.diffusion.sampler import Generators, StepCallback
+from recbole_diffusion.diffusion import Generators, StepCallback
+from recbole_diffusion.model.hooks import Hooks, ValidPairs
+from recbole_diffusion.model.reverse import CountsCalls
 from recbole_diffusion.model.rows.history import History, Rows
+from recbole_diffusion.model.rows.vector_diffusion import row_mlp
 
 
-class Chain(Protocol):
-    """What is asked of a model's diffusion here: its reverse steps, and the users' noise at inference."""
+class RowDiffusion(Protocol):
+    """What is asked of a model's diffusion here: its number of network calls, and the users' noise at inference."""
 
     @property
-    def reverse(self) -> list[Step]: ...
+    def nfe(self) -> Optional[int]: ...
 
     def generators(self, users: Tensor) -> Generators: ...
 
 
-class RowRecommender(GeneralRecommender):
-    """Base class; a subclass writes ``calculate_loss`` and :meth:`denoise`.
+class RowRecommender(CountsCalls, Hooks, GeneralRecommender):
+    """Base class; a subclass writes ``calculate_loss`` and :meth:`denoise`, and may replace :meth:`make_denoiser`.
 
     Attributes:
         history: the users' rows of the train split.
         diffusion: the diffusion that the rows, or what becomes of them, go through.
+        bias_std: standard deviation of the network's initial biases.
     """
 
     input_type = InputType.LISTWISE
-    diffusion: Chain
+    diffusion: RowDiffusion
+    bias_std = 0.001
 
     def __init__(self, config: Any, dataset: Any, history: History) -> None:
         super().__init__(config, dataset)
@@ -49,13 +52,26 @@ class RowRecommender(GeneralRecommender):
         """
         raise NotImplementedError
 
-    @property
-    def denoiser_calls(self) -> int:
-        """Calls of the network per user and ranking."""
-        return len(self.diffusion.reverse)
+    def make_denoiser(self, config: Any, width: int, time_scale: float) -> nn.Module:
+        """Make the network that is called with x (B, width) and the times t (B,) and returns (B, width).
 
-    def begin_evaluation(self, phase: Optional[str], valid_pairs: Callable[[], Optional[np.ndarray]]) -> None:
-        """Told by the trainer before each evaluation; ``valid_pairs()``: (user, item) of the validation split.
+        A subclass overrides it to have another network. The reverse steps of one without ``folds`` and ``chain`` (see
+        :class:`~recbole_diffusion.diffusion.ChainDenoiser`) are taken one after another.
+
+        Args:
+            config: the settings.
+            width: of the vectors that are diffused.
+            time_scale: by which t is to be multiplied before it is embedded.
+        """
+        return row_mlp(config, width, time_scale, self.bias_std)
+
+    @property
+    def nfe(self) -> Optional[int]:
+        """Number of function evaluations: network calls per user and ranking."""
+        return self.diffusion.nfe
+
+    def begin_evaluation(self, phase: Optional[str], valid_pairs: ValidPairs) -> None:
+        """Take the validation split's (user, item) pairs into the rows before the test split is scored.
 
         With ``test_input: train+valid`` the rows at test hold those items too, with weight 1.
 

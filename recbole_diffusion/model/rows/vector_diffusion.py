@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from recbole_diffusion.diffusion import (
-    Step,
-    make_sampler,
-    randn,
-    row_generators,
-    sample,
-)
-from recbole_diffusion.diffusion.sampler import Generators, StepCallback
+from recbole_diffusion.diffusion import Generators, StepCallback, full_time, randn
 from recbole_diffusion.model.networks.denoiser import RowMLP
 from recbole_diffusion.model.process import process_of
+from recbole_diffusion.model.reverse import Reverse
+
+#: ``make_denoiser(config, width, time_scale)``: see :meth:`RowRecommender.make_denoiser`.
+MakeDenoiser = Callable[[Any, int, float], nn.Module]
+
+
+def row_mlp(config: Any, width: int, time_scale: float = 1.0, bias_std: float = 0.0) -> RowMLP:
+    """DiffRec's network, as its keys say.
+
+    Args:
+        config: the settings; keys of the network.
+        width: d, of the vectors.
+        time_scale: the time embedding is given ``t * time_scale``.
+        bias_std: how the biases start; see :class:`RowMLP`.
+    """
+    hidden = config["dims_dnn"] or [*reversed(config["dims"]), *config["dims"][1:]]
+    return RowMLP(
+        [width, *hidden, width],
+        time_size=config["embedding_size"],
+        dropout=config["dropout_prob"],
+        normalize=config["norm"],
+        activation=config["mlp_act_func"],
+        bias_std=bias_std,
+        time_scale=time_scale,
+    )
 
 
 class Denoised(NamedTuple):
@@ -27,89 +44,45 @@ class Denoised(NamedTuple):
     x0: Tensor
 
 
-class VectorDiffusion(nn.Module):
-    """The process, the law of the steps, the network and the reverse chain, as the keys of DiffRec's yaml say.
+class VectorDiffusion(Reverse, nn.Module):
+    """The process, the law of the times, the network and the solver, as the keys of DiffRec's yaml say.
 
     Args:
         config: the settings; keys of the process, the loss, the inference and the network.
         width: d, of the vectors.
-        bias_std: how the network's biases start; see :class:`RowMLP`.
+        make_denoiser: makes the network.
 
     Raises:
         ValueError: more steps at inference than there are.
     """
 
-    reverse: list[Step]
-
-    def __init__(self, config: Any, width: int, bias_std: float) -> None:
+    def __init__(self, config: Any, width: int, make_denoiser: MakeDenoiser = row_mlp) -> None:
         super().__init__()
-        self.steps = config["steps"]
-        self.process = process_of(config)
-        self.reweight, self.first_step_weight = config["reweight"], config["first_step_weight"]
-        self.timesteps = make_sampler(
-            config["timestep_sampling"], self.steps, config["history_num_per_term"], config["uniform_prob"]
-        )
-        hidden = config["dims_dnn"] or [*reversed(config["dims"]), *config["dims"][1:]]
-        self.denoiser = RowMLP(
-            [width, *hidden, width],
-            time_size=config["embedding_size"],
-            dropout=config["dropout_prob"],
-            normalize=config["norm"],
-            activation=config["mlp_act_func"],
-            bias_std=bias_std,
-        )
-        self.sampling_steps, self.eval_seed = config["sampling_steps"], config["eval_seed"]
-        self.reverse = self._reverse_steps(config["infer_steps"] or self.steps, config["sampling_noise"])
-
-    def _reverse_steps(self, last: int, noise: bool) -> list[Step]:
-        if last > self.steps or self.sampling_steps > self.steps:
-            name, value = ("infer_steps", last) if last > self.steps else ("sampling_steps", self.sampling_steps)
-            raise ValueError(f"{name}={value} is more than steps={self.steps}; allowed: at most steps")
-        if self.process is None:
-            return [Step(t, 0.0, 1.0, 0.0) for t in reversed(range(last))]
-        return self.process.ancestral_steps(last, noise)
+        self.process, self.solver, self.timesteps, self.sampling_steps = process_of(config, "rows")
+        self.eval_seed = config["eval_seed"]
+        self.denoiser = make_denoiser(config, width, self.process.time_scale)
 
     def loss(self, x0: Tensor) -> Denoised:
-        """Mean over the rows of the weighted squared error at a random step (DiffRec, eq. 9 to 12). x0: (B, d)."""
+        """Mean over the rows of their loss at a random time. x0: (B, d)."""
         t, ratio = self.timesteps.sample(len(x0))
-        found = self.row_loss(x0, t, torch.randn_like(x0))
-        self.timesteps.update(t, found.loss)
-        return Denoised((found.loss / ratio).mean(), found.x0)
+        rows = self.row_loss(x0, t, self.process.source(x0, torch.randn_like))
+        self.timesteps.update(t, rows.loss)
+        return Denoised((rows.loss / ratio).mean(), rows.x0)
 
-    def row_loss(self, x0: Tensor, t: Tensor, noise: Tensor) -> Denoised:
-        """The weighted error of each row. x0, noise: (B, d); t: (B,)."""
-        if self.process is None:
-            out = self.denoiser(x0, t)
-            return Denoised(_row_mse(out, x0).double(), out)
-        x_t = self.process.q_sample(x0, t, noise)
-        out = self.denoiser(x_t, t)
-        found = self.process.predict_x0(x_t, t, out)
-        error = _row_mse(out, self.process.target(x0, t, noise))
-        if self.process.prediction == "eps" and self.reweight:
-            # The bound's first term is the likelihood of x0, not an error of eps.
-            error = torch.where(t == 0, _row_mse(found, x0) / 2, error)
-        weights = self.process.loss_weights(self.first_step_weight)[t] if self.reweight else 1.0
-        return Denoised(weights * error.double(), found)
-
-    def generators(self, users: Tensor) -> Generators:
-        """Each user's own noise at inference; None where there is none."""
-        noisy = self.sampling_steps > 0 or any(step.r for step in self.reverse)
-        return row_generators(users.tolist(), self.eval_seed, users.device) if noisy else None
+    def row_loss(self, x0: Tensor, t: Tensor, source: Tensor) -> Denoised:
+        """The loss of each row. x0, source: (B, d); t: (B,)."""
+        point = self.process.sample(x0, t, source)
+        out = self.denoiser(point.x_t, t)
+        x0_hat = self.process.x0_from_output(out, point.x_t, t)
+        return Denoised(self.process.loss(out, x0_hat, point, t), x0_hat)
 
     def denoise(self, x: Tensor, generator: Generators = None, callback: Optional[StepCallback] = None) -> Tensor:
-        """The reverse chain from x (B, d).
+        """The reverse process from x (B, d).
 
-        A callback, noise or gradients make the chain visit all d places at every step; otherwise it is folded (see
+        A callback, noise or gradients make it visit all d places at every step; otherwise affine steps are folded (see
         :meth:`RowMLP.chain`), the same up to rounding.
         """
-        if self.sampling_steps and self.process is not None:
-            t = torch.full((len(x),), self.sampling_steps - 1, device=x.device)
-            x = self.process.q_sample(x, t, randn(x, generator))
-        plain = callback is not None or self.denoiser.normalize or any(step.r for step in self.reverse)
-        if plain or self.denoiser.training or torch.is_grad_enabled():
-            return sample(self.denoiser, x, self.reverse, generator, callback)
-        return self.denoiser.chain(x, self.reverse)
-
-
-def _row_mse(out: Tensor, target: Tensor) -> Tensor:
-    return F.mse_loss(out, target, reduction="none").mean(dim=1)
+        if self.sampling_steps:
+            t = full_time(self.process.time_after(self.sampling_steps), x)
+            x = self.process.sample(x, t, self.process.source(x, lambda like: randn(like, generator))).x_t
+        return self.solver.solve(self.denoiser, x, generator, callback)

@@ -10,8 +10,10 @@ from recbole.utils import InputType
 from torch import Tensor
 from torch.nn import functional as F
 
+from recbole_diffusion.model.hooks import Hooks
 
-class SequenceRecommender(SequentialRecommender):
+
+class SequenceRecommender(Hooks, SequentialRecommender):
     """Base class; a subclass writes ``calculate_loss``, :meth:`states` and :meth:`score`.
 
     Raises:

@@ -5,7 +5,7 @@ Reference:
     PAKDD 2024. https://arxiv.org/abs/2304.11433
 
 Reference code:
-    https://github.com/YuWang-1024/CDDRec (commit edfe0ff), compared by numbers in tests/test_parity_cddrec.py
+    https://github.com/YuWang-1024/CDDRec (commit edfe0ff), compared by numbers in tests/model/test_parity_cddrec.py
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_diffusion.data.pairs import sequence_pairs
-from recbole_diffusion.diffusion import GaussianDiffusion, make_betas
+from recbole_diffusion.diffusion import GaussianDiffusion
 from recbole_diffusion.model.networks.checkpointed_sum import sum_over_parts
 from recbole_diffusion.model.networks.dropout import dropout
+from recbole_diffusion.model.process import process_of
+from recbole_diffusion.model.reverse import CountsCalls
 from recbole_diffusion.model.sequences.augment import Negatives, view
 from recbole_diffusion.model.sequences.infonce import exact_infonce, rff_infonce
 from recbole_diffusion.model.sequences.sequence_recommender import SequenceRecommender
@@ -74,7 +76,7 @@ class Rows(NamedTuple):
     cross_view: Tensor
 
 
-class CDDRec(SequenceRecommender):
+class CDDRec(CountsCalls, SequenceRecommender):
     r"""At each of T steps, predict the next items' noised embeddings from the sequence and the step alone.
 
     The loss of step t, divided by t + 1 (paper, eq. 16): logistic losses of the prediction and of a second view's
@@ -119,17 +121,21 @@ class CDDRec(SequenceRecommender):
                 nn.init.normal_(module.weight, std=std)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
-        steps = config["diffusion_steps"]
+        steps = config["steps"]
         self.decoder = StepDecoder(size, heads, steps, config["attn_dropout_prob"], config["decoder_attention"], std)
-        self.process = GaussianDiffusion(
-            make_betas("linear", steps, noise_min=config["beta_start"], noise_max=config["beta_end"])
-        )
+        process, self.solver, *_ = process_of(config, "CDDRec")
+        assert isinstance(process, GaussianDiffusion)  # its settings describe no other
+        self.process = process
         variance = self.process.posterior_variance
         self.noise_std = torch.cat([variance[1:2] if steps > 1 else variance, variance[1:]]).sqrt().tolist()
-        self.signal, self.spread = self.process.signal.tolist(), self.process.spread.tolist()
+        self.sqrt_alpha_bar = self.process.sqrt_alpha_bar.tolist()
+        self.sqrt_one_minus_alpha_bar = self.process.sqrt_one_minus_alpha_bar.tolist()
         self.negatives = Negatives(sequence_pairs(dataset), self.n_items)
 
-    denoiser_calls = 1
+    @property
+    def nfe(self) -> Optional[int]:
+        """Number of function evaluations: calls of the decoder per user and ranking."""
+        return self.solver.nfe
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """The sum over all steps, with the memory of one; scalar."""
@@ -199,7 +205,7 @@ class CDDRec(SequenceRecommender):
         std = self.noise_std[t]
         x = self.decoder(first, told) + std * draws.first
         y = self.decoder(second, told) + std * draws.second
-        noised = self.signal[t] * target + self.spread[t] * draws.target
+        noised = self.sqrt_alpha_bar[t] * target + self.sqrt_one_minus_alpha_bar[t] * draws.target
         x_real, y_real = _chosen(x, rows.real), _chosen(y, rows.real)
         return Parts(
             _logistic(x_real, noised, negative, torch.ones_like(rows.second_weight)),

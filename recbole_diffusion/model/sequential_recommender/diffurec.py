@@ -5,7 +5,7 @@ Reference:
     2023. https://doi.org/10.1145/3631116
 
 Reference code:
-    https://github.com/WHUIR/DiffuRec (commit f6f70c9), compared by numbers in tests/test_parity_diffurec.py
+    https://github.com/WHUIR/DiffuRec (commit f6f70c9), compared by numbers in tests/model/test_parity_diffurec.py
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_diffusion.diffusion import GaussianDiffusion, Shared, Step, UniformTimesteps, make_betas, sample
-from recbole_diffusion.diffusion.sampler import StepCallback
+from recbole_diffusion.diffusion import Shared, StepCallback, make_betas, sample
 from recbole_diffusion.model.networks.denoiser import timestep_embedding
 from recbole_diffusion.model.networks.dropout import dropout
+from recbole_diffusion.model.process import process_of
+from recbole_diffusion.model.reverse import CountsCalls, Reverse
 from recbole_diffusion.model.sequences.packing import Packed, pack
 from recbole_diffusion.model.sequences.sequence_recommender import SequenceRecommender
 from recbole_diffusion.model.sequences.transformer import EPS, LastItemTransformer
@@ -33,7 +34,7 @@ class Draws(NamedTuple):
     spread: Tensor
 
 
-class DiffuRec(SequenceRecommender):
+class DiffuRec(Reverse, CountsCalls, SequenceRecommender):
     r"""Noise the next item's embedding, recover it from the noisy one and the sequence, rank by nearness to it.
 
     The sequence's tokens are :math:`z_i = \mathrm{LN}(e_i) + \lambda_i (x_t + \mathrm{MLP}(t))` with
@@ -60,30 +61,11 @@ class DiffuRec(SequenceRecommender):
         self.approximator = LastItemTransformer(
             size, config["n_layers"], heads, config["hidden_dropout_prob"], see_padding=self.whole
         )
-        self.process = GaussianDiffusion(_betas(config["noise_schedule"], config["diffusion_steps"]))
-        self.timesteps = UniformTimesteps(self.process.steps)
-        self.step_scale = 1000 / self.process.steps if config["rescale_timesteps"] else 1.0
-        self.reverse = self._reverse_steps(config["inference_steps"], config["inference_eta"])
-
-    def _reverse_steps(self, count: Optional[int], eta: float) -> list[Step]:
-        """All the steps of the official chain, whose variance is beta, or ``count`` strided ones."""
-        count = self.process.steps if count is None else count
-        if count > self.process.steps:
-            raise ValueError(f"inference_steps={count} is not allowed; allowed: at most {self.process.steps}")
-        if not self._conditioned:
-            return [Step(0, 0.0, 1.0, 0.0)]  # nothing of x_t reaches the network: every pass gives the same
-        if count == self.process.steps:
-            return self.process.ancestral_steps(count, noise=True, large=True)
-        return self.process.ddim_steps(count, eta)
+        self.process, self.solver, self.timesteps, self.sampling_steps = process_of(config, "DiffuRec")
 
     @property
     def _conditioned(self) -> bool:
         return self.lambda_mean != 0 or self.lambda_std != 0
-
-    @property
-    def denoiser_calls(self) -> int:
-        """Passes of the Transformer per user and ranking."""
-        return len(self.reverse)
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Cross-entropy of the inner products with every item against the next one (paper, eq. 18); scalar."""
@@ -103,7 +85,7 @@ class DiffuRec(SequenceRecommender):
         if draws is None:
             x0 = self.approximator(self.tokens(packed), packed)
         else:
-            x_t = self.process.q_sample(self.item_embedding(target), draws.t, draws.noise)
+            x_t = self.process.sample(self.item_embedding(target), draws.t, draws.noise).x_t
             x0 = self.approximate(packed, self.tokens(packed), x_t, draws.t, draws.spread)
         return F.cross_entropy(x0 @ self.item_embedding.weight.T, target)
 
@@ -123,7 +105,7 @@ class DiffuRec(SequenceRecommender):
 
     def embed_step(self, t: Tensor) -> Tensor:
         """(B, d) from steps (B,)."""
-        return self.step_mlp(timestep_embedding(t * self.step_scale, self.item_embedding.embedding_dim))
+        return self.step_mlp(timestep_embedding(t * self.process.time_scale, self.item_embedding.embedding_dim))
 
     def states(self, sequences: Tensor, lengths: Tensor) -> Tensor:
         r"""The chain's :math:`\hat x_0`, (B, d). All rows share its noise, place by place counted from the last."""
@@ -147,7 +129,7 @@ class DiffuRec(SequenceRecommender):
             return self.approximate(packed, tokens, x, t, spread[place])
 
         start = torch.randn((1, tokens.shape[1]), dtype=tokens.dtype, device=tokens.device, generator=generator)
-        x0 = sample(denoiser, start.expand(len(packed.order), -1), self.reverse, Shared(generator), callback)
+        x0 = sample(denoiser, start.expand(len(packed.order), -1), self.solver, Shared(generator), callback)
         return x0[packed.inverse]
 
     def score(self, states: Tensor) -> Tensor:
@@ -160,5 +142,5 @@ class DiffuRec(SequenceRecommender):
 
 
 def _betas(name: str, steps: int) -> Tensor:
-    """The schedule; the bounds of ``linear`` are those of 1000 steps, scaled."""
+    """The schedule; the bounds of ``linear`` are those of 1000 steps, scaled. What the parity test compares."""
     return make_betas(name, steps, noise_scale=1000 / steps)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_diffusion.model.embeddings.pretrained import pretrained
+
 
 def item_clusters(config: Any, dataset: Any) -> Tensor:
     """The cluster of each item without the padding item, int64 (n_items - 1,), by scikit-learn's k-means.
@@ -24,13 +26,8 @@ def item_clusters(config: Any, dataset: Any) -> Tensor:
         return torch.zeros(n_items, dtype=torch.int64)
     if n_clusters > n_items:
         raise ValueError(f"n_cate={n_clusters} is more than the {n_items} items; allowed: at most one per item")
-    embeddings = getattr(dataset, "embeddings", None)
-    if embeddings is None:
-        raise ValueError(
-            f"n_cate={n_clusters} needs item embeddings, which recbole_diffusion.run (or enable() and RecBole's "
-            "quick_start) provides to the data set; n_cate: 1 needs none"
-        )
-    return torch.from_numpy(kmeans(embeddings().item[1:], n_clusters, config["seed"]))
+    embeddings = pretrained(dataset, f"n_cate={n_clusters} needs item embeddings (n_cate: 1 needs none)").embeddings()
+    return torch.from_numpy(kmeans(embeddings.item[1:], n_clusters, config["seed"]))
 
 
 def clusters_of_state(state: dict[str, Tensor], key: str, dataset: Any) -> Tensor:

@@ -1,0 +1,149 @@
+"""The settings of a process and its solver under one name each, and the translation of every family's keys to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
+
+
+@dataclass(frozen=True)
+class ProcessSettings:
+    """What describes a process and its solver, under one name for all models.
+
+    Attributes:
+        steps: T; of a flow the intervals of its grid.
+        process: gaussian, flow, or identity (no noise).
+        prediction_type: what the network outputs: x0, eps, v.
+        time_scale: the time embedding is given ``t * time_scale``; None: 1, of a flow 1000.
+        schedule, noise_scale, noise_min, noise_max, beta_fixed: of a Gaussian process; see :func:`make_betas`.
+        reweight, first_step_weight: of its loss; see :class:`GaussianDiffusion`.
+        t_max, source_std: of a flow; see :class:`LinearFlow`.
+        timestep_sampling, history, uniform_prob: the law of the times in training.
+        solver: ancestral or ddim of a Gaussian process; euler, midpoint or heun of a flow.
+        inference_steps: reverse steps; None: T. 0: none, the start is the result.
+        extra_steps: whether these may be more than T.
+        sampling_noise, large_variance: noise in the ancestral steps; see :meth:`GaussianDiffusion.ancestral_steps`.
+        eta: noise in the ddim steps.
+        sampling_steps: forward steps by which the start is noised first.
+    """
+
+    steps: int
+    process: str = "gaussian"
+    prediction_type: str = "x0"
+    time_scale: Optional[float] = None
+    schedule: str = "linear"
+    noise_scale: float = 1.0
+    noise_min: float = 1e-4
+    noise_max: float = 0.02
+    beta_fixed: bool = False
+    reweight: bool = False
+    first_step_weight: float = 1.0
+    t_max: float = 1.0
+    source_std: float = 1.0
+    timestep_sampling: str = "uniform"
+    history: int = 10
+    uniform_prob: float = 0.001
+    solver: str = "ancestral"
+    inference_steps: Optional[int] = None
+    extra_steps: bool = False
+    sampling_noise: bool = False
+    large_variance: bool = False
+    eta: float = 0.0
+    sampling_steps: int = 0
+
+
+def _optional(config: Any, key: str, default: Any) -> Any:
+    """A key that not all models of a family have."""
+    return config[key] if key in config else default  # noqa: SIM401  RecBole's Config has no get
+
+
+def _noise(config: Any) -> dict[str, Any]:
+    """The keys of a Gaussian process as DiffRec and DDRM name them."""
+    process = _optional(config, "process", "gaussian")
+    return {
+        "process": process if config["noise_scale"] else "identity",
+        "schedule": config["noise_schedule"],
+        "noise_scale": config["noise_scale"],
+        "noise_min": config["noise_min"],
+        "noise_max": config["noise_max"],
+        "beta_fixed": config["beta_fixed"],
+        "prediction_type": config["prediction_type"],
+        "sampling_noise": config["sampling_noise"],
+    }
+
+
+def _rows(config: Any) -> ProcessSettings:
+    """DiffRec, T-DiffRec, L-DiffRec, LT-DiffRec."""
+    return ProcessSettings(
+        steps=config["steps"],
+        time_scale=_optional(config, "time_scale", None),
+        reweight=config["reweight"],
+        first_step_weight=config["first_step_weight"],
+        t_max=_optional(config, "t_max", 1.0),
+        source_std=_optional(config, "source_std", 1.0),
+        timestep_sampling=config["timestep_sampling"],
+        history=config["history_num_per_term"],
+        uniform_prob=config["uniform_prob"],
+        solver=_optional(config, "solver", "euler"),
+        inference_steps=config["inference_steps"],
+        sampling_steps=config["sampling_steps"],
+        **_noise(config),
+    )
+
+
+def _embeddings(config: Any) -> ProcessSettings:
+    """DDRM, HDRM."""
+    steps, count, factor = config["steps"], config["inference_steps"], config["infer_factor"]
+    noised = config["sampling_steps"]
+    return ProcessSettings(
+        steps=steps,
+        inference_steps=max(int(factor * steps), 1) if count is None else count,
+        extra_steps=True,
+        sampling_steps=steps if noised is None else noised,
+        **_noise(config),
+    )
+
+
+def _diffurec(config: Any) -> ProcessSettings:
+    """All the steps of the official chain, whose variance is beta, or fewer strided ones.
+
+    The bounds of the schedule ``linear`` are those of 1000 steps, scaled. Where nothing of x_t reaches the network, all
+    passes give the same, and one is made.
+    """
+    steps, count = config["steps"], config["inference_steps"]
+    count = steps if count is None else count
+    if count > steps:
+        raise ValueError(f"inference_steps={count} is not allowed; allowed: at most {steps}")
+    std = config["lambda_std"]
+    conditioned = config["lambda_uncertainty"] != 0 or (std is not None and std != 0)
+    return ProcessSettings(
+        steps=steps,
+        process="gaussian" if conditioned else "identity",
+        time_scale=1000 / steps if config["rescale_timesteps"] else 1.0,
+        schedule=config["noise_schedule"],
+        noise_scale=1000 / steps,
+        solver="ancestral" if count == steps else "ddim",
+        inference_steps=count if conditioned else 1,
+        sampling_noise=True,
+        large_variance=True,
+        eta=config["inference_eta"],
+    )
+
+
+def _cddrec(config: Any) -> ProcessSettings:
+    """A linear schedule. There is no chain: the prediction at t = 0 ranks."""
+    return ProcessSettings(
+        steps=config["steps"],
+        noise_min=config["beta_start"],
+        noise_max=config["beta_end"],
+        inference_steps=1,
+    )
+
+
+#: By family: what translates its keys.
+FAMILIES: dict[str, Callable[[Any], ProcessSettings]] = {
+    "rows": _rows,
+    "embeddings": _embeddings,
+    "DiffuRec": _diffurec,
+    "CDDRec": _cddrec,
+}

@@ -1,0 +1,79 @@
+"""The result of a run: RecBole's dict, which prints as one line, and the table of its metrics and cost."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from recbole.utils import set_color
+
+from recbole_diffusion.support import terminal
+from recbole_diffusion.training.run_folder import finite
+
+
+class RunResult(dict[str, Any]):
+    """A dict as RecBole's, with a ``repr`` of one line; ``print(result.table())`` prints what the command prints.
+
+    It can be pickled. ``json.dumps`` takes :meth:`plain`, since ``per_user`` holds arrays.
+    """
+
+    def __repr__(self) -> str:
+        metrics = self.get("test_result") or self.get("best_valid_result") or {}
+        split = "test" if self.get("test_result") else "valid"
+        scores = ", ".join(f"{metric} {value:.4f}" for metric, value in metrics.items())
+        name = f"{self.get('model')} on {self.get('dataset')}, seed {self.get('seed')}"
+        return f"<RunResult: {name}; {split}: {scores or 'no metrics'}; folder {self.get('folder')}>"
+
+    def table(self) -> str:
+        """The metrics, the cost, the folder and the warnings."""
+        return result_table(self)
+
+    def plain(self) -> dict[str, Any]:
+        """The result with lists in place of the arrays of ``per_user``, and None for numbers that are not finite."""
+        per_user = self.get("per_user")
+        if per_user is None:
+            lists = None
+        else:
+            metrics = {metric: values.tolist() for metric, values in per_user.metrics.items()}
+            lists = {"users": per_user.users.tolist(), "metrics": metrics}
+        plain: dict[str, Any] = finite({**self, "per_user": lists})
+        return plain
+
+
+def result_table(result: dict[str, Any], coloured: bool = False) -> str:
+    """The run's metrics and cost, for people."""
+    from texttable import Texttable
+
+    valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
+    table = Texttable(max_width=100)
+    table.set_deco(Texttable.HEADER)
+    table.set_cols_align(["l", "r", "r"])
+    table.set_cols_dtype(["t", "t", "t"])
+    table.header(["metric", "valid", "test"])
+    for metric in test or valid:
+        table.add_row([metric, *(f"{split[metric]:.4f}" if metric in split else "-" for split in (valid, test))])
+    cost, data = result["timing"], result["data"]
+    title = f"{result['model']} on {result['dataset']}"
+    test_speed = cost["test_users_per_s"]
+    speed = "nothing was tested" if test_speed is None else f"test: {test_speed:.0f} users/s"
+    gpu = "" if cost["peak_gpu_memory_mib"] is None else f" ({cost['peak_gpu_memory_mib']:.0f} on the GPU)"
+    calls = "a varying number of" if cost["denoiser_calls_per_user"] is None else cost["denoiser_calls_per_user"]
+    lines = [
+        "",
+        (set_color(title, "pink") if coloured else title)
+        + f" (seed {result['seed']}; {data['users']} users, {data['items']} items, "
+        f"{data['train']} / {data['valid']} / {data['test']} rows)",
+        table.draw(),
+        f"{cost['epochs']} epochs (best: {cost['best_epoch']}), {cost['train_s_per_epoch']:.2f} s each; "
+        f"{speed}, {calls} network calls per user; "
+        f"{cost['parameters']:,} parameters; peak {cost['peak_memory_mib']:.0f} MiB{gpu}; "
+        f"{cost['total_s']:.1f} s in all",
+        f"folder: {result['folder']}" + (f"   checkpoint: {result['checkpoint']}" if result["checkpoint"] else ""),
+        *(f"warning: {note}" for note in result["warnings"]),
+    ]
+    return "\n".join(lines)
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Print :func:`result_table` to stdout, in colour where that is a terminal."""
+    print(result_table(result, coloured=terminal.colours(sys.stdout)))
