@@ -13,8 +13,10 @@ import difflib
 import functools
 import os
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -206,12 +208,29 @@ def in_words(rule: str) -> str:
 
 
 def choices_of(rule: str) -> str:
-    """The rule, with the names of the noise schedules in place of ``schedule``: those that are registered by now."""
+    """The rule, with the names of the noise schedules in place of ``schedule``: those that are registered by now.
+
+    Help needs no torch: while the schedules are not loaded, none is registered, and their source is read.
+    """
     if rule != "schedule":
         return rule
-    from recbole_diffusion.diffusion import schedule  # needs torch, which reading the rules does not
+    loaded = sys.modules.get(_SCHEDULES)
+    return " | ".join(loaded.NAMES if loaded is not None else _names_in_source())
 
-    return " | ".join(schedule.NAMES)
+
+#: The module of the noise schedules, which imports torch.
+_SCHEDULES = "recbole_diffusion.diffusion.schedule"
+
+
+@functools.lru_cache(maxsize=1)
+def _names_in_source() -> list[str]:
+    """The keys of the one table in the module."""
+    package, *inner = _SCHEDULES.split(".")
+    source = resources.files(package).joinpath("/".join(inner) + ".py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Dict):
+            return [ast.literal_eval(key) for key in node.value.keys if key is not None]
+    raise AssertionError(f"no table in {_SCHEDULES}")
 
 
 def nearest(key: str, known: Iterable[str]) -> Optional[str]:

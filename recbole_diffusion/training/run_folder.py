@@ -148,7 +148,7 @@ class RunFolder:
             "seed": config["seed"],
             "device": str(config["device"]),
             "process": {"host": platform.node(), "pid": os.getpid()},
-            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "started": datetime.now().astimezone().isoformat(timespec="milliseconds"),
             "environment": environment(),
         }
         self.update()

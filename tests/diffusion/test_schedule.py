@@ -158,3 +158,7 @@ def test_a_registered_schedule_has_one_variance_per_step():
             make_betas("short", 3)
     finally:
         schedule.unregister("short")
+
+
+def test_help_knows_the_names_without_torch():
+    assert schema._names_in_source() == [name for name in schedule.NAMES if name != "mine"]

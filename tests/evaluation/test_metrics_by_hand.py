@@ -188,7 +188,7 @@ def test_tail_items(tail, wanted):
 
 @pytest.mark.parametrize("tail", [0, -1])
 def test_a_tail_of_nothing_is_refused(tail, files):
-    with pytest.raises(ValueError, match=f"tail_ratio={tail} is not allowed; allowed: a share"):
+    with pytest.raises(ValueError, match=f"tail_ratio={tail} is not allowed; allowed: float in"):
         of_run(files, tail_ratio=tail)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_contract import QUICK, users_of
 
 from recbole_diffusion import registry
 from recbole_diffusion.diffusion import AffineSolver, LinearFlow, OdeSolver
 from recbole_diffusion.model.networks.denoiser import RowMLP
+from recbole_diffusion.testing import quick, users_of
 from recbole_diffusion.training.trainer import trainer_class
 
 FLOW = {"process": "flow"}
@@ -41,7 +41,7 @@ def preferred(built, name, **settings):
     ids=str,
 )
 def test_a_flow_learns_the_checkerboard(name, more, nfe, built):
-    right, model = preferred(built, name, **{**QUICK[name], "stopping_step": 60, **FLOW, **more})
+    right, model = preferred(built, name, **{**quick(name), "stopping_step": 60, **FLOW, **more})
     assert right >= 62
     assert model.nfe == nfe
 

@@ -21,7 +21,6 @@ COMMANDS = {
     "dry-run": ["run", "--model=DiffRec", "--dataset=ml-100k", "--dry-run"],
     "compare": ["compare", "--models=DiffRec,EASE", "--dataset=ml-100k"],
     "tune": ["tune", "--model=DiffRec", "--dataset=ml-100k"],
-    "report": ["report", "."],
     "reproduce": ["reproduce", "DiffRec", "yelp_clean", "--data=data"],
     "models": ["models", "--all"],
     "help of a model of RecBole's": ["run", "--model=LightGCN", "--help"],
