@@ -34,7 +34,7 @@ TESTS = {
     "data": ("tests/data", "tests/evaluation"),
 }
 #: Tests of whole runs, whichever folder they pass through.
-OF_ALL = ("tests/test_bridge.py", "tests/settings/test_config.py", "tests/test_lanes.py")
+OF_ALL = ("tests/test_bridge.py", "tests/settings/test_config.py", "tests/test_environments.py")
 OPERATORS = {ast.Add: ("+", "-"), ast.Sub: ("-", "+"), ast.Mult: ("*", "/"), ast.Div: ("/", "*"), ast.Pow: ("**", "*")}
 OPERATORS |= {ast.Lt: ("<", ">="), ast.LtE: ("<=", ">"), ast.Gt: (">", "<="), ast.GtE: (">=", "<")}
 OPERATORS |= {ast.Eq: ("==", "!="), ast.NotEq: ("!=", "=="), ast.And: ("and", "or"), ast.Or: ("or", "and")}
