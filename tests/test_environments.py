@@ -1,11 +1,11 @@
 """The same numbers in every supported environment: LightGCN, MultiVAE, SASRec, LR and our models on ml-100k.
 
 The expected values were seen to all six digits on Python 3.10 with torch 1.12.1, numpy 1.23.5, pandas 1.5.3 and scipy
-1.10.1, where RecBole needs no repair, in environment A and in environment B (docs/install.md), all on one machine; DDRM's in A
-and B only, since its settings are newer. With the pinned torch on a processor of the same kind they must come out again
-to 1e-5. Other rounding may change the order of items, hence the wide tolerance elsewhere. Two epochs (SASRec, DiffuRec:
-one, short sequences). HGCF's float32 training magnifies rounding: two epochs end at .1527 to .1542 on the four stacks;
-float64 is equal on all.
+1.10.1, where RecBole needs no repair, with RecBole's pins and with current libraries (docs/install.md), all on one
+machine; DDRM's with the last two only, since its settings are newer. With the pinned torch on a processor of the same
+kind they must come out again to 1e-5. Other rounding may change the order of items, hence the wide tolerance elsewhere.
+Two epochs (SASRec, DiffuRec: one, short sequences). HGCF's float32 training magnifies rounding: two epochs end at .1527
+to .1542 on the four stacks; float64 is equal on all.
 """
 
 from __future__ import annotations
