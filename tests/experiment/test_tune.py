@@ -632,8 +632,13 @@ def test_kill_9_of_the_driver_loses_the_running_trials_only(executor, settings, 
     process.wait()
     kept = {file.name: file.read_bytes() for file in cells.glob("*.json")}
     assert len(kept) >= 3
-    result = tune(resume="here", executor=executor, show=False)
-    assert len(result.records) == 8
+    code = (
+        "from recbole_diffusion.experiment.tune import tune\n"
+        "if __name__ == '__main__':\n"
+        f"    print(len(tune(resume='here', executor={executor!r}, show=False).records))"
+    )  # a process of its own: an earlier test's Ray may run in this one
+    resumed = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    assert resumed.stdout.split()[-1] == "8"
     assert all((cells / name).read_bytes() == content for name, content in kept.items())
     assert not Path("here/ray").exists()
     assert search_space.load("s.yaml").size is None
