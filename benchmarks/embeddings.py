@@ -57,7 +57,7 @@ from speed import Task, cpu_name, products, rounds
 from torch import nn
 
 from recbole_diffusion.compat import repairs
-from recbole_diffusion.training.run_folder import environment, quiet
+from recbole_diffusion.training.run_folder import environment, hide_known_warnings
 
 MIB = 2**20
 WIDTHS = (16, 64, 256)
@@ -236,7 +236,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     torch.set_num_threads(options.threads)
     repairs.apply()
     if options.one:
-        with quiet():
+        with hide_known_warnings():
             print(json.dumps(measure(*json.loads(options.one))))
         return
     if options.data is None or not options.data.is_file():
@@ -252,7 +252,7 @@ def compare(options: argparse.Namespace) -> None:
     """All parts of one model."""
     model, here = options.model, Path.cwd()
     data, tables, checkout = (each and each.resolve() for each in (options.data, options.tables, options.official))
-    with tempfile.TemporaryDirectory() as name, quiet():
+    with tempfile.TemporaryDirectory() as name, hide_known_warnings():
         os.chdir(name)  # RecBole and the official code write where they are started
         env = environment()
         packages = ("python", "recbole-diffusion", "recbole", "torch", "numpy")

@@ -39,7 +39,7 @@ from recbole_diffusion.compat import repairs
 from recbole_diffusion.data import pipeline
 from recbole_diffusion.pretraining import bases
 from recbole_diffusion.quick_start import configure
-from recbole_diffusion.training.run_folder import environment, quiet
+from recbole_diffusion.training.run_folder import environment, hide_known_warnings
 from recbole_diffusion.training.trainer import trainer_class
 
 COMMON: dict[str, Any] = {
@@ -203,7 +203,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     repairs.apply()
-    with quiet():
+    with hide_known_warnings():
         if options.one:
             print(json.dumps(measure(*json.loads(options.one))))
             return

@@ -55,7 +55,7 @@ from sequence_competitors import ANOMALY, CODE, SPECS, UNRANKED, UNTRAINED, Comp
 from speed import cpu_name, rounds, step
 
 from recbole_diffusion.compat import repairs
-from recbole_diffusion.training.run_folder import environment, quiet
+from recbole_diffusion.training.run_folder import environment, hide_known_warnings
 
 STEPS_OF_MEMORY = 2
 CLOCKS = {"wall": perf_counter, "cpu": process_time}
@@ -193,7 +193,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     torch.set_num_threads(options.threads)
     repairs.apply()
     if options.one:
-        with quiet():
+        with hide_known_warnings():
             print(json.dumps(measure(*json.loads(options.one))))
         return
     if options.data is None or not options.data.is_file():
@@ -207,7 +207,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
             what = f"lacks {', '.join(missing)}; give a clone of {SPECS[model].repository}"
             parser.error(f"--{model.lower()}: {folder} {what}")
     file, here = options.data.resolve(), Path.cwd()
-    with tempfile.TemporaryDirectory() as name, quiet():
+    with tempfile.TemporaryDirectory() as name, hide_known_warnings():
         os.chdir(name)  # RecBole writes where it is started
         inter = unpack(file, Path(name) / "data")
         env = environment()

@@ -46,7 +46,7 @@ from torch import nn
 from recbole_diffusion.compat import repairs
 from recbole_diffusion.model.networks import denoiser
 from recbole_diffusion.model.rows.history import time_history
-from recbole_diffusion.training.run_folder import environment, quiet
+from recbole_diffusion.training.run_folder import environment, hide_known_warnings
 
 LIKE_FOR_LIKE = "none: the same model, like for like"
 #: Which seconds are divided by which, and what is aimed at for DiffRec.
@@ -302,7 +302,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     file, here = options.data.resolve(), Path.cwd()
     checkout = options.official.resolve() if options.official else None
     repairs.apply()
-    with tempfile.TemporaryDirectory() as name, quiet():
+    with tempfile.TemporaryDirectory() as name, hide_known_warnings():
         os.chdir(name)  # RecBole writes where it is started
         files = write_files(file, Path(name))
         heading(options.threads, options.models)

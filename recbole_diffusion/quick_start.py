@@ -112,7 +112,7 @@ def run(
     start = perf_counter()
     run_folder.reset_peak_memory()
     run_folder.check_folders(config, saved)
-    with run_folder.quiet(), trusted_files.trusting(trust), run_log.plain_bars():
+    with run_folder.hide_known_warnings(), trusted_files.trusting(trust), run_log.plain_bars():
         ready = prepare(config)
         folder = run_folder.RunFolder(config)
         try:
@@ -133,7 +133,7 @@ def prepare(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
     seed = config["seed"] if config["split_seed"] is None else config["split_seed"]
     init_seed(seed, config["reproducibility"])
     pipeline.settle(config)
-    if config["prepared_data"] is not None and prepared.possible(config):
+    if config["prepared_data"] is not None and prepared.can_prepare(config):
         dataset, parts = prepared.load(config, Path(config["prepared_data"]))
     else:
         dataset, parts = pipeline.create_dataset(config), None
@@ -293,7 +293,7 @@ def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict
             lacks.
     """
     config = configure(config_dict=config_dict, resume=path, trust=trust)
-    with run_folder.quiet(), trusted_files.trusting(trust):
+    with run_folder.hide_known_warnings(), trusted_files.trusting(trust):
         dataset, loaders = prepare(config)
         for text in config.notes:
             getLogger().warning(text)

@@ -68,8 +68,8 @@ def _settings(**more: Any) -> dict[str, Any]:
     return {"single_spec": False, "local_rank": dist.get_rank(), "device": torch.device("cpu"), "seed": 3, **more}
 
 
-def _collective(net: nn.Module) -> data_parallel.Collective:
-    return data_parallel.Collective(_settings(reproducibility=True, model="Net", checkpoint_dir="saved"), net)
+def _collective(net: nn.Module) -> data_parallel.DataParallelMixin:
+    return data_parallel.DataParallelMixin(_settings(reproducibility=True, model="Net", checkpoint_dir="saved"), net)
 
 
 ROWS = torch.arange(12.0).view(6, 2) / 10
@@ -83,7 +83,7 @@ def _exchange() -> dict[str, Any]:
             net.w.fill_(1.0 + rank)  # the second process starts elsewhere, and gets the first one's weights
         torch.manual_seed(3)
         trainer = _collective(net)
-        found["draw"] = data_parallel.all_rows(torch.rand(1), 2)
+        found["draw"] = data_parallel.all_gather_rows(torch.rand(1), 2)
         loss = net.loss(ROWS[rank::2], rank) + trainer.sync_grad_loss()
         loss.backward()
         found[averaged] = {name: each.grad for name, each in net.named_parameters()}
@@ -91,16 +91,16 @@ def _exchange() -> dict[str, Any]:
     net.seen.fill_(5.0 + rank)
     with torch.no_grad():
         net.w.add_(1e-6 * rank)  # what rounding might do: there has been an averaging
-    trainer.agree()
-    found["agreed"] = net.seen.clone(), data_parallel.all_rows(net.w.detach()[None], 2)
+    trainer.sync_buffers()
+    found["agreed"] = net.seen.clone(), data_parallel.all_gather_rows(net.w.detach()[None], 2)
     with torch.no_grad():
         net.w.add_(1e-6 * rank)
     try:
-        trainer.agree()
+        trainer.sync_buffers()
     except ValueError as error:
         found["refused"] = str(error)
-    found["rows"] = data_parallel.all_rows(torch.tensor([[0, 10], [2, 12], [4, 14]]) + rank, 5)
-    found["first"] = trainer.of_first(("of", rank))
+    found["rows"] = data_parallel.all_gather_rows(torch.tensor([[0, 10], [2, 12], [4, 14]]) + rank, 5)
+    found["first"] = trainer.broadcast_from_rank0(("of", rank))
     return found
 
 

@@ -131,7 +131,7 @@ def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None)
             f"topk={config['topk']!r} is more than the {dataset.item_num - 1} items of {config['dataset']!r}"
         )
     if not config["single_spec"]:
-        sharding.share(loaders)
+        sharding.shard_loaders(loaders)
     sequences.check_lengths(config, loaders)
     sequences.mask_past(config, loaders)
     first = sequences.count_first_items(config, loaders)

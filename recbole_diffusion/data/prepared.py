@@ -17,7 +17,7 @@ from recbole_diffusion.settings.config import Config
 from recbole_diffusion.support.atomic_write import atomic_write
 
 
-def possible(config: Config) -> bool:
+def can_prepare(config: Config) -> bool:
     """Whether the model's data are plain interactions or RecBole's sequences, made from settings known here."""
     import recbole.data.dataset as datasets
 

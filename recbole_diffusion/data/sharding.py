@@ -10,7 +10,7 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Sampler, SequentialSampler
 
 
-class Share(Sampler):
+class ShardSampler(Sampler):
     """One process's rows of the training data, in the order in which one process would take them.
 
     Every n-th of that order, so that the k-th batches of the n processes are together the k-th batch of one process. It
@@ -33,14 +33,14 @@ class Share(Sampler):
         """RecBole's trainer calls it; the order comes from the loader's generator, which is the same everywhere."""
 
 
-def share(loaders: Sequence[Any]) -> None:
+def shard_loaders(loaders: Sequence[Any]) -> None:
     """Give each process its part of the training batches, and all of an evaluation that draws negatives.
 
     RecBole deals the others out already: full ranking, and rows with labels.
     """
     train, *others = loaders
     if isinstance(train, AbstractDataLoader):  # RecBole's loaders of knowledge graphs are made of two
-        _sample(train, Share(train))
+        _sample(train, ShardSampler(train))
     for loader in others:
         negatives = getattr(loader, "neg_sample_args", None) or {"distribution": "none"}
         if negatives["distribution"] != "none":
@@ -53,6 +53,6 @@ def _sample(loader: Any, sampler: Sampler) -> None:
     vars(loader).update(sampler=sampler, batch_sampler=BatchSampler(sampler, loader.step, drop_last=False))
 
 
-def is_shared(loader: Any) -> bool:
+def is_sharded(loader: Any) -> bool:
     """Whether a process sees only its part of an evaluation."""
     return isinstance(loader.sampler, DistributedSampler)

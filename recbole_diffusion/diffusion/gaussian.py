@@ -78,16 +78,6 @@ class GaussianDiffusion(nn.Module):
         """``table[t]`` in the dtype of ``like`` and shaped (B, 1, ...) to broadcast against it."""
         return over_rows(table[t], like)
 
-    @property
-    def signal(self) -> Tensor:
-        """The former name of ``sqrt_alpha_bar``."""
-        return self.sqrt_alpha_bar
-
-    @property
-    def spread(self) -> Tensor:
-        """The former name of ``sqrt_one_minus_alpha_bar``."""
-        return self.sqrt_one_minus_alpha_bar
-
     def source(self, like: Tensor, normal: Normal) -> Tensor:
         return normal(like)
 

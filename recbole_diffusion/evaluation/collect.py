@@ -48,7 +48,7 @@ def batch(collector: Any, scores: Tensor, rows: Any, positive_u: Tensor, positiv
         struct.update_tensor("data.label", rows[collector.label_field].to(collector.device))
 
 
-def finite(scores: Tensor, ranking: bool) -> bool:
+def all_finite(scores: Tensor, ranking: bool) -> bool:
     """Whether scores are numbers; in rankings -inf is for items that are no candidates."""
     ends = [float(scores.max()), *([] if ranking else [float(scores.min())])]  # nan comes through both
     return all(math.isfinite(end) or (ranking and end == -math.inf) for end in ends)

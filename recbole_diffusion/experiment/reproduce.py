@@ -47,11 +47,18 @@ class Setting(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A line of the table: metrics by name, their spread over seeds, and what it cost (empty for reported ones)."""
+    """A line of the table.
+
+    Attributes:
+        who: the model, or the source of reported numbers.
+        metrics: by name.
+        sd: their standard deviation over seeds; empty for one seed.
+        cost: seconds and epochs; empty for reported numbers.
+    """
 
     who: str
     metrics: dict[str, float]
-    spread: dict[str, float]
+    sd: dict[str, float]
     cost: dict[str, float]
 
 
@@ -220,8 +227,8 @@ def _mean(rows: list[Row], who: str) -> list[Row]:
         return [rows[0]._replace(who=f"{rows[0].who} (one seed)")]
     keys = rows[0].metrics
     table = np.array([[row.metrics[key] for key in keys] for row in rows])
-    mean, spread = table.mean(axis=0).tolist(), table.std(axis=0, ddof=1).tolist()
-    return [*rows, Row(f"{who}, mean of {len(rows)} seeds", dict(zip(keys, mean)), dict(zip(keys, spread)), {})]
+    mean, sd = table.mean(axis=0).tolist(), table.std(axis=0, ddof=1).tolist()
+    return [*rows, Row(f"{who}, mean of {len(rows)} seeds", dict(zip(keys, mean)), dict(zip(keys, sd)), {})]
 
 
 def markdown(setting: Setting, protocol: str, rows: Sequence[Row]) -> str:
@@ -237,7 +244,7 @@ def markdown(setting: Setting, protocol: str, rows: Sequence[Row]) -> str:
     for row in rows:
         sign = "+" if row.who.startswith(GAP) else ""
         values = [f"{row.metrics[key]:{sign}.4f}" if key in row.metrics else "" for key in metrics]
-        values = [f"{v} ± {row.spread[k]:.4f}" if k in row.spread else v for k, v in zip(metrics, values)]
+        values = [f"{v} ± {row.sd[k]:.4f}" if k in row.sd else v for k, v in zip(metrics, values)]
         costs = [f"{row.cost[key]:.1f}".replace(".0", "") if key in row.cost else "" for key in cost]
         lines.append(f"| {row.who} | " + " | ".join([*values, *(c if c != "nan" else "" for c in costs)]) + " |")
     if protocol == setting.protocols[0]:

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 
-def finite(content: Any) -> Any:
+def nan_to_null(content: Any) -> Any:
     """The content with None in place of infinity and nan, which json has no words for; tuples become lists."""
     if isinstance(content, dict):
-        return {key: finite(value) for key, value in content.items()}
+        return {key: nan_to_null(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [finite(value) for value in content]
+        return [nan_to_null(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content

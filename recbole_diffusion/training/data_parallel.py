@@ -23,7 +23,7 @@ from recbole_diffusion.model import hooks
 from recbole_diffusion.support.random_state import random_state
 
 
-def all_rows(own: Tensor, total: int) -> Tensor:
+def all_gather_rows(own: Tensor, total: int) -> Tensor:
     """The rows of all processes, (total, ...), in the order of one process; ``own``: (ceil(total / n), ...).
 
     Of n processes the r-th has rows r, r + n, r + 2 n, ..., and where they do not divide one row too many.
@@ -33,7 +33,7 @@ def all_rows(own: Tensor, total: int) -> Tensor:
     return torch.stack(parts, dim=1).flatten(0, 1)[:total]
 
 
-class Collective(AbstractTrainer):
+class DataParallelMixin(AbstractTrainer):
     """RecBole's base of all trainers, with our way to train one model in several processes.
 
     The gradients of a model with ``loss_reduction = "sum"`` (:mod:`recbole_diffusion.model.hooks`) are added up.
@@ -41,15 +41,15 @@ class Collective(AbstractTrainer):
 
     def __init__(self, config: Any, model: Any) -> None:
         self.config, self.model = config, model
-        self.several = not config["single_spec"]
+        self.is_distributed = not config["single_spec"]
         self._averaged = 0
-        if self.several:
+        if self.is_distributed:
             self._join()
 
     @property
-    def writes(self) -> bool:
+    def is_writer(self) -> bool:
         """Whether files are this process's to write: the first one of each machine."""
-        return not self.several or self.config["local_rank"] == 0
+        return not self.is_distributed or self.config["local_rank"] == 0
 
     def _join(self) -> None:
         """The same weights for all, and random numbers of its own for each but the first."""
@@ -81,7 +81,7 @@ class Collective(AbstractTrainer):
         for dtype in dict.fromkeys(each.dtype for each in parameters):
             _add_up([each for each in parameters if each.dtype == dtype], count)
 
-    def agree(self) -> None:
+    def sync_buffers(self) -> None:
         """Give all processes the buffers of the first, e.g. BatchNorm's statistics.
 
         Raises:
@@ -100,12 +100,12 @@ class Collective(AbstractTrainer):
         """Parameters and buffers that are not the same in all processes, by the bits of their sums."""
         tensors = [each for each in (*self.model.parameters(), *self.model.buffers()) if each.layout is torch.strided]
         sums = torch.stack([each.detach().double().sum() for each in tensors])
-        found = all_rows(sums.view(torch.int64)[None], dist.get_world_size())
+        found = all_gather_rows(sums.view(torch.int64)[None], dist.get_world_size())
         return [tensors[place] for place in (found != found[0]).any(dim=0).nonzero().flatten().tolist()]
 
     def mean(self, losses: Any) -> Any:
         """The mean over the processes of a number or a tuple of numbers; the sum, for a loss that is a sum."""
-        if not self.several:
+        if not self.is_distributed:
             return losses
         values = torch.tensor(losses, dtype=torch.float64, device=self.config["device"])
         dist.all_reduce(values)
@@ -116,41 +116,41 @@ class Collective(AbstractTrainer):
 
     def gather(self, struct: Any, users: Tensor, loader: Any) -> Tensor:
         """Put the rows of all processes into what RecBole's collector has; the users of these rows."""
-        if not self.several or not sharding.is_shared(loader):
+        if not self.is_distributed or not sharding.is_sharded(loader):
             return users
         device, total = self.config["device"], loader.sample_size
         for key, value in struct._data_dict.items():
             if isinstance(value, Tensor):
-                struct.set(key, all_rows(value.to(device), total).cpu())
-        return all_rows(users.to(device), total).cpu()
+                struct.set(key, all_gather_rows(value.to(device), total).cpu())
+        return all_gather_rows(users.to(device), total).cpu()
 
-    def of_first(self, value: Any) -> Any:
+    def broadcast_from_rank0(self, value: Any) -> Any:
         """What the first process has, so that all decide alike."""
         box = [value]
-        if self.several:
+        if self.is_distributed:
             dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all are here."""
-        if self.several:
+        if self.is_distributed:
             dist.barrier()
 
-    def states(self, attributes: dict[str, Any]) -> list[dict[str, Any]]:
+    def gather_rank_states(self, attributes: dict[str, Any]) -> list[dict[str, Any]]:
         """Of each process what a resumed run needs beside the weights; empty for one process."""
-        if not self.several:
+        if not self.is_distributed:
             return []
         found: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(found, {"random": random_state(), "attributes": attributes})
         return found
 
-    def own_state(self, state: dict[str, Any]) -> dict[str, Any]:
-        """This process's part of :meth:`states` in a checkpoint.
+    def rank_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        """This process's part of :meth:`gather_rank_states` in a checkpoint.
 
         Of a checkpoint of another number of processes the first one goes on with the first's random numbers.
         """
         parts = state.get("processes") or [{"random": state["random"], "attributes": state["attributes"]}]
-        processes, rank = (dist.get_world_size(), dist.get_rank()) if self.several else (1, 0)
+        processes, rank = (dist.get_world_size(), dist.get_rank()) if self.is_distributed else (1, 0)
         if len(parts) == processes:
             return parts[rank]
         self.logger.warning(
@@ -196,4 +196,4 @@ def _take_from_first(tensors: Sequence[Tensor]) -> None:
 
 def _of_all_ranks(values: Tensor) -> Tensor:
     """The values (n,) of the rows of all ranks, in the order of one process: see ``gather`` of a law of the times."""
-    return all_rows(values, len(values) * dist.get_world_size())
+    return all_gather_rows(values, len(values) * dist.get_world_size())

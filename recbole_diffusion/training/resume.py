@@ -22,7 +22,7 @@ from recbole_diffusion.support import trusted_files
 from recbole_diffusion.support.atomic_write import atomic_write
 from recbole_diffusion.support.random_state import random_state, restore_random_state
 from recbole_diffusion.training import checkpoint
-from recbole_diffusion.training.data_parallel import Collective
+from recbole_diffusion.training.data_parallel import DataParallelMixin
 
 Result = Optional[dict[str, Any]]
 
@@ -32,7 +32,7 @@ _SCHEDULERS: Any = (
 )
 
 
-class Resumable(Trainer, Collective):
+class Resumable(Trainer, DataParallelMixin):
     """RecBole's trainer with our checkpoints.
 
     Attributes:
@@ -86,8 +86,8 @@ class Resumable(Trainer, Collective):
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Everything that the rest of the training depends on; see :mod:`recbole_diffusion.training.checkpoint`."""
         file = kwargs.pop("saved_model_file", self.saved_model_file)
-        processes = self.states(self._changed_attributes())
-        if self.writes:
+        processes = self.gather_rank_states(self._changed_attributes())
+        if self.is_writer:
             checkpoint.write({**self._state(epoch), "processes": processes}, Path(file))
             self.after_save()
             if verbose:
@@ -96,8 +96,8 @@ class Resumable(Trainer, Collective):
 
     def _written(self, file: str) -> None:
         """Until the file is there for all processes, which may read it as the one that wrote it may."""
-        self.wait()
-        if not self.writes and os.path.exists(file):
+        self.barrier()
+        if not self.is_writer and os.path.exists(file):
             trusted_files.trust_own(file)
 
     def _state(self, epoch: int) -> dict[str, Any]:
@@ -147,9 +147,9 @@ class Resumable(Trainer, Collective):
             self.optimizer = self._build_optimizer()  # the weights came with layers of other shapes
             self.lr_scheduler = self._build_scheduler()
         if best is not None:
-            if self.writes:
+            if self.is_writer:
                 _copy(best, self.saved_model_file)
-            self.wait()
+            self.barrier()
             if trust or trusted_files.is_own(best):
                 trusted_files.trust_own(self.saved_model_file)
         self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
@@ -159,7 +159,7 @@ class Resumable(Trainer, Collective):
             self.optimizer.load_state_dict(state["optimizer"])
             self.logger.warning("a RecBole checkpoint has no random state: the resumed run will not be the same")
             return
-        self._own = self.own_state(state)
+        self._own = self.rank_state(state)
         for name, value in self._own["attributes"].items():
             setattr(self.model, name, value)
         self.best_valid_result = state["best_valid_result"]

@@ -21,7 +21,7 @@ from typing import Any, Optional
 import torch
 
 from recbole_diffusion.support.atomic_write import atomic_write_text, sweep
-from recbole_diffusion.support.json_values import finite
+from recbole_diffusion.support.json_values import nan_to_null
 from recbole_diffusion.support.versions import PACKAGES, version
 
 #: Warnings of RecBole's code on today's libraries that a user can do nothing about: (message, module).
@@ -40,7 +40,7 @@ _NOISE = (
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def hide_known_warnings() -> Iterator[None]:
     """Hide those warnings, by message and module, for the time of a run."""
     with warnings.catch_warnings():
         for message, module in _NOISE:
@@ -164,7 +164,7 @@ class RunFolder:
 
     def write(self, name: str, content: Any) -> None:
         """Write a json file, whole or not at all."""
-        atomic_write_text(self.path / name, json.dumps(finite(content), indent=2, default=str) + "\n")
+        atomic_write_text(self.path / name, json.dumps(nan_to_null(content), indent=2, default=str) + "\n")
 
     def link_checkpoints(self, best: Path) -> None:
         """Link ``best`` and its last epoch's file, where they exist, from the run's folder.

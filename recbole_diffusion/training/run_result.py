@@ -8,7 +8,7 @@ from typing import Any
 from recbole.utils import set_color
 
 from recbole_diffusion.support import terminal
-from recbole_diffusion.support.json_values import finite
+from recbole_diffusion.support.json_values import nan_to_null
 
 
 class RunResult(dict[str, Any]):
@@ -36,7 +36,7 @@ class RunResult(dict[str, Any]):
         else:
             metrics = {metric: values.tolist() for metric, values in per_user.metrics.items()}
             lists = {"users": per_user.users.tolist(), "metrics": metrics}
-        plain: dict[str, Any] = finite({**self, "per_user": lists})
+        plain: dict[str, Any] = nan_to_null({**self, "per_user": lists})
         return plain
 
 

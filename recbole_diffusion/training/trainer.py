@@ -63,7 +63,7 @@ class Training(Resumable):
 
     def name_checkpoint(self, name: str) -> None:
         """Write checkpoints to ``<checkpoint_dir>/<name>.pth``; of several processes the first one's name counts."""
-        self.saved_model_file = self.of_first(os.path.join(self.checkpoint_dir, f"{name}.pth"))
+        self.saved_model_file = self.broadcast_from_rank0(os.path.join(self.checkpoint_dir, f"{name}.pth"))
 
     def _build_optimizer(self, **kwargs: Any) -> Any:
         """RecBole's choice; for models that are not RecBole's, Adam's fused kernel where the CPU has one.
@@ -107,8 +107,8 @@ class Training(Resumable):
         if not saved and os.path.exists(self.saved_model_file):  # the best weights so far, of a resumed run
             state = checkpoint.read(self.saved_model_file)
             self._best = (state["state_dict"], state.get("other_parameter"))
-            self.wait()
-            if self.writes:
+            self.barrier()
+            if self.is_writer:
                 os.unlink(self.saved_model_file)
         if self.keeps_in_files:
             if self.lr_scheduler is not None:
@@ -251,8 +251,8 @@ class Training(Resumable):
                 provenance.check_names(state, f"checkpoint {str(file)!r}", self.config, eval_data._dataset)
             self._load_weights(state, file)
             self.logger.info(f"Loading model structure and parameters from {file}")
-        if self.several:
-            self.agree()
+        if self.is_distributed:
+            self.sync_buffers()
         if self._train_data not in (None, self._collected):  # or a loop of the trainer's own has counted in its way
             self._collect_of(self._train_data)
         self.model.eval()
@@ -285,7 +285,7 @@ class Training(Resumable):
         if self.config["eval_type"] == EvaluatorType.VALUE:
             self._check_values(struct)
         with user_metrics.recorded(self.evaluator) as metrics:
-            result = self.of_first(self.evaluator.evaluate(struct))
+            result = self.broadcast_from_rank0(self.evaluator.evaluate(struct))
         self.per_user = user_metrics.collect(who, metrics)
         self.wandblogger.log_eval_metrics(result, head="eval")
         return {metric: float(value) for metric, value in result.items()}  # numpy scalars on numpy 2
@@ -314,7 +314,7 @@ class Training(Resumable):
         score = self._full_sort_batch_eval if full else self._neg_sample_batch_eval
         for batch in eval_data:
             result = score(batch)
-            if not collect.finite(result[1], ranking):
+            if not collect.all_finite(result[1], ranking):
                 raise ValueError(
                     f"model {self.config['model']} gives scores that are not finite; "
                     "try a smaller learning_rate, or clip_grad_norm: {max_norm: 1}"

@@ -113,11 +113,11 @@ def test_two_at_once_make_it_once(settings, calls):
 
 
 def test_models_with_data_of_their_own_are_left_alone(settings):
-    assert prepared.possible(quick_start.configure("EASE", "board", config_dict=settings))
+    assert prepared.can_prepare(quick_start.configure("EASE", "board", config_dict=settings))
     for more in ({"save_dataset": True}, {"dataset_save_path": "x"}):
-        assert not prepared.possible(quick_start.configure("EASE", "board", config_dict={**settings, **more}))
+        assert not prepared.can_prepare(quick_start.configure("EASE", "board", config_dict={**settings, **more}))
     own = {**settings, "metrics": ["AUC"], "valid_metric": "AUC"}
-    assert not prepared.possible(quick_start.configure("DIEN", "board", config_dict=own))
+    assert not prepared.can_prepare(quick_start.configure("DIEN", "board", config_dict=own))
 
 
 def test_the_settings_of_one_run_are_not_anothers(settings):

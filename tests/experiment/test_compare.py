@@ -19,7 +19,7 @@ from recbole_diffusion import run
 from recbole_diffusion.experiment.compare import Resources, compare, resume
 from recbole_diffusion.experiment.compare import work as module
 from recbole_diffusion.experiment.jobs import cell as cells
-from recbole_diffusion.experiment.jobs.store import Cell, Store, alone
+from recbole_diffusion.experiment.jobs.store import Cell, Store, exclusive_lock
 
 QUICK = {**SMALL, "epochs": 2}
 QUICK.pop("state")
@@ -290,7 +290,7 @@ def test_the_cost_of_a_base_counts_for_every_cell_on_it(checkerboard):
 
 
 def test_two_at_once_in_a_folder_are_refused(checkerboard):
-    with alone(Store("here").folder, "comparison"):
+    with exclusive_lock(Store("here").folder, "comparison"):
         with pytest.raises(ValueError, match="another comparison is at work"):
             compare(["EASE"], ["board"], [1], "here", QUICK)
 

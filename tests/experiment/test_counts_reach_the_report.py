@@ -12,7 +12,7 @@ from recbole_diffusion.data import pipeline as data_module
 from recbole_diffusion.data.account import account_of
 from recbole_diffusion.experiment import report
 from recbole_diffusion.experiment.compare import compare
-from recbole_diffusion.experiment.compare.columns import joined
+from recbole_diffusion.experiment.compare.models_on_datasets import joined
 from recbole_diffusion.experiment.report import accounts
 from recbole_diffusion.experiment.tune import tune
 

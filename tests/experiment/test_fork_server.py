@@ -21,7 +21,7 @@ import pytest
 from recbole_diffusion.experiment.cluster.session import search_path
 from recbole_diffusion.experiment.jobs import fork_server as module
 from recbole_diffusion.experiment.jobs.executor import PRELOAD
-from recbole_diffusion.experiment.jobs.fork_server import Request, call, fork_server
+from recbole_diffusion.experiment.jobs.fork_server import JobRequest, call, fork_server
 
 pytestmark = [
     pytest.mark.skipif(not module.AVAILABLE, reason="no fork server on this platform"),
@@ -37,7 +37,7 @@ def server() -> Iterator[str]:
 
 
 def ask(address: str, function: Any, *arguments: Any, **environment: str) -> Any:
-    answer = call(address, Request(function, arguments, {**os.environ, **environment}, os.getcwd()))
+    answer = call(address, JobRequest(function, arguments, {**os.environ, **environment}, os.getcwd()))
     return None if answer is None else pickle.loads(answer)
 
 

@@ -196,7 +196,7 @@ def test_paper_ours_and_the_difference(arrays, monkeypatch):
     paper, one, two, mean, gap, ease = rows
     for key in ("recall@5", "ndcg@5"):
         assert mean.metrics[key] == pytest.approx((one.metrics[key] + two.metrics[key]) / 2)
-        assert mean.spread[key] == pytest.approx(abs(one.metrics[key] - two.metrics[key]) / 2**0.5)
+        assert mean.sd[key] == pytest.approx(abs(one.metrics[key] - two.metrics[key]) / 2**0.5)
         assert gap.metrics[key] == pytest.approx(mean.metrics[key] - paper.metrics[key])
     assert ease.metrics["recall@5"] > 0.5  # users like the items of their parity
     assert not Path("saved/pretrain").exists()  # the arrays bring their own embeddings

@@ -15,7 +15,7 @@ import yaml
 
 from recbole_diffusion import cli, quick_start
 from recbole_diffusion.experiment import tune as module
-from recbole_diffusion.experiment.jobs.store import alone
+from recbole_diffusion.experiment.jobs.store import exclusive_lock
 from recbole_diffusion.experiment.space import search_space
 from recbole_diffusion.experiment.space.search_space import identity, parse
 from recbole_diffusion.experiment.tune import NoTrialFinished, request, trials, tune
@@ -363,7 +363,10 @@ def test_a_folder_holds_one_tuning_and_one_at_a_time(search):
     search(trials=1)
     with pytest.raises(ValueError, match="holds a tuning already; go on with it by --resume="):
         search(trials=1)
-    with alone(Path("here").absolute(), "tuning"), pytest.raises(ValueError, match="another tuning is at work"):
+    with (
+        exclusive_lock(Path("here").absolute(), "tuning"),
+        pytest.raises(ValueError, match="another tuning is at work"),
+    ):
         tune(resume="here", executor="serial", show=False)
 
 
@@ -573,7 +576,7 @@ def test_what_a_search_is_told_of_kept_trials(search):
         2: {"chosen": {"learning_rate": 0.03, "embedding_size": 4}, "valid_score": 0.3},
         1: {"chosen": {"learning_rate": 0.01, "embedding_size": 8}, "valid_score": 0.2},
     }
-    board = trials.Board(None, None, 9, "ndcg@10", True, show=False, records=records)
+    board = trials.TrialLog(None, None, 9, "ndcg@10", True, show=False, records=records)
     todo = [(3, {"learning_rate": 0.003, "embedding_size": 8})]
     plan = tune_search.Search(todo, 5, "optuna", space_of(), "none", 2, 6, 1, seed=10)
     fake = SimpleNamespace(choice=list, randint=range)
@@ -594,7 +597,7 @@ def test_a_resumed_asha_knows_the_kept_trials(ray, search):
     from recbole_diffusion.experiment.tune.search import Search
 
     result = search(trials=4, more={"epochs": 6})
-    board = trials.Board(None, None, 9, "ndcg@10", True, show=False, records=dict(result.records))
+    board = trials.TrialLog(None, None, 9, "ndcg@10", True, show=False, records=dict(result.records))
     plan = Search([], 0, None, space_of(), "asha", 2, 6, 1, 0)
     for records, decision in ((dict(result.records), "STOP"), ({}, "CONTINUE")):
         board.records = records

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from recbole_diffusion.model.rows.autoencoder import ClusterAutoencoder, encoder_sizes, multinomial_loss
-from recbole_diffusion.model.rows.history import Rows
+from recbole_diffusion.model.rows.history import SparseRows
 
 
 def autoencoder(labels, in_dims=(6,), out_dims=(), dropout=0.0):
@@ -41,7 +41,7 @@ def test_more_clusters_than_width_leave_one_for_each():
 def test_the_layers_are_the_dense_ones(labels, out_dims):
     """Against plain matrix products over each cluster's columns; labels may have gaps (empty clusters)."""
     model, dense = autoencoder(labels, (6, 8), out_dims).eval(), rows(9)
-    encoded = model.encode(Rows.of(dense))
+    encoded = model.encode(SparseRows.of(dense))
     present = sorted(set(labels))
     halves = []
     for encoder, label in zip(model.encoders, present):
@@ -92,7 +92,7 @@ def test_multinomial_loss_and_its_gradient(seed, weighted):
     dense = dense if weighted else (dense > 0).double()
     logits = torch.randn(5, 11, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     one, two = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    loss = multinomial_loss(one, Rows.of(dense))
+    loss = multinomial_loss(one, SparseRows.of(dense))
     expected = -(F.log_softmax(two, dim=1) * dense).sum(dim=1).mean()
     torch.testing.assert_close(loss, expected)
     (3 * loss).backward()
@@ -104,7 +104,7 @@ def test_every_gradient_is_that_of_the_dense_computation():
     model, dense = autoencoder([0, 1, 0, 2, 1, 0, 0, 2, 0]), rows(9)
 
     def gradients(loss):
-        found = model.encode(Rows.of(dense))
+        found = model.encode(SparseRows.of(dense))
         (loss(model.decode(found.mu), found.target) + found.kl()).backward()
         gradients = [each.grad.clone() for each in model.parameters()]
         model.zero_grad()
@@ -117,7 +117,7 @@ def test_every_gradient_is_that_of_the_dense_computation():
 
 def test_a_second_backward_of_the_loss_is_an_error_and_not_a_wrong_gradient():
     logits = torch.randn(5, 9, requires_grad=True)
-    loss = multinomial_loss(logits, Rows.of(rows(9).float()))
+    loss = multinomial_loss(logits, SparseRows.of(rows(9).float()))
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
@@ -125,20 +125,20 @@ def test_a_second_backward_of_the_loss_is_an_error_and_not_a_wrong_gradient():
 
 def test_dropout_acts_on_the_users_items_and_on_the_target_alike():
     model = autoencoder([0] * 2000, dropout=0.25).train()
-    found = model.encode(Rows.of(torch.ones(1, 2000, dtype=torch.float64)))
+    found = model.encode(SparseRows.of(torch.ones(1, 2000, dtype=torch.float64)))
     values = found.target.values
     torch.testing.assert_close(torch.unique(values), torch.tensor([0.0, 1 / 0.75], dtype=torch.float64))
     assert 0.2 < float((values == 0).double().mean()) < 0.3
     mu = torch.tanh(values @ model.encoders[0].weight + model.encoders[0].bias)[:6]
     torch.testing.assert_close(found.mu[0], mu)
-    assert (model.eval().encode(Rows.of(torch.ones(1, 2000, dtype=torch.float64))).target.values == 1).all()
+    assert (model.eval().encode(SparseRows.of(torch.ones(1, 2000, dtype=torch.float64))).target.values == 1).all()
 
 
 def test_weights_of_another_clustering_bring_their_own():
     one, two = autoencoder([0, 1, 0, 2, 1, 0, 0, 2, 0]).eval(), autoencoder([0, 1, 1, 1, 1, 0, 0, 0, 0]).eval()
     state = {key: value.clone() for key, value in one.state_dict().items()}
     two.load_state_dict(state)
-    found = Rows.of(rows(9))
+    found = SparseRows.of(rows(9))
     expected = one.by_item(one.decode(one.encode(found).mu))
     torch.testing.assert_close(two.by_item(two.decode(two.encode(found).mu)), expected)
     assert two.counts == one.counts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_diffusion.model.networks.checkpointed_sum import sum_over_parts
+from recbole_diffusion.model.networks.checkpointed_sum import checkpointed_sum
 from recbole_diffusion.model.sequences.infonce import exact_infonce, rff_infonce
 
 
@@ -26,7 +26,7 @@ def test_value_and_gradients_are_those_of_one_graph(parts):
     layer, frozen, root = parts
     loss = of_step(layer, frozen)
     shared = [root * 2, torch.ones(4, dtype=torch.float64)]  # one with a graph, one without
-    total = sum_over_parts(loss, range(3), shared, [*layer.parameters(), frozen])
+    total = checkpointed_sum(loss, range(3), shared, [*layer.parameters(), frozen])
     (total * 3).backward()
     found = [root.grad, *(each.grad for each in layer.parameters())]
     plain = sum(loss(t, root * 2, shared[1]) for t in range(3)) * 3
@@ -42,10 +42,10 @@ def test_gradients_accumulate_over_two_losses(parts):
     loss, parameters = of_step(layer, frozen), list(layer.parameters())
     shared = [root * 2, root[0]]
     for _ in range(2):
-        sum_over_parts(loss, range(2), shared, parameters).backward(retain_graph=True)
+        checkpointed_sum(loss, range(2), shared, parameters).backward(retain_graph=True)
     twice = [each.grad.clone() for each in parameters]
     layer.zero_grad()
-    sum_over_parts(loss, range(2), shared, parameters).backward(retain_graph=True)
+    checkpointed_sum(loss, range(2), shared, parameters).backward(retain_graph=True)
     for one, two in zip(twice, parameters):
         torch.testing.assert_close(one, 2 * two.grad)
 
@@ -54,7 +54,7 @@ def test_without_gradients_it_is_the_plain_sum(parts):
     layer, frozen, root = parts
     loss = of_step(layer, frozen)
     with torch.no_grad():
-        total = sum_over_parts(loss, range(3), [root, root[0]], list(layer.parameters()))
+        total = checkpointed_sum(loss, range(3), [root, root[0]], list(layer.parameters()))
         torch.testing.assert_close(total, sum(loss(t, root, root[0]) for t in range(3)))
     assert not total.requires_grad
 
@@ -80,7 +80,7 @@ def test_one_steps_graph_is_alive_at_a_time(parts):
     def loss(t, x):
         return Saved.apply(layer(x), t).sum()
 
-    sum_over_parts(loss, range(6), [root * 1], list(layer.parameters())).backward()
+    checkpointed_sum(loss, range(6), [root * 1], list(layer.parameters())).backward()
     assert max(most) == 1
     assert not alive
 

@@ -416,7 +416,7 @@ def test_hdrm_scores_in_its_bases_curvature(built):
     asked = torch.arange(1, 9)
     space = Lorentz(2.0)
     assert model.space.curvature == 2.0
-    expected = space.users(model.represent(asked)) @ space.items(model.base()[1]).t()
+    expected = space.user_factor(model.represent(asked)) @ space.item_factor(model.base()[1]).t()
     torch.testing.assert_close(model.full_sort_predict(users(model))[:, 1:], expected[:, 1:])
 
 

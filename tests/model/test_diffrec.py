@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_diffusion.model.rows.history import Rows
+from recbole_diffusion.model.rows.history import SparseRows
 
 QUICK = {"steps": 4, "dims": [16]}
 USERS = torch.arange(1, 9)
@@ -22,7 +22,7 @@ def test_infer_steps_one_is_one_pass_at_the_last_step(built):
     rows, model, _ = rows_and_model(built, inference_steps=1)
     with torch.no_grad():
         expected = model.diffusion.denoiser(rows, torch.zeros(len(rows), dtype=torch.int64))
-        torch.testing.assert_close(model.denoise(Rows.of(rows)), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(model.denoise(SparseRows.of(rows)), expected, rtol=1e-4, atol=1e-5)
     assert model.nfe == model.denoiser_calls == 1
     assert rows_and_model(built)[1].nfe == 4
 
@@ -31,7 +31,7 @@ def test_norm_makes_the_scores_independent_of_a_rows_length(built):
     for norm in (True, False):
         rows, model, _ = rows_and_model(built, norm=norm, inference_steps=1)
         with torch.no_grad():
-            same = torch.allclose(model.denoise(Rows.of(rows)), model.denoise(Rows.of(3 * rows)), atol=1e-6)
+            same = torch.allclose(model.denoise(SparseRows.of(rows)), model.denoise(SparseRows.of(3 * rows)), atol=1e-6)
         assert same is norm
 
 

@@ -10,7 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_diffusion.model.rows.history import History, Rows, binary_history, rank_weights, time_history
+from recbole_diffusion.model.rows.history import (
+    InteractionMatrix,
+    SparseRows,
+    binary_history,
+    rank_weights,
+    time_history,
+)
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(1, 9)), max_size=40)
 
@@ -25,7 +31,7 @@ def dense(pairs, values=None):
 @given(PAIRS, st.lists(st.integers(0, 6), min_size=1, max_size=9))
 def test_rows_are_the_dense_matrix_without_the_padding_column(pairs, users):
     ids = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    history = History.of(ids[:, 0], ids[:, 1], (7, 10))
+    history = InteractionMatrix.of(ids[:, 0], ids[:, 1], (7, 10))
     rows = history.rows(torch.tensor(users))
     assert rows.shape == (len(users), 9)
     np.testing.assert_array_equal(rows.numpy(), dense(pairs)[users])
@@ -36,7 +42,7 @@ def test_rows_are_the_dense_matrix_without_the_padding_column(pairs, users):
 def test_of_a_repeated_pair_the_last_weight_counts(pairs, seed):
     ids = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     weights = np.random.default_rng(seed).random(len(pairs)).astype(np.float32)
-    rows = History.of(ids[:, 0], ids[:, 1], (7, 10), weights).rows(torch.arange(7))
+    rows = InteractionMatrix.of(ids[:, 0], ids[:, 1], (7, 10), weights).rows(torch.arange(7))
     np.testing.assert_array_equal(rows.numpy(), dense(pairs, weights))
 
 
@@ -82,9 +88,9 @@ def test_more_pairs_have_weight_one_and_known_ones_keep_theirs():
 @given(PAIRS, st.lists(st.integers(0, 6), max_size=9), st.integers(0, 9))
 def test_sparse_rows_are_the_dense_ones_and_come_in_parts(pairs, users, cut):
     ids = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    rows = History.of(ids[:, 0], ids[:, 1], (7, 10)).sparse(torch.tensor(users, dtype=torch.int64))
+    rows = InteractionMatrix.of(ids[:, 0], ids[:, 1], (7, 10)).sparse(torch.tensor(users, dtype=torch.int64))
     full = rows.dense()
-    again = Rows.of(full)
+    again = SparseRows.of(full)
     for one, two in zip(rows[:3], again[:3]):
         assert torch.equal(one, two)
     left = rows.part(rows.columns < cut).dense()

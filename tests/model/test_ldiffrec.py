@@ -241,9 +241,9 @@ def test_recboles_own_ldiffrec_file_keeps_working(settings):
 
 
 def test_new_users_need_no_training(built):
-    from recbole_diffusion.model.rows.history import Rows
+    from recbole_diffusion.model.rows.history import SparseRows
 
     _, model, _, _ = built("LDiffRec", **QUICK)
     known = model.history.rows(torch.arange(1, 9))
     with torch.no_grad():
-        torch.testing.assert_close(model.eval().denoise(Rows.of(known)), scores(model)[:, 1:])
+        torch.testing.assert_close(model.eval().denoise(SparseRows.of(known)), scores(model)[:, 1:])

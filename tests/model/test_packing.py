@@ -44,13 +44,13 @@ def test_every_item_is_there_once_and_rows_know_their_last(lengths, whole):
 
 
 @given(LENGTHS)
-def test_spreading_gives_each_token_its_rows_vector(lengths):
+def test_repeat_rows_gives_each_token_its_rows_vector(lengths):
     sequences, lengths = batch(lengths)
     packed = pack(sequences, lengths)
     vectors = torch.arange(float(len(lengths)))[:, None].expand(-1, 3)
     row = (packed.items - 1) // 12
-    spread = packed.spread(vectors[packed.order])
-    assert torch.equal(spread[packed.items > 0, 0].long(), row[packed.items > 0])
+    repeated = packed.repeat_rows(vectors[packed.order])
+    assert torch.equal(repeated[packed.items > 0, 0].long(), row[packed.items > 0])
 
 
 def test_little_is_padded():

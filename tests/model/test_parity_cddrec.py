@@ -13,7 +13,7 @@ import torch
 from conftest import FROZEN_DATA, SEQUENTIAL_FIELDS, near
 from recbole.data.interaction import Interaction
 
-from recbole_diffusion.model.sequential_recommender.cddrec import Batch, CDDRec, Draws, left_padded
+from recbole_diffusion.model.sequential_recommender.cddrec import Batch, CDDRec, CDDRecNoise, left_padded
 
 FROZEN = np.load(FROZEN_DATA / "cddrec_official.npz")
 CASES = {
@@ -105,7 +105,7 @@ def draws(exact=False):
     for t in range(5):
         noise = [frozen(f"draw/{key}")[t].flatten(0, 1) for key in ("x", "x_aug", "q")]
         noise[2] = noise[2][real]
-        found.append(Draws(*noise, *([] if exact else [frozen("linear/W_in")[t], frozen("linear/W_cross")[t]])))
+        found.append(CDDRecNoise(*noise, *([] if exact else [frozen("linear/W_in")[t], frozen("linear/W_cross")[t]])))
     return found
 
 
@@ -125,15 +125,15 @@ def test_process():
     torch.testing.assert_close(net.process.betas, frozen("betas"), rtol=1e-5, atol=0)  # theirs in float32
     torch.testing.assert_close(net.process.alpha_bar, frozen("abar"), rtol=1e-7, atol=0)
     torch.testing.assert_close(torch.tensor(net.noise_std, dtype=torch.float64), frozen("std"), rtol=1e-5, atol=0)
-    torch.testing.assert_close(net.process.spread, frozen("noise_std"), rtol=1e-5, atol=0)
+    torch.testing.assert_close(net.process.sqrt_one_minus_alpha_bar, frozen("noise_std"), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize(("view", "expected"), [("input", "mu"), ("aug", "mu_aug")])
 def test_predictions_of_each_step(view, expected):
     net = model()
-    states, told = net.encode(frozen(view)), net.decoder.told()
+    states, step_bias = net.encode(frozen(view)), net.decoder.step_bias()
     for t in range(5):
-        near(net.decoder(states, told[t]).detach(), frozen(expected)[t])
+        near(net.decoder(states, step_bias[t]).detach(), frozen(expected)[t])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -144,7 +144,7 @@ def test_losses_of_each_step(case):
     items = [net.item_embedding(frozen(key).flatten()[rows.real]) for key in ("pos", "neg")]
     names = {"logistic": "cd", "logistic_second": "cd_aug", "in_view": "infonce", "cross_view": "crossview"}
     for t in range(5):
-        parts = net.parts(t, rows, *states, *items, net.decoder.told()[t], given[t])
+        parts = net.parts(t, rows, *states, *items, net.decoder.step_bias()[t], given[t])
         for ours, theirs in names.items():
             kept = case if f"{case}/{theirs}" in FROZEN.files else "linear"
             near(getattr(parts, ours).detach(), frozen(f"{kept}/{theirs}")[t])

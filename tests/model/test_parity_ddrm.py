@@ -19,7 +19,7 @@ from recbole_diffusion.model.embeddings.embedding_diffusion import EmbeddingDiff
 from recbole_diffusion.model.general_recommender.ddrm import DDRM
 from recbole_diffusion.model.geometry.space import FLAT
 from recbole_diffusion.model.interactions.propagation import row_means
-from recbole_diffusion.model.rows.history import History
+from recbole_diffusion.model.rows.history import InteractionMatrix
 
 FROZEN = np.load(FROZEN_DATA / "ddrm_official.npz")
 _STRONG = {"infer_factor": 1.0, "noise_scale": 1.0}
@@ -152,7 +152,7 @@ def test_dropout_is_on_the_noised_embedding_alone(monkeypatch):
 
 def test_history_mean():
     pairs = FROZEN["pairs"]
-    history = History.of(pairs[:, 0], pairs[:, 1] + 1, (9, 14))
+    history = InteractionMatrix.of(pairs[:, 0], pairs[:, 1] + 1, (9, 14))
     near(row_means(history.indptr, history.items, history.n_columns)(frozen("item")), frozen("history_mean"))
 
 

@@ -17,7 +17,7 @@ from conftest import FROZEN_DATA, SEQUENTIAL_FIELDS, near
 from recbole_diffusion.diffusion import GaussianDiffusion, make_betas
 from recbole_diffusion.model.sequences.packing import pack
 from recbole_diffusion.model.sequential_recommender import diffurec
-from recbole_diffusion.model.sequential_recommender.diffurec import DiffuRec, Draws
+from recbole_diffusion.model.sequential_recommender.diffurec import DiffuRec, DiffuRecNoise
 
 FROZEN = np.load(FROZEN_DATA / "diffurec_official.npz")
 CASES = pytest.mark.parametrize(("case", "share"), [("a", 0.001), ("b", 0.3)])
@@ -126,7 +126,7 @@ def test_training(case, share):
     x0 = net.approximate(packed, net.tokens(packed), x_t, t, spread)
     near(x0, frozen(f"{case}/train/x0"))
     near(net.score(x0), frozen(f"{case}/train/scores"))
-    loss = net.loss(packed, frozen("target"), Draws(t, noise, spread))
+    loss = net.loss(packed, frozen("target"), DiffuRecNoise(t, noise, spread))
     near(loss, frozen(f"{case}/train/loss"))
     loss.backward()
     expected = renamed(f"{case}/train/grad/")
@@ -169,7 +169,7 @@ def test_three_steps_of_adam():
     sequences, lengths, turned = right_padded()
     packed = pack(sequences, lengths, whole=True)
     spread = unit(turned(frozen("a/train/lam")), 0.001).reshape(-1, 16)
-    draws = Draws(frozen("a/train/t"), frozen("a/train/eps"), spread)
+    draws = DiffuRecNoise(frozen("a/train/t"), frozen("a/train/eps"), spread)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     for expected in frozen("adam/loss"):
         optimizer.zero_grad()

@@ -21,7 +21,7 @@ from recbole_diffusion.model.general_recommender.hgcf import HGCF
 from recbole_diffusion.model.geometry.riemannian_sgd import RiemannianSGD
 from recbole_diffusion.model.geometry.space import Lorentz
 from recbole_diffusion.model.interactions.propagation import SparseProduct, row_means, row_normalised
-from recbole_diffusion.model.rows.history import History
+from recbole_diffusion.model.rows.history import InteractionMatrix
 
 FROZEN = np.load(FROZEN_DATA / "hdrm_official.npz")
 _STRONG = {"steps": 4, "infer_factor": 1.0, "noise_scale": 1.0, "noise_min": 0.1, "noise_max": 0.5, "recon_weight": 0.3}
@@ -121,7 +121,7 @@ def test_hgcf():
     near(user.detach(), frozen("h_user"))
     near(item.detach(), frozen("h_item"))
     points = SPACE.points(user)[:, None].expand(-1, 13, -1), SPACE.points(item)[None].expand(9, -1, -1)
-    distances = -SPACE.closeness(*points)
+    distances = -SPACE.similarity(*points)
     near(distances.detach(), frozen("h_scores_sqdist"))
     scores = SPACE.users(user) @ SPACE.items(item).t()
     assert torch.equal(scores.argsort(1, descending=True), frozen("h_scores_sqdist").argsort(1))
@@ -205,7 +205,7 @@ def test_chain_mixing_and_scores(case, monkeypatch):
     if case == "c":  # at inference the official statistics are of the users' means in the batch
         net.noise.statistics[False] = (frozen("c_start_mean"), frozen("c_start_std"))
     pairs = FROZEN["h_pairs"]
-    history = History.of(pairs[:, 0], pairs[:, 1] + 1, (9, 14))
+    history = InteractionMatrix.of(pairs[:, 0], pairs[:, 1] + 1, (9, 14))
     start = row_means(history.indptr, history.items, history.n_columns)(frozen("h_item"))
     near(start, frozen(f"{case}_history_mean"))
     monkeypatch.setattr(

@@ -14,7 +14,7 @@ from conftest import FROZEN_DATA
 
 from recbole_diffusion.diffusion import Timesteps
 from recbole_diffusion.model.rows.autoencoder import encoder_sizes, multinomial_loss
-from recbole_diffusion.model.rows.history import History, Rows, rank_weights
+from recbole_diffusion.model.rows.history import InteractionMatrix, SparseRows, rank_weights
 from recbole_diffusion.model.rows.latent_diffusion import Annealing, LatentDiffusion
 
 FROZEN = np.load(FROZEN_DATA / "ldiffrec_official.npz")
@@ -112,7 +112,7 @@ def test_widths_of_the_encoders(group):
 @GROUPS
 def test_encoder_and_kl(group):
     model = built(group).train()
-    encoded = model.autoencoder.encode(Rows.of(frozen(f"{group}/x")))
+    encoded = model.autoencoder.encode(SparseRows.of(frozen(f"{group}/x")))
     close(encoded.mu, f"{group}/mu")
     close(encoded.logvar, f"{group}/logvar")
     close(encoded.kl(), f"{group}/kl")
@@ -124,7 +124,7 @@ def test_decoder_and_reconstruction(group):
     model = built(group)
     logits = model.autoencoder.decode(frozen(f"{group}/z0_hat"))
     close(logits, f"{group}/decoded")
-    close(multinomial_loss(logits, Rows.of(frozen(f"{group}/target"))), f"{group}/recon")
+    close(multinomial_loss(logits, SparseRows.of(frozen(f"{group}/target"))), f"{group}/recon")
     by_item = model.autoencoder.by_item(logits)
     torch.testing.assert_close(by_position(group, by_item), logits)
 
@@ -141,7 +141,7 @@ def test_losses_and_gradients_of_a_batch(group, monkeypatch):
     """Each part, their sum, and every gradient: through the encoder's target too, which is not detached."""
     model = built(group).train()
     injected(group, model, monkeypatch)
-    parts = model.loss(Rows.of(frozen(f"{group}/x")))
+    parts = model.loss(SparseRows.of(frozen(f"{group}/x")))
     lamda, gamma = frozen(f"{group}/lam"), frozen(f"{group}/gamma")
     torch.testing.assert_close(parts.diffusion.detach(), lamda * frozen(f"{group}/elbo"), rtol=1e-5, atol=0)
     torch.testing.assert_close(parts.reconstruction.detach(), frozen(f"{group}/recon"), rtol=1e-5, atol=0)
@@ -162,7 +162,7 @@ def test_one_step_of_the_two_optimisers(group, monkeypatch):
     model = built(group).train()
     injected(group, model, monkeypatch)
     optimizer = torch.optim.AdamW(model.parameter_groups(), lr=1e-3, weight_decay=0.0)
-    sum(model.loss(Rows.of(frozen(f"{group}/x")))).backward()
+    sum(model.loss(SparseRows.of(frozen(f"{group}/x")))).backward()
     optimizer.step()
     before, expected = renamed(group), renamed(group, "_after")
     for name, parameter in model.named_parameters():
@@ -175,7 +175,7 @@ def test_one_step_of_the_two_optimisers(group, monkeypatch):
 def test_full_inference(group):
     """The folded chain (as the model scores) and the plain one (as a callback makes it), scores by item."""
     model = built(group).eval()
-    rows = Rows.of(frozen(f"{group}/x"))
+    rows = SparseRows.of(frozen(f"{group}/x"))
     with torch.no_grad():
         for callback in (None, lambda t, out, x: None):
             close(model.denoise(rows, callback=callback), f"{group}/scores")
@@ -197,7 +197,7 @@ def test_weights_by_rank_in_time(group):
     users, items = frozen(f"{group}/train_list").numpy().T
     w_min, w_max = (float(FROZEN[f"{group}/{key}"]) for key in ("w_min", "w_max"))
     weights = rank_weights(users, np.arange(len(users)), w_min, w_max)
-    history = History.of(users, items + 1, (6, 14), weights)
+    history = InteractionMatrix.of(users, items + 1, (6, 14), weights)
     close(history.rows(torch.arange(6)), f"{group}/matrix", rtol=1e-6, atol=0)
 
 

@@ -106,11 +106,11 @@ def test_log_undoes_exp_and_scores_order_as_distances(curvature, scale, seed):
     space = Lorentz(curvature)
     u, v = tangent(4, seed, scale), tangent(12, seed + 1, scale)
     torch.testing.assert_close(space.log0(space.exp0(u)), u, rtol=1e-7, atol=1e-9)
-    scores = space.users(u) @ space.items(v).t()
+    scores = space.user_factor(u) @ space.item_factor(v).t()
     x, y = space.exp0(u), space.exp0(v)
     distances = space.sqdist(x[:, None].expand(-1, 12, -1), y[None].expand(4, -1, -1))
-    assert torch.equal(space.points(u), x)
-    assert torch.equal(space.closeness(x[:, None].expand(-1, 12, -1), y.expand(4, -1, -1)), -distances)
+    assert torch.equal(space.to_points(u), x)
+    assert torch.equal(space.similarity(x[:, None].expand(-1, 12, -1), y.expand(4, -1, -1)), -distances)
     # the score is <x, y> + sqrt(K) x_0, a falling function of the distance for each user
     again = space.k * torch.acosh(((space.scale * x[:, :1] - scores) / space.k).clamp_min(1)).square()
     torch.testing.assert_close(again, distances, rtol=1e-6, atol=1e-7)
@@ -121,7 +121,7 @@ def test_small_distances_keep_their_order_in_float32():
     space, origin = Lorentz(), torch.zeros(1, 4)
     items = torch.zeros(50, 4)
     items[:, 1] = torch.linspace(1e-4, 2e-4, 50)
-    scores = (space.users(origin) @ space.items(items).t())[0]
+    scores = (space.user_factor(origin) @ space.item_factor(items).t())[0]
     assert len(scores.unique()) == 50
     assert torch.equal(scores.argsort(descending=True), torch.arange(50))
     products = space.inner(space.exp0(origin).expand(50, -1), space.exp0(items))
@@ -133,8 +133,8 @@ def test_equal_points_and_the_origin_have_finite_gradients(dtype):
     space = Lorentz()
     u = torch.zeros(2, 5, dtype=dtype, requires_grad=True)
     v = torch.ones(2, 5, dtype=dtype, requires_grad=True)
-    space.closeness(space.points(u), space.points(v)).sum().backward()
-    space.closeness(space.points(v), space.points(v.detach().clone())).sum().backward()
+    space.similarity(space.to_points(u), space.to_points(v)).sum().backward()
+    space.similarity(space.to_points(v), space.to_points(v.detach().clone())).sum().backward()
     assert torch.isfinite(u.grad).all()
     assert torch.isfinite(v.grad).all()
     points = space.exp0(u.detach()).requires_grad_()

@@ -10,11 +10,11 @@ import torch
 
 from recbole_diffusion.model.interactions.propagation import SparseProduct, row_means, row_normalised
 from recbole_diffusion.model.interactions.triples import Triples
-from recbole_diffusion.model.rows.history import History
+from recbole_diffusion.model.rows.history import InteractionMatrix
 
 USERS = np.array([1, 1, 1, 2, 3, 3, 3, 3, 3])
 ITEMS = np.array([1, 2, 5, 3, 1, 2, 3, 4, 5])  # user 3 has every item, user 0 is the padding
-HISTORY = History.of(USERS, ITEMS, (4, 6))
+HISTORY = InteractionMatrix.of(USERS, ITEMS, (4, 6))
 
 
 def test_the_law_of_the_triples():
@@ -41,7 +41,7 @@ def test_triples_follow_the_seed():
 
 def test_without_a_user_to_draw_the_key_is_named():
     with pytest.raises(ValueError, match="triple_sampling: no user has an item and lacks one"):
-        Triples(History.of(np.array([1, 1]), np.array([1, 2]), (2, 3)))
+        Triples(InteractionMatrix.of(np.array([1, 1]), np.array([1, 2]), (2, 3)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

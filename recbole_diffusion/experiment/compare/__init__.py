@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Optional, Union
 
 from recbole_diffusion.experiment.compare import plan
-from recbole_diffusion.experiment.compare.columns import columns_of
+from recbole_diffusion.experiment.compare.comparison import Comparison, Resources, metric_names
 from recbole_diffusion.experiment.compare.entries import Entry, entries, files_of
-from recbole_diffusion.experiment.compare.work import Resources, Work, metric_names
+from recbole_diffusion.experiment.compare.models_on_datasets import columns_of
 from recbole_diffusion.experiment.jobs.executor import server_for_workers
 from recbole_diffusion.experiment.jobs.fingerprint import absolute
 from recbole_diffusion.experiment.jobs.moved import found_again, settings_again
-from recbole_diffusion.experiment.jobs.store import Store, alone
+from recbole_diffusion.experiment.jobs.store import Store, exclusive_lock
 from recbole_diffusion.settings import precedence
 from recbole_diffusion.settings.config import parse_setting
 from recbole_diffusion.settings.precedence import GIVEN, Source
@@ -159,7 +159,7 @@ def _run(asked: Asked, folder: Path, where: Resources, command: str, homes: Mapp
     protocol = plan.protocol(chosen, precedence.merge(asked.sources))
     _check_report(chosen, protocol.settings, asked.metric, asked.reference)
     store = Store(folder)
-    with alone(store.folder, "comparison"), server_for_workers(where.workers, where.address) as server:
+    with exclusive_lock(store.folder, "comparison"), server_for_workers(where.workers, where.address) as server:
         common = {
             **protocol.settings,
             "state": "ERROR",
@@ -168,7 +168,9 @@ def _run(asked: Asked, folder: Path, where: Resources, command: str, homes: Mapp
         }
         ready = columns_of(chosen, asked.datasets, common, asked.sources, bool(asked.tune), homes)
         ready.notes[:0] = [("", note) for note in protocol.notes]
-        work = Work(store, ready, asked.seeds, common, {*asked.settings}, asked.tune, where, command, asdict(asked))
+        work = Comparison(
+            store, ready, asked.seeds, common, {*asked.settings}, asked.tune, where, command, asdict(asked)
+        )
         work.run(server)
     return store
 

@@ -129,7 +129,7 @@ def split_of(configs: Mapping[str, Config], dataset: str) -> Split:
     notes: dict[tuple[str, Any], list[str]] = {}
     failed: dict[str, str] = {}
     for label, config in configs.items():
-        kind = prepared.key(config) if prepared.possible(config) else label
+        kind = prepared.key(config) if prepared.can_prepare(config) else label
         of_type, before = (kind, config["MODEL_TYPE"]), len(config.notes)
         try:
             if kind not in found:
@@ -205,7 +205,7 @@ def _line(counts: Mapping[str, Any]) -> str:
 
 def _describe(config: Config) -> tuple[dict[str, Any], list[str]]:
     """Counts and hash of the splits, and what there is to warn of in the data."""
-    with run_folder.quiet():
+    with run_folder.hide_known_warnings():
         dataset, loaders = quick_start.prepare(config)
     tested = np.unique(pipeline.pairs(loaders[2])[:, 0])
     return {**pipeline.describe(dataset, loaders), "evaluated_users": len(tested)}, list(account_of(dataset).notes)

@@ -250,7 +250,7 @@ def _bootstrap() -> Callable[..., bytes]:
 
 def _work_in_child(call: bytes, threads: int, server: Optional[str]) -> bytes:
     """In the worker: let a fork server's child do :func:`_work`."""
-    request = fork_server.Request(_work, (call, threads), dict(os.environ), os.getcwd())
+    request = fork_server.JobRequest(_work, (call, threads), dict(os.environ), os.getcwd())
     try:
         if server is None:
             raise FileNotFoundError("no fork server on this machine")

@@ -49,7 +49,7 @@ _serve({listener}, {preload!r})
 """
 
 
-class Request(NamedTuple):
+class JobRequest(NamedTuple):
     """A job for a child.
 
     Attributes:
@@ -119,7 +119,7 @@ def own_address(preload: Optional[str]) -> str:
 _kept: list[Any] = []  # a context manager that is collected leaves its block
 
 
-def call(address: str, request: Request) -> Optional[bytes]:
+def call(address: str, request: JobRequest) -> Optional[bytes]:
     """What the request's function returns in a child; None if the child was killed.
 
     Raises:
@@ -194,7 +194,7 @@ def _run(content: bytes) -> bytes:
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()  # a new process would have drawn its own
-    request: Request = pickle.loads(content)
+    request: JobRequest = pickle.loads(content)
     os.environ.clear()
     os.environ.update(request.environment)
     os.chdir(request.directory)

@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.settings import scopes
 from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text, sweep
-from recbole_diffusion.support.json_values import finite
+from recbole_diffusion.support.json_values import nan_to_null
 
 FORMAT = 2
 
@@ -150,7 +150,7 @@ def _write_users(file: Any, users: UserMetrics) -> None:
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(finite(content), indent=1, default=str) + "\n"
+    text = json.dumps(nan_to_null(content), indent=1, default=str) + "\n"
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_text(file, text)
 
@@ -164,7 +164,7 @@ def _read(file: Path) -> Optional[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def alone(folder: Path, what: str) -> Iterator[None]:
+def exclusive_lock(folder: Path, what: str) -> Iterator[None]:
     """Create ``folder`` if needed and hold an exclusive lock on it.
 
     Removes what a process that was killed has left in it. A folder that was made for nothing, since the block was left

@@ -14,7 +14,7 @@ from recbole_diffusion.experiment.report import accounts, captions, pages, point
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
 from recbole_diffusion.experiment.report.results import Comparison, read
 from recbole_diffusion.support.atomic_write import atomic_write
-from recbole_diffusion.support.json_values import finite
+from recbole_diffusion.support.json_values import nan_to_null
 
 
 def write(folder: Union[str, Path], metric: Optional[str] = None, reference: Optional[str] = None) -> list[Path]:
@@ -38,7 +38,7 @@ def write(folder: Union[str, Path], metric: Optional[str] = None, reference: Opt
     for name, rows in records.csv_files(analyses).items():
         if rows:
             files[name] = records.to_csv(rows)
-    text = json.dumps(finite(records.document(comparison, analyses)), indent=1, default=str) + "\n"
+    text = json.dumps(nan_to_null(records.document(comparison, analyses)), indent=1, default=str) + "\n"
     files["results.json"] = text.encode()
     files["results.md"] = pages.markdown(comparison, analyses, pictures).encode()
     files["results.tex"] = pages.latex(comparison, analyses).encode()

@@ -25,7 +25,7 @@ from recbole_diffusion.experiment.compare import plan as plans
 from recbole_diffusion.experiment.jobs.cell import Job, failure, run_cell
 from recbole_diffusion.experiment.jobs.executor import OnRay, Serial
 from recbole_diffusion.experiment.jobs.fingerprint import code_fingerprint, files_fingerprint
-from recbole_diffusion.experiment.jobs.store import Store, alone
+from recbole_diffusion.experiment.jobs.store import Store, exclusive_lock
 from recbole_diffusion.experiment.report.accounts import words
 from recbole_diffusion.experiment.space import search_space
 from recbole_diffusion.experiment.space.search_space import Space
@@ -34,10 +34,10 @@ from recbole_diffusion.experiment.tune import report as tune_report
 from recbole_diffusion.experiment.tune import request as requests
 from recbole_diffusion.experiment.tune import serial as tune_serial
 from recbole_diffusion.experiment.tune.report import NoTrialFinished, TuneResult
-from recbole_diffusion.experiment.tune.request import FORMAT, INVENTING, Request, Where
-from recbole_diffusion.experiment.tune.trials import Board, Median, Record, Study, best_of
+from recbole_diffusion.experiment.tune.request import FORMAT, INVENTING, Resources, TuningPlan
+from recbole_diffusion.experiment.tune.trials import Median, Record, TrialLog, TuningContext, best_of
 from recbole_diffusion.support.atomic_write import atomic_write_text
-from recbole_diffusion.support.json_values import finite
+from recbole_diffusion.support.json_values import nan_to_null
 from recbole_diffusion.training import run_folder
 
 
@@ -105,14 +105,14 @@ def tune(
         request = requests.kept(home, trials)
         place = requests.where(*there, request.search, request.scheduler)
     request.notes += [place.note] if place.note and place.note not in request.notes else []
-    with alone(home, "tuning"):
+    with exclusive_lock(home, "tuning"):
         return _Tuning(request, Store(home), place, show).run()
 
 
 class _Tuning:
     """A tuning at work."""
 
-    def __init__(self, request: Request, store: Store, where: Where, show: bool) -> None:
+    def __init__(self, request: TuningPlan, store: Store, where: Resources, show: bool) -> None:
         self.request, self.store, self.where = request, store, where
         self.space = search_space.parse(request.space, request.source)
         self.config = quick_start.configure(request.model, request.dataset, config_dict=request.settings)
@@ -133,11 +133,11 @@ class _Tuning:
         basis = {"code": code_fingerprint(request.model, common), "files": files_fingerprint(common)}
         basis.update(split=counts["split_sha256"], data=counts["files_sha256"])
         basis = {name: mark for name, mark in basis.items() if mark}
-        self.study = Study(
+        self.study = TuningContext(
             request.model, request.dataset, common, request.seed, basis, str(store.folder), where.threads, where.gpus
         )
         bigger, at_once = bool(self.config["valid_metric_bigger"]), where.workers or 1
-        self.board = Board(self.study, store, request.trials, self.metric, bigger, show, at_once)
+        self.board = TrialLog(self.study, store, request.trials, self.metric, bigger, show, at_once)
 
     def _note(self, *notes: str) -> None:
         """Add notes, each once."""
@@ -296,5 +296,5 @@ class _Tuning:
             "environment": run_folder.environment(),
             **outcome,
         }
-        text = json.dumps(finite(content), indent=1, default=str) + "\n"
+        text = json.dumps(nan_to_null(content), indent=1, default=str) + "\n"
         atomic_write_text(self.store.folder / "tune.json", text)

@@ -24,7 +24,7 @@ from typing import Any
 from recbole_diffusion.experiment.jobs.executor import KILLED, one_line
 from recbole_diffusion.experiment.tune import search as tune_search
 from recbole_diffusion.experiment.tune.search import Search
-from recbole_diffusion.experiment.tune.trials import Board, Median, Study, curve_of, run_trial
+from recbole_diffusion.experiment.tune.trials import Median, TrialLog, TuningContext, curve_of, run_trial
 
 #: What a rung of ASHA keeps: the best third.
 REDUCTION = 3
@@ -39,7 +39,7 @@ _VARIABLES = {
 }
 
 
-def search(board: Board, plan: Search) -> None:
+def search(board: TrialLog, plan: Search) -> None:
     """Run the trials on the Ray that is connected, and keep them on the board.
 
     Raises:
@@ -66,7 +66,7 @@ def search(board: Board, plan: Search) -> None:
         tuner.fit()
 
 
-def _trainable(config: dict[str, Any], study: Study) -> None:
+def _trainable(config: dict[str, Any], study: TuningContext) -> None:
     """In a worker: one trial. It reports each validation, and at its end what becomes of it."""
     sys.argv = sys.argv[:1]  # RecBole's own Config reads it
     if not study.gpus:
@@ -133,7 +133,7 @@ def _quiet() -> Iterator[None]:
             os.environ.update({name: before[name]} if name in before else {})
 
 
-def _keeper(tune: Any, board: Board) -> Any:
+def _keeper(tune: Any, board: TrialLog) -> Any:
     """Tune's callback that tells the board."""
 
     class Keeper(tune.Callback):
@@ -170,7 +170,7 @@ def _reason(trial: Any) -> str:
     return KILLED if dead or not lines else lines[-1][:400]
 
 
-def _scheduler(board: Board, plan: Search) -> Any:
+def _scheduler(board: TrialLog, plan: Search) -> Any:
     schedulers = importlib.import_module("ray.tune.schedulers")
     if plan.scheduler == "none" or plan.grace >= plan.epochs:
         return schedulers.FIFOScheduler()
@@ -195,7 +195,7 @@ def _scheduler(board: Board, plan: Search) -> Any:
     return asha
 
 
-def _median(schedulers: Any, board: Board, plan: Search) -> Any:
+def _median(schedulers: Any, board: TrialLog, plan: Search) -> Any:
     """The serial executor's rule. Ray's own pauses trials that it cannot judge yet, and a paused one begins anew."""
     rule = Median(board.bigger, plan.grace, plan.epochs)
     rule.curves.update({number: curve_of(record) for number, record in board.records.items()})

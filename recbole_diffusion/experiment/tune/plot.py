@@ -86,8 +86,8 @@ def _against(axis: Any, result: TuneResult, space: Space, key: str) -> None:
         axis.set_xscale("log" if dimension.log else "linear")
     else:
         kinds = _kinds(dimension.values, list(values.values()))
-        spread = _spread(values)
-        _dots(axis, result, {n: kinds.index(identity(value)) + spread[n] for n, value in values.items()})
+        jitter = _jitter(values)
+        _dots(axis, result, {n: kinds.index(identity(value)) + jitter[n] for n, value in values.items()})
         labels = [_tick(json.loads(kind)) for kind in kinds]
         slant = sum(map(len, labels)) > 26
         axis.set_xticks(range(len(kinds)), labels, rotation=35 if slant else 0, ha="right" if slant else "center")
@@ -104,7 +104,7 @@ def _kinds(allowed: Any, tried: list[Any]) -> list[str]:
     return kinds
 
 
-def _spread(values: dict[int, Any]) -> dict[int, float]:
+def _jitter(values: dict[int, Any]) -> dict[int, float]:
     """A little to the side for each further trial with the same value."""
     seen: dict[str, int] = {}
     places = {}

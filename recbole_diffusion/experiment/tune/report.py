@@ -18,7 +18,7 @@ from recbole_diffusion.experiment.defaults import CHOICE
 from recbole_diffusion.support.atomic_write import atomic_write_text
 
 if TYPE_CHECKING:
-    from recbole_diffusion.experiment.tune.request import Request
+    from recbole_diffusion.experiment.tune.request import TuningPlan
     from recbole_diffusion.experiment.tune.trials import Record
 
 
@@ -69,8 +69,8 @@ def _summary(result: TuneResult) -> str:
     ]
     for metric in result.test[seeds[0]] if seeds else ():
         values = [result.test[seed][metric] for seed in seeds]
-        spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
-        lines.append(f"  {metric:18} {fmean(values):.4f}{spread}")
+        deviation = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+        lines.append(f"  {metric:18} {fmean(values):.4f}{deviation}")
     return "\n".join([*lines, *(f"note: {note}" for note in result.notes), f"folder: {result.folder}"])
 
 
@@ -78,7 +78,7 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
 
 
-def write_best(folder: Path, request: Request, best: Record, metric: str, threads: int) -> Path:
+def write_best(folder: Path, request: TuningPlan, best: Record, metric: str, threads: int) -> Path:
     """Write ``best.yaml`` and ``best-full.yaml``.
 
     The first holds what was given, chosen or decided by the tuning: enough for ``run --config_files`` to give the

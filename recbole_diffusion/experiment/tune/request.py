@@ -35,7 +35,7 @@ SpaceSource = Union[str, Path, Space, None]
 
 
 @dataclass(frozen=True)
-class Where:
+class Resources:
     """Where trials run.
 
     Attributes:
@@ -55,7 +55,7 @@ class Where:
 
 
 @dataclass
-class Request:
+class TuningPlan:
     """What the trials depend on, as ``tune.json`` keeps it.
 
     Attributes:
@@ -96,7 +96,7 @@ def where(
     gpus: float,
     search: str,
     scheduler: Optional[str],
-) -> Where:
+) -> Resources:
     """Which executor, and whether what is asked goes with it. Ray wherever it is there, unless ``executor`` says no.
 
     Raises:
@@ -115,16 +115,16 @@ def where(
     if executor == "serial" and needs:
         raise ValueError(f"executor=serial is not allowed with {needs[0]}, which needs Ray; allowed: executor=ray")
     if executor == "serial":
-        return Where("serial", 1, None, threads, gpus)
+        return Resources("serial", 1, None, threads, gpus)
     fault = _fault_of_ray()
     if fault is not None and (executor == "ray" or needs):
         raise ValueError(f"{needs[0] if needs else 'executor=ray'}: {fault}")
     if fault is not None:
         note = f"trials run one after the other in this process, with median stopping instead of ASHA: {fault}"
-        return Where("serial", 1, None, threads, gpus, note)
+        return Resources("serial", 1, None, threads, gpus, note)
     if search in INVENTING:
         library(search)
-    return Where("ray", workers or (1 if address is None else None), address, threads, float(gpus))
+    return Resources("ray", workers or (1 if address is None else None), address, threads, float(gpus))
 
 
 def _fault_of_ray() -> Optional[str]:
@@ -176,7 +176,7 @@ def new(
     seed: Optional[int],
     seeds: Optional[Sequence[int]],
     grace: Optional[int],
-) -> Request:
+) -> TuningPlan:
     """A request, its settings and the whole space checked; see :func:`recbole_diffusion.experiment.tune.tune`.
 
     Raises:
@@ -208,7 +208,7 @@ def new(
         at_least_one("trials", trials)
     patience = min(max(config["stopping_step"] * config["eval_step"], 1), max(config["epochs"], 1))
     configurations, notes = _configurations(left, config, search, trials, chosen_seed)
-    return Request(
+    return TuningPlan(
         model=model,
         dataset=dataset,
         trials=len(configurations) if search not in INVENTING else _capped(left, trials or TRIALS, notes),
@@ -275,7 +275,7 @@ def _of_grid(space: Space, trials: Optional[int], seed: int) -> tuple[list[Setti
     return space.sample(trials, seed), [note]
 
 
-def kept(home: Path, trials: Optional[int]) -> Request:
+def kept(home: Path, trials: Optional[int]) -> TuningPlan:
     """The request of an earlier tuning, with a larger budget if one is given.
 
     Raises:
@@ -286,7 +286,7 @@ def kept(home: Path, trials: Optional[int]) -> Request:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content.get("format") != FORMAT:
             raise ValueError(f"{str(file)!r} has format {content.get('format')!r}; this version reads {FORMAT}")
-        request = Request(**content["request"])
+        request = TuningPlan(**content["request"])
         request.settings = settings_again(request.settings, content["folder"], home, request.dataset)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"resume={str(home)!r} is not the folder of a tuning: {error}") from error
@@ -295,7 +295,7 @@ def kept(home: Path, trials: Optional[int]) -> Request:
     return request if trials in (None, request.trials) else _extended(request, int(trials or 0))
 
 
-def _extended(request: Request, trials: int) -> Request:
+def _extended(request: TuningPlan, trials: int) -> TuningPlan:
     space = search_space.parse(request.space, request.source)
     config = quick_start.configure(request.model, request.dataset, config_dict=request.settings)
     found, notes = _configurations(space, config, request.search, trials, request.seed)

@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 from recbole_diffusion.experiment.space.search_space import Space
 from recbole_diffusion.experiment.tune.request import library
-from recbole_diffusion.experiment.tune.trials import Board
+from recbole_diffusion.experiment.tune.trials import TrialLog
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Search:
     reuse: bool = True
 
 
-def suggestions(tune: Any, board: Board, plan: Search) -> Any:
+def suggestions(tune: Any, board: TrialLog, plan: Search) -> Any:
     """What Tune asks for the next trial: those that are known, then those of the search."""
     mode, waiting = "max" if board.bigger else "min", deque(plan.todo)
     inner = _algorithm(tune, board, plan) if plan.more else None
@@ -91,7 +91,7 @@ def suggestions(tune: Any, board: Board, plan: Search) -> Any:
     return Suggestions()
 
 
-def _algorithm(tune: Any, board: Board, plan: Search) -> Any:
+def _algorithm(tune: Any, board: TrialLog, plan: Search) -> Any:
     """Optuna's or HyperOpt's search, told what is kept, with the known trials as its first points."""
     records = [board.records[number] for number in sorted(board.records)]
     kept = [(record, point) for record in records for point in [_point(plan.space, record["chosen"])] if point]

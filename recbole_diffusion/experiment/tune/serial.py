@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from typing import Any, Optional
 
 from recbole_diffusion.experiment.jobs.executor import one_line
-from recbole_diffusion.experiment.tune.trials import Board, Median, curve_of, run_trial
+from recbole_diffusion.experiment.tune.trials import Median, TrialLog, curve_of, run_trial
 
 
 class _Stopped(Exception):
     """The scheduler has seen enough of a trial."""
 
 
-def search(board: Board, todo: Iterable[tuple[int, dict[str, Any]]], rule: Optional[Median]) -> None:
+def search(board: TrialLog, todo: Iterable[tuple[int, dict[str, Any]]], rule: Optional[Median]) -> None:
     """Run trials and keep them on the board.
 
     Args:

@@ -28,7 +28,7 @@ Curve = list[tuple[int, float]]
 
 
 @dataclass(frozen=True)
-class Study:
+class TuningContext:
     """What all trials of a tuning share.
 
     Attributes:
@@ -57,7 +57,7 @@ class Study:
         return Cell(self.model, self.model, self.dataset, seed, settings, trial, dict(self.basis))
 
 
-def run_trial(study: Study, number: int, chosen: dict[str, Any], report: Callable[[int, float], Any]) -> Record:
+def run_trial(study: TuningContext, number: int, chosen: dict[str, Any], report: Callable[[int, float], Any]) -> Record:
     """Train with these settings and give the trial's record. The test split is not scored.
 
     Args:
@@ -133,7 +133,7 @@ class Median:
 
 
 @dataclass
-class Board:
+class TrialLog:
     """Keeps the trials of a study as they end, and says so.
 
     Attributes:
@@ -145,7 +145,7 @@ class Board:
         records: of the trials that ended, by number; the failed ones are in ``failures``.
     """
 
-    study: Study
+    study: TuningContext
     store: Store
     total: int
     metric: str
@@ -159,7 +159,7 @@ class Board:
     _seconds: list[float] = field(default_factory=list)
     _bar: Any = None
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> TrialLog:
         quiet = not (self.show and sys.stderr.isatty())
         done = len(self.records) + len(self.failures)
         self._bar = tqdm(total=self.total, initial=done, disable=quiet, ncols=100, unit=" trials", desc="Tune")

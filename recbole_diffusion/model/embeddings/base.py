@@ -11,7 +11,7 @@ from recbole_diffusion.model import hooks
 from recbole_diffusion.model.embeddings.pretrained import pretrained
 from recbole_diffusion.model.embeddings.tables import Tables, tables_of
 from recbole_diffusion.model.geometry.space import Lorentz, Space, space_of
-from recbole_diffusion.model.networks.weights import weights_mark
+from recbole_diffusion.model.networks.weights import weights_fingerprint
 
 NEED = "base_model needs another recommender"
 
@@ -119,7 +119,7 @@ class LearningBase(Base):
         """With gradients in the net's weights; without gradients kept until the weights change."""
         if torch.is_grad_enabled():
             return self._of_the_net()
-        mark = (self.training, weights_mark(self.net.parameters()))
+        mark = (self.training, weights_fingerprint(self.net.parameters()))
         if self._kept is None or self._kept[0] != mark:
             self._kept = (mark, self._of_the_net())
         return self._kept[1]

@@ -16,8 +16,8 @@ from recbole_diffusion.model.geometry.space import Space
 from recbole_diffusion.model.hooks import Hooks
 from recbole_diffusion.model.interactions.propagation import row_means
 from recbole_diffusion.model.interactions.triples import Triples, check_negatives
-from recbole_diffusion.model.networks.checkpointed_sum import sum_over_parts
-from recbole_diffusion.model.networks.weights import weights_mark
+from recbole_diffusion.model.networks.checkpointed_sum import checkpointed_sum
+from recbole_diffusion.model.networks.weights import weights_fingerprint
 from recbole_diffusion.model.reverse import CountsCalls
 from recbole_diffusion.model.rows.history import binary_history
 
@@ -44,7 +44,7 @@ class EmbeddingRecommender(CountsCalls, Hooks, GeneralRecommender):
     def __init__(self, config: Any, dataset: Any, base: Optional[Base] = None) -> None:
         super().__init__(config, dataset)
         self.base = Base.of(config, dataset) if base is None else base
-        self.space, self.lacks_time = self._space()
+        self.space, self.add_time_coordinate = self._space()
         self.mix, self.averaged = config["mix"], True
         self.recon_weight, self.base_loss_weight = config["recon_weight"], config["base_loss_weight"]
         self.base_learning_rate = config["base_learning_rate"]
@@ -56,7 +56,7 @@ class EmbeddingRecommender(CountsCalls, Hooks, GeneralRecommender):
         if isinstance(self.base, LearningBase) and self.base_loss_weight:
             check_negatives(config, "base_loss_weight with freeze_base: False")
         self.means = row_means(self.history.indptr, self.history.items, self.history.n_columns)
-        self.diffusion = EmbeddingDiffusion(config, self.base.width + self.lacks_time, self._noise(config))
+        self.diffusion = EmbeddingDiffusion(config, self.base.width + self.add_time_coordinate, self._noise(config))
         self._ranking: Optional[tuple[Any, ...]] = None
 
     @classmethod
@@ -78,7 +78,7 @@ class EmbeddingRecommender(CountsCalls, Hooks, GeneralRecommender):
     def tables(self) -> tuple[Tensor, Tensor]:
         """Users' and items' embeddings as they are diffused, (n_users, d), (n_items, d)."""
         user, item = self.base()
-        return (F.pad(user, (1, 0)), F.pad(item, (1, 0))) if self.lacks_time else (user, item)
+        return (F.pad(user, (1, 0)), F.pad(item, (1, 0))) if self.add_time_coordinate else (user, item)
 
     def calculate_loss(self, interaction: Any) -> Losses:
         """Weighted ranking loss, reconstruction error, and with a base that learns its own loss; scalars."""
@@ -110,7 +110,7 @@ class EmbeddingRecommender(CountsCalls, Hooks, GeneralRecommender):
         if user.device.type != "cpu" or user.requires_grad:
             return loss(slice(None), user, item)
         blocks = (slice(start, start + BLOCK) for start in range(0, size, BLOCK))
-        return sum_over_parts(loss, blocks, (user, item), list(self.diffusion.parameters()))
+        return checkpointed_sum(loss, blocks, (user, item), list(self.diffusion.parameters()))
 
     def _triples(self, interaction: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Our own, as many as RecBole's batch holds, or RecBole's."""
@@ -148,12 +148,12 @@ class EmbeddingRecommender(CountsCalls, Hooks, GeneralRecommender):
     def _prepared(self) -> tuple[Tensor, Tensor, Tensor]:
         """The users' table and start, and the items' side of the scores; kept until training or other weights."""
         of_base = self.base()
-        mark = weights_mark(of_base)
+        mark = weights_fingerprint(of_base)
         if self._ranking is None or self._ranking[0] != mark:
             user, item = self.tables()
             self.diffusion.noise.prepare(user, item)
             # the base's tables are kept along, so that their ids stay theirs
-            self._ranking = (mark, of_base, (user, self._starts(user, item), self.space.items(item)))
+            self._ranking = (mark, of_base, (user, self._starts(user, item), self.space.item_factor(item)))
         found: tuple[Tensor, Tensor, Tensor] = self._ranking[2]
         return found
 
@@ -168,7 +168,7 @@ class EmbeddingRecommender(CountsCalls, Hooks, GeneralRecommender):
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Scores of every item, shape (B, n_items); column 0, the padding item, is -inf."""
         vectors = self.represent(interaction[self.USER_ID])
-        scores = self.space.users(vectors) @ self._prepared()[2].t()
+        scores = self.space.user_factor(vectors) @ self._prepared()[2].t()
         scores[:, 0] = -torch.inf
         return scores
 

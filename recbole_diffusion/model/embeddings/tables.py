@@ -51,7 +51,7 @@ def tables_of(model: Any, dataset: Any, rows: int = 32) -> Tables:
         if (len(user), len(item)) != sizes or user.shape[1:] != item.shape[1:]:
             continue
         scores = _scores(model, users, dataset.item_num) if scores is None else scores
-        found = space.users(user[users]) @ space.items(item).t()
+        found = space.user_factor(user[users]) @ space.item_factor(item).t()
         if scores is None:
             continue
         if torch.allclose(found[:, 1:].to(scores), scores[:, 1:], rtol=1e-4, atol=1e-4 * _scale(scores)):

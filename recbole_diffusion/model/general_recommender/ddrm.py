@@ -32,9 +32,9 @@ class DDRM(EmbeddingRecommender):
 
     def triple_losses(self, pairs: Pairs, negatives: Tensor) -> tuple[Tensor, Tensor]:
         r"""BPR and reconstruction, each weighted by :math:`\sigma(\hat u^\top \hat\imath)^\gamma` (section 3.1.3)."""
-        user, item, negative = (self.space.points(each) for each in (pairs.user, pairs.item, negatives))
-        positive = self.space.closeness(user, item)
-        bpr = F.softplus(self.space.closeness(user, negative) - positive)
+        user, item, negative = (self.space.to_points(each) for each in (pairs.user, pairs.item, negatives))
+        positive = self.space.similarity(user, item)
+        bpr = F.softplus(self.space.similarity(user, negative) - positive)
         if not self.reweight_gamma:
             return bpr, pairs.error
         weight = torch.sigmoid(positive.detach()) ** self.reweight_gamma

@@ -14,7 +14,7 @@ from typing import Any, Optional
 from torch import Tensor
 
 from recbole_diffusion.diffusion import Generators, StepCallback
-from recbole_diffusion.model.rows.history import Rows, binary_history, time_history
+from recbole_diffusion.model.rows.history import SparseRows, binary_history, time_history
 from recbole_diffusion.model.rows.row_recommender import RowRecommender
 from recbole_diffusion.model.rows.vector_diffusion import VectorDiffusion
 
@@ -42,6 +42,8 @@ class DiffRec(RowRecommender):
         """Mean over the batch's users of the weighted squared error (paper, eq. 9 to 12); scalar."""
         return self.diffusion.loss(self.history.rows(interaction[self.USER_ID])).loss
 
-    def denoise(self, rows: Rows, generator: Generators = None, callback: Optional[StepCallback] = None) -> Tensor:
+    def denoise(
+        self, rows: SparseRows, generator: Generators = None, callback: Optional[StepCallback] = None
+    ) -> Tensor:
         """The reverse chain from the rows themselves; the result of its last step are the scores."""
         return self.diffusion.denoise(rows.dense(), generator, callback)

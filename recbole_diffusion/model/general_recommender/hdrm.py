@@ -76,6 +76,6 @@ class HDRM(EmbeddingRecommender):
 
     def triple_losses(self, pairs: Pairs, negatives: Tensor) -> tuple[Tensor, Tensor]:
         """The margin loss of HGCF on the denoised pair, and the reconstruction error."""
-        user = self.space.points(pairs.user)
-        near, far = (self.space.closeness(user, self.space.points(each)) for each in (pairs.item, negatives))
+        user = self.space.to_points(pairs.user)
+        near, far = (self.space.similarity(user, self.space.to_points(each)) for each in (pairs.item, negatives))
         return margin_loss(near, far, self.margin), pairs.error

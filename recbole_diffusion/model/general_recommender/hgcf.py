@@ -23,7 +23,7 @@ from recbole_diffusion.model.geometry.space import Lorentz
 from recbole_diffusion.model.hooks import Hooks
 from recbole_diffusion.model.interactions.propagation import SparseProduct, row_normalised
 from recbole_diffusion.model.interactions.triples import Triples, check_negatives
-from recbole_diffusion.model.networks.weights import weights_mark
+from recbole_diffusion.model.networks.weights import weights_fingerprint
 from recbole_diffusion.model.rows.history import binary_history
 
 
@@ -83,8 +83,8 @@ class HGCF(Hooks, GeneralRecommender):
             users, positives, negatives = self.triples.draw(self.history, len(interaction))
         else:
             users, positives, negatives = (interaction[f] for f in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        user, item = (self.space.points(each) for each in self())
-        near, far = (self.space.closeness(user[users], item[items]) for items in (positives, negatives))
+        user, item = (self.space.to_points(each) for each in self())
+        near, far = (self.space.similarity(user[users], item[items]) for items in (positives, negatives))
         return margin_loss(near, far, self.margin).sum()
 
     @torch.no_grad()
@@ -107,10 +107,10 @@ class HGCF(Hooks, GeneralRecommender):
     @torch.no_grad()
     def _sides(self) -> tuple[Tensor, Tensor]:
         """Both factors of the scores; kept until training or other weights."""
-        mark = weights_mark([self.points])
+        mark = weights_fingerprint([self.points])
         if self._ranking is None or self._ranking[0] != mark:
             user, item = self()
-            self._ranking = (mark, (self.space.users(user).float(), self.space.items(item).float()))
+            self._ranking = (mark, (self.space.user_factor(user).float(), self.space.item_factor(item).float()))
         return self._ranking[1]
 
     def train(self, mode: bool = True) -> HGCF:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from recbole_diffusion.diffusion import Generators, StepCallback
 from recbole_diffusion.model.embeddings.clusters import clusters_of_state, item_clusters
-from recbole_diffusion.model.rows.history import Rows, time_history
-from recbole_diffusion.model.rows.latent_diffusion import LatentDiffusion, Losses
+from recbole_diffusion.model.rows.history import SparseRows, time_history
+from recbole_diffusion.model.rows.latent_diffusion import LatentDiffusion, LatentLosses
 from recbole_diffusion.model.rows.row_recommender import RowRecommender
 
 
@@ -42,11 +42,13 @@ class LTDiffRec(RowRecommender):
         """For a checkpoint's weights: its clustering, and no pretraining."""
         return cls(config, dataset, clusters_of_state(state, "diffusion.autoencoder.labels", dataset))
 
-    def calculate_loss(self, interaction: Any) -> Losses:
+    def calculate_loss(self, interaction: Any) -> LatentLosses:
         """The three weighted parts of the batch's loss, scalars."""
         return self.diffusion.loss(self.history.sparse(interaction[self.USER_ID]))
 
-    def denoise(self, rows: Rows, generator: Generators = None, callback: Optional[StepCallback] = None) -> Tensor:
+    def denoise(
+        self, rows: SparseRows, generator: Generators = None, callback: Optional[StepCallback] = None
+    ) -> Tensor:
         """Encode, walk the reverse chain among the latents, decode."""
         return self.diffusion.denoise(rows, generator, callback)
 

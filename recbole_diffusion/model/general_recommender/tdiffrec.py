@@ -14,7 +14,7 @@ from typing import Any, Optional
 from torch import Tensor
 
 from recbole_diffusion.diffusion import Generators, StepCallback
-from recbole_diffusion.model.rows.history import Rows, time_history
+from recbole_diffusion.model.rows.history import SparseRows, time_history
 from recbole_diffusion.model.rows.row_recommender import RowRecommender
 from recbole_diffusion.model.rows.vector_diffusion import VectorDiffusion
 
@@ -35,6 +35,8 @@ class TDiffRec(RowRecommender):
         """Mean over the batch's users of the weighted squared error of the weighted row; scalar."""
         return self.diffusion.loss(self.history.rows(interaction[self.USER_ID])).loss
 
-    def denoise(self, rows: Rows, generator: Generators = None, callback: Optional[StepCallback] = None) -> Tensor:
+    def denoise(
+        self, rows: SparseRows, generator: Generators = None, callback: Optional[StepCallback] = None
+    ) -> Tensor:
         """The reverse chain from the weighted rows."""
         return self.diffusion.denoise(rows.dense(), generator, callback)

@@ -23,19 +23,19 @@ class Space(Protocol):
     @property
     def curvature(self) -> float: ...
 
-    def users(self, x: Tensor) -> Tensor:
-        """The left factor of the scores: ``users(x) @ items(y).t()`` ranks each row as the closeness does."""
+    def user_factor(self, x: Tensor) -> Tensor:
+        """The left factor of the scores: ``user_factor(x) @ item_factor(y).t()`` ranks each row by similarity."""
         ...
 
-    def items(self, y: Tensor) -> Tensor:
+    def item_factor(self, y: Tensor) -> Tensor:
         """The right factor."""
         ...
 
-    def points(self, x: Tensor) -> Tensor:
-        """What :meth:`closeness` takes."""
+    def to_points(self, x: Tensor) -> Tensor:
+        """What :meth:`similarity` takes."""
         ...
 
-    def closeness(self, x: Tensor, y: Tensor) -> Tensor:
+    def similarity(self, x: Tensor, y: Tensor) -> Tensor:
         """Of pairs of points, for losses: the inner product, or minus the squared distance; (...)."""
         ...
 
@@ -45,16 +45,16 @@ class Flat:
 
     curvature = 0.0
 
-    def users(self, x: Tensor) -> Tensor:
+    def user_factor(self, x: Tensor) -> Tensor:
         return x
 
-    def items(self, y: Tensor) -> Tensor:
+    def item_factor(self, y: Tensor) -> Tensor:
         return y
 
-    def points(self, x: Tensor) -> Tensor:
+    def to_points(self, x: Tensor) -> Tensor:
         return x
 
-    def closeness(self, x: Tensor, y: Tensor) -> Tensor:
+    def similarity(self, x: Tensor, y: Tensor) -> Tensor:
         return (x * y).sum(-1)
 
 
@@ -126,11 +126,11 @@ class Lorentz:
         space = torch.addcmul(v, along, x + y)[..., 1:]
         return torch.cat([(y[..., 1:] * space).sum(-1, keepdim=True) / y[..., :1], space], dim=-1)
 
-    def users(self, x: Tensor) -> Tensor:
+    def user_factor(self, x: Tensor) -> Tensor:
         r""":math:`(-x_0, x_1, \dots)` of the points. The scores are :math:`\langle x,y\rangle_L + \sqrt K x_0`."""
         return _mirrored(self.exp0(x))
 
-    def items(self, y: Tensor) -> Tensor:
+    def item_factor(self, y: Tensor) -> Tensor:
         r""":math:`(y_0 - \sqrt K, y_1, \dots)`: what is left out is the same for all items of a user.
 
         Distances of one point order as Minkowski products do. Near the origin those are all close to -K, and float32
@@ -139,10 +139,10 @@ class Lorentz:
         radius, space = self._polar(y)
         return torch.cat([2 * self.scale * (radius / 2).sinh().square(), space], dim=-1)
 
-    def points(self, x: Tensor) -> Tensor:
+    def to_points(self, x: Tensor) -> Tensor:
         return self.exp0(x)
 
-    def closeness(self, x: Tensor, y: Tensor) -> Tensor:
+    def similarity(self, x: Tensor, y: Tensor) -> Tensor:
         return -self.sqdist(x, y)
 
     def _polar(self, u: Tensor) -> tuple[Tensor, Tensor]:

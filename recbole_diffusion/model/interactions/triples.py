@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recbole_diffusion.model.rows.history import History
+from recbole_diffusion.model.rows.history import InteractionMatrix
 
 
 class Triples(nn.Module):
@@ -22,7 +22,7 @@ class Triples(nn.Module):
     users: Tensor
     keys: Tensor
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: InteractionMatrix) -> None:
         super().__init__()
         count = history.indptr.diff()
         users = torch.nonzero((count > 0) & (count < history.n_columns)).squeeze(1)
@@ -32,7 +32,7 @@ class Triples(nn.Module):
         row = torch.repeat_interleave(torch.arange(len(count)), count)
         self.register_buffer("keys", row * history.n_columns + history.items, persistent=False)
 
-    def draw(self, history: History, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    def draw(self, history: InteractionMatrix, size: int) -> tuple[Tensor, Tensor, Tensor]:
         """``size`` triples in RecBole's ids, int64 (size,) each.
 
         The user uniformly among those of the train split, the positive uniformly among their items, the negative

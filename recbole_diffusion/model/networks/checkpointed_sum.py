@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def sum_over_parts(
+def checkpointed_sum(
     loss: Callable[..., Tensor], parts: Iterable[Any], shared: Sequence[Tensor], parameters: Sequence[Tensor]
 ) -> Tensor:
     """The sum of ``loss(part, *shared)`` over the parts; scalar.

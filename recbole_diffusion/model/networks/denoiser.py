@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from recbole_diffusion.diffusion import Step, full_time
 from recbole_diffusion.model.networks.dropout import dropout
-from recbole_diffusion.model.networks.weights import weights_mark
+from recbole_diffusion.model.networks.weights import weights_fingerprint
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
@@ -168,7 +168,7 @@ class RowMLP(nn.Module):
     def _fold(self) -> _Folded:
         """Kept while the network stays in eval mode and its weights stay the same."""
         parts = (self.input.weight, self.output.weight, self.output.bias)
-        key = weights_mark(parts)
+        key = weights_fingerprint(parts)
         if self._folded is None or self._folded[0] != key:
             folded = _Folded(self.input.weight @ self.output.weight, self.input.weight @ self.output.bias)
             self._folded = (key, folded)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor
 
 
-def weights_mark(weights: Iterable[Tensor]) -> tuple[object, ...]:
+def weights_fingerprint(weights: Iterable[Tensor]) -> tuple[object, ...]:
     """Equal as long as the tensors are the same, in the same memory, and unchanged by anything that torch counts.
 
     The fused optimisers change weights without counting it: what is kept must also be dropped by ``train()``.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_diffusion.model.networks.denoiser import ACTIVATIONS
-from recbole_diffusion.model.rows.history import Rows
+from recbole_diffusion.model.rows.history import SparseRows
 
 
 class Encoded(NamedTuple):
@@ -24,7 +24,7 @@ class Encoded(NamedTuple):
 
     mu: Tensor
     logvar: Tensor
-    target: Rows
+    target: SparseRows
 
     def kl(self) -> Tensor:
         r""":math:`D_{KL}(\mathcal N(\mu, \sigma^2) \| \mathcal N(0, I))`, mean over the rows; scalar."""
@@ -93,10 +93,10 @@ class ClusterAutoencoder(nn.Module):
     def latent_size(self) -> int:
         return sum(self.latents)
 
-    def encode(self, rows: Rows) -> Encoded:
+    def encode(self, rows: SparseRows) -> Encoded:
         """rows: (B, n_items) by item; in training with dropout."""
         values = F.dropout(rows.values, self.dropout, self.training)
-        target = Rows(self.place[rows.columns], values, rows.offsets, rows.width)
+        target = SparseRows(self.place[rows.columns], values, rows.offsets, rows.width)
         halves, start = [], 0
         for encoder, count in zip(self.encoders, self.counts):
             part = target
@@ -138,7 +138,7 @@ class _Encoder(nn.Module):
         nn.init.normal_(self.weight, std=math.sqrt(2 / (sizes[0] + sizes[1])))
         self.layers = _linears(sizes[1:])
 
-    def forward(self, rows: Rows) -> Tensor:
+    def forward(self, rows: SparseRows) -> Tensor:
         h = F.embedding_bag(
             rows.columns,
             self.weight,
@@ -198,7 +198,7 @@ class _Multinomial(torch.autograd.Function):
         return grad.mul_(grads[0]), None, None, None
 
 
-def multinomial_loss(logits: Tensor, target: Rows) -> Tensor:
+def multinomial_loss(logits: Tensor, target: SparseRows) -> Tensor:
     r""":math:`-\sum_i x_i \log\mathrm{softmax}(\mathrm{logits})_i`, mean over the rows; scalar (Liang et al. 2018).
 
     Args:

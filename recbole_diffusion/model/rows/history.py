@@ -31,7 +31,7 @@ def rank_weights(users: np.ndarray, times: np.ndarray, w_min: float, w_max: floa
     return weights
 
 
-class Rows(NamedTuple):
+class SparseRows(NamedTuple):
     """Some rows of a sparse matrix.
 
     ``columns`` (nnz,) int64 and ``values`` (nnz,) float32, row after row; row r is ``offsets[r]:offsets[r + 1]`` of
@@ -54,20 +54,20 @@ class Rows(NamedTuple):
         full[self.row_index(), self.columns] = self.values
         return full
 
-    def part(self, mask: Tensor) -> Rows:
+    def part(self, mask: Tensor) -> SparseRows:
         """The entries where ``mask`` (nnz,) is True; as many rows as before."""
         kept = F.pad(mask.cumsum(0), (1, 0))[self.offsets]
-        return Rows(self.columns[mask], self.values[mask], kept, self.width)
+        return SparseRows(self.columns[mask], self.values[mask], kept, self.width)
 
     @classmethod
-    def of(cls, dense: Tensor) -> Rows:
+    def of(cls, dense: Tensor) -> SparseRows:
         """From (B, width), e.g. of users that the model has never seen."""
         row, columns = dense.nonzero(as_tuple=True)
         offsets = F.pad(torch.bincount(row, minlength=len(dense)).cumsum(0), (1, 0))
         return cls(columns, dense[row, columns], offsets, dense.shape[1])
 
 
-class History(nn.Module):
+class InteractionMatrix(nn.Module):
     """A (users, items) matrix in CSR form; item column j stands for RecBole's item id j + 1.
 
     RecBole's :class:`AutoEncoderMixin` holds a dense (users, longest history) matrix instead, 44 times the size
@@ -99,7 +99,7 @@ class History(nn.Module):
         items: np.ndarray,
         shape: tuple[int, int],
         weights: Optional[np.ndarray] = None,
-    ) -> History:
+    ) -> InteractionMatrix:
         """From interactions with RecBole's ids; of a repeated pair the last one's weight counts (default 1)."""
         values = np.ones(len(users)) if weights is None else weights
         pair = users.astype(np.int64) * shape[1] + items
@@ -107,37 +107,37 @@ class History(nn.Module):
         keep = len(pair) - 1 - last
         return cls(csr_matrix((values[keep], (users[keep], items[keep])), shape=shape))
 
-    def with_pairs(self, users: np.ndarray, items: np.ndarray) -> History:
+    def with_pairs(self, users: np.ndarray, items: np.ndarray) -> InteractionMatrix:
         """A copy with more interactions (RecBole's ids) of weight 1; a pair that is there keeps its weight."""
         indptr, known_items, values = (part.cpu().numpy() for part in (self.indptr, self.items, self.values))
         known = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-        return History.of(
+        return InteractionMatrix.of(
             np.concatenate([users, known]),
             np.concatenate([items, known_items + 1]),
             (len(indptr) - 1, self.n_columns + 1),
             np.concatenate([np.ones(len(users)), values]),
         )
 
-    def sparse(self, users: Tensor) -> Rows:
+    def sparse(self, users: Tensor) -> SparseRows:
         """The rows of ``users`` (B,)."""
         start = self.indptr[users]
         offsets = F.pad((self.indptr[users + 1] - start).cumsum(0), (1, 0))
-        rows = Rows(self.items, self.values, offsets, self.n_columns)
+        rows = SparseRows(self.items, self.values, offsets, self.n_columns)
         row = rows.row_index()
         place = torch.arange(len(row), device=users.device) + (start - offsets[:-1])[row]
-        return Rows(self.items[place], self.values[place], offsets, self.n_columns)
+        return SparseRows(self.items[place], self.values[place], offsets, self.n_columns)
 
     def rows(self, users: Tensor) -> Tensor:
         """The rows of ``users`` (B,), dense float32, shape (B, n_items - 1)."""
         return self.sparse(users).dense()
 
 
-def binary_history(dataset: Any) -> History:
+def binary_history(dataset: Any) -> InteractionMatrix:
     """Each interaction of RecBole's data set with weight 1."""
-    return History.of(*_pairs(dataset), (dataset.user_num, dataset.item_num))
+    return InteractionMatrix.of(*_pairs(dataset), (dataset.user_num, dataset.item_num))
 
 
-def time_history(dataset: Any, w_min: float, w_max: float) -> History:
+def time_history(dataset: Any, w_min: float, w_max: float) -> InteractionMatrix:
     """Each interaction weighted by its rank in the user's time (T-DiffRec; see :func:`rank_weights`).
 
     Raises:
@@ -152,7 +152,7 @@ def time_history(dataset: Any, w_min: float, w_max: float) -> History:
     times = dataset.inter_feat[field].numpy()
     order = np.argsort(times, kind="stable")  # so that the last of a repeated pair is the latest
     users, items = (ids[order] for ids in _pairs(dataset))
-    return History.of(
+    return InteractionMatrix.of(
         users, items, (dataset.user_num, dataset.item_num), rank_weights(users, times[order], w_min, w_max)
     )
 

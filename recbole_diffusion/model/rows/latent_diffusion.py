@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from recbole_diffusion.diffusion import Generators, StepCallback
 from recbole_diffusion.model.rows.autoencoder import ClusterAutoencoder, multinomial_loss
-from recbole_diffusion.model.rows.history import Rows
+from recbole_diffusion.model.rows.history import SparseRows
 from recbole_diffusion.model.rows.vector_diffusion import MakeDenoiser, VectorDiffusion, row_mlp
 
 
-class Losses(NamedTuple):
+class LatentLosses(NamedTuple):
     """The weighted parts, scalars; training minimises their sum."""
 
     diffusion: Tensor
@@ -81,7 +81,7 @@ class LatentDiffusion(nn.Module):
     def generators(self, users: Tensor) -> Generators:
         return self.latent.generators(users)
 
-    def loss(self, rows: Rows) -> Losses:
+    def loss(self, rows: SparseRows) -> LatentLosses:
         """Of one training batch, which is then counted. The latents are not detached: the encoder learns from all."""
         encoded = self.autoencoder.encode(rows)
         z = encoded.mu
@@ -92,10 +92,12 @@ class LatentDiffusion(nn.Module):
         lamda, gamma = self.annealing.weights()
         self.annealing.batches += 1
         if self.reweight:
-            return Losses(lamda * diffused.loss, reconstruction, gamma * encoded.kl())
-        return Losses(diffused.loss, lamda * reconstruction, lamda * gamma * encoded.kl())
+            return LatentLosses(lamda * diffused.loss, reconstruction, gamma * encoded.kl())
+        return LatentLosses(diffused.loss, lamda * reconstruction, lamda * gamma * encoded.kl())
 
-    def denoise(self, rows: Rows, generator: Generators = None, callback: Optional[StepCallback] = None) -> Tensor:
+    def denoise(
+        self, rows: SparseRows, generator: Generators = None, callback: Optional[StepCallback] = None
+    ) -> Tensor:
         """Scores by item (B, n_items): encode to the mean, walk the reverse chain there, decode."""
         z = self.latent.denoise(self.autoencoder.encode(rows).mu, generator, callback)
         return self.autoencoder.by_item(self.autoencoder.decode(z))

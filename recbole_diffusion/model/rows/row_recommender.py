@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from recbole_diffusion.diffusion import Generators, StepCallback
 from recbole_diffusion.model.hooks import Hooks, ValidPairs
 from recbole_diffusion.model.reverse import CountsCalls
-from recbole_diffusion.model.rows.history import History, Rows
+from recbole_diffusion.model.rows.history import InteractionMatrix, SparseRows
 from recbole_diffusion.model.rows.vector_diffusion import row_mlp
 
 
@@ -39,14 +39,16 @@ class RowRecommender(CountsCalls, Hooks, GeneralRecommender):
     diffusion: RowDiffusion
     bias_std = 0.001
 
-    def __init__(self, config: Any, dataset: Any, history: History) -> None:
+    def __init__(self, config: Any, dataset: Any, history: InteractionMatrix) -> None:
         super().__init__(config, dataset)
         self.history = history
         self.test_input = config["test_input"]
-        self._test_history: Optional[History] = None
+        self._test_history: Optional[InteractionMatrix] = None
 
-    def denoise(self, rows: Rows, generator: Generators = None, callback: Optional[StepCallback] = None) -> Tensor:
-        """Scores (B, n_items - 1) from rows of interactions, of known users or new ones (``Rows.of(matrix)``).
+    def denoise(
+        self, rows: SparseRows, generator: Generators = None, callback: Optional[StepCallback] = None
+    ) -> Tensor:
+        """Scores (B, n_items - 1) from rows of interactions, of known users or new ones (``SparseRows.of(matrix)``).
 
         A generator is needed only where there is noise at inference; a callback watches the reverse steps.
         """

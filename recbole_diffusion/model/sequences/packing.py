@@ -53,8 +53,8 @@ class Packed(NamedTuple):
     last: Tensor
     age: Tensor
 
-    def spread(self, rows: Tensor) -> Tensor:
-        """(B, d), one vector for each packed row, to (N, d), the same for each of its tokens."""
+    def repeat_rows(self, rows: Tensor) -> Tensor:
+        """Repeat the vector of each packed row, (B, d), for each of its tokens, (N, d)."""
         parts = [
             rows[each.first : each.first + each.rows].unsqueeze(1).expand(-1, each.width, -1) for each in self.groups
         ]

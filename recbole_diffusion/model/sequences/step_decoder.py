@@ -43,7 +43,7 @@ class StepDecoder(nn.Module):
                 if name in {"qkv", "step_value"}:
                     nn.init.uniform_(layer.weight, -bound, bound)
 
-    def attended(self, states: Tensor, real: Tensor) -> Tensor:
+    def self_attention(self, states: Tensor, real: Tensor) -> Tensor:
         """States (B, L, d) after self-attention; real: (B, L), False at padded places. The same for every step."""
         if self.qkv is None or self.out is None:
             return self.norms[0](states)
@@ -60,19 +60,19 @@ class StepDecoder(nn.Module):
         x = self.norms[0](x + dropout(mixed, self.p, self.training))
         return x.transpose(0, 1) if across else x
 
-    def told(self) -> Tensor:
+    def step_bias(self) -> Tensor:
         """What each step adds, (T, d)."""
         return self.step_out(self.step_value(self.step_embedding.weight))
 
-    def forward(self, attended: Tensor, told: Tensor) -> Tensor:
+    def forward(self, states: Tensor, step_bias: Tensor) -> Tensor:
         """The prediction for one step from (…, d) and the step's (d,)."""
-        added = dropout(told.expand_as(attended), self.p, True) if self.training and self.p else told
-        x = self.norms[1](attended + added)
+        added = dropout(step_bias.expand_as(states), self.p, True) if self.training and self.p else step_bias
+        x = self.norms[1](states + added)
         hidden = dropout(F.gelu(self.widen(x)), self.p, self.training)
         result: Tensor = self.norms[2](x + dropout(self.narrow(hidden), self.p, self.training))
         return result
 
-    def read_per_step(self) -> list[nn.Parameter]:
+    def per_step_parameters(self) -> list[nn.Parameter]:
         """The parameters that :meth:`forward` reads."""
         layers = (self.norms[1], self.widen, self.narrow, self.norms[2])
         return [parameter for layer in layers for parameter in layer.parameters()]

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from recbole_diffusion.data.pairs import sequence_pairs
 from recbole_diffusion.diffusion import GaussianDiffusion
-from recbole_diffusion.model.networks.checkpointed_sum import sum_over_parts
+from recbole_diffusion.model.networks.checkpointed_sum import checkpointed_sum
 from recbole_diffusion.model.networks.dropout import dropout
 from recbole_diffusion.model.process import process_of
 from recbole_diffusion.model.reverse import CountsCalls
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
     negative: Tensor
 
 
-class Draws(NamedTuple):
+class CDDRecNoise(NamedTuple):
     """What a step draws, standard normal: noise of both predictions (n, d) and targets (m, d), frequencies (d, 8 d)."""
 
     first: Tensor
@@ -62,7 +62,7 @@ class Parts(NamedTuple):
         return self.logistic + second * self.logistic_second + contrast * (self.in_view + self.cross_view)
 
 
-class Rows(NamedTuple):
+class RowMasks(NamedTuple):
     """Which places of a batch count where.
 
     ``kept``: (n,), of the B * L places those that are predicted; ``real``: (m,), of these n those with an item, which
@@ -149,30 +149,32 @@ class CDDRec(CountsCalls, SequenceRecommender):
         negative = self.negatives.sample(interaction[self.USER_ID], items.shape[1])
         return Batch(*(left_padded(each, lengths) for each in (items, second, following, negative)))
 
-    def loss(self, batch: Batch, draws: Optional[list[Draws]] = None) -> Tensor:
+    def loss(self, batch: Batch, draws: Optional[list[CDDRecNoise]] = None) -> Tensor:
         """The loss of a batch; ``draws``: of each step, else drawn here."""
         rows = self.rows(batch)
         states = [self.encode(each).flatten(0, 1)[rows.kept] for each in (batch.items, batch.second)]
         items = [self.item_embedding(each.flatten()[rows.kept[rows.real]]) for each in (batch.target, batch.negative)]
 
-        def of_step(t: int, first: Tensor, second: Tensor, target: Tensor, negative: Tensor, told: Tensor) -> Tensor:
+        def of_step(
+            t: int, first: Tensor, second: Tensor, target: Tensor, negative: Tensor, step_bias: Tensor
+        ) -> Tensor:
             drawn = draws[t] if draws is not None else self.draw(first, target)
-            parts = self.parts(t, rows, first, second, target, negative, told[t], drawn)
+            parts = self.parts(t, rows, first, second, target, negative, step_bias[t], drawn)
             return parts.weighted(self.cd_aug_weight, self.cl_weight) / (t + 1)
 
-        shared = [*states, *items, self.decoder.told()]
+        shared = [*states, *items, self.decoder.step_bias()]
         with torch.autocast(shared[0].device.type, enabled=False):  # sums over all rows leave half precision's range
             full = [each.float() for each in shared]
-            return sum_over_parts(of_step, range(self.process.steps), full, self.decoder.read_per_step())
+            return checkpointed_sum(of_step, range(self.process.steps), full, self.decoder.per_step_parameters())
 
-    def rows(self, batch: Batch) -> Rows:
+    def rows(self, batch: Batch) -> RowMasks:
         """Which places count: those with an item, or all of them with ``cross_view: all``."""
         real, seen = batch.items.flatten() > 0, batch.second.flatten()
         kept = torch.arange(len(real), device=real.device) if self.all_cross_view else real.nonzero().squeeze(1)
         chosen, seen = real[kept].nonzero().squeeze(1), seen[kept]
         both = torch.arange(len(kept), device=kept.device) if self.all_cross_view else seen.nonzero().squeeze(1)
         weight = seen[chosen] if self.aug_weight == "item_id" else seen[chosen] > 0
-        return Rows(kept, chosen, weight.float(), both)
+        return RowMasks(kept, chosen, weight.float(), both)
 
     def encode(self, items: Tensor) -> Tensor:
         """Left-padded items (B, L) to the states after the encoder and the decoder's self-attention, (B, L, d)."""
@@ -180,31 +182,31 @@ class CDDRec(CountsCalls, SequenceRecommender):
         x = dropout(x, self.hidden_dropout, self.training)
         # RecBole's mask adds -10000: a padded place sees every place, which the official losses over all places count.
         x = self.encoder(x, self.get_attention_mask(items), output_all_encoded_layers=False)[-1]
-        return self.decoder.attended(x, items > 0)
+        return self.decoder.self_attention(x, items > 0)
 
-    def draw(self, states: Tensor, target: Tensor) -> Draws:
+    def draw(self, states: Tensor, target: Tensor) -> CDDRecNoise:
         """Noise, and with ``infonce: rff`` frequencies, for one step. states: (n, d); target: (m, d)."""
         noise = [torch.randn_like(each) for each in (states, states, target)]
         if self.infonce == "exact":
-            return Draws(*noise)
+            return CDDRecNoise(*noise)
         size = states.shape[1]
-        return Draws(*noise, *(states.new_empty(size, RFF_FACTOR * size).normal_() for _ in range(2)))
+        return CDDRecNoise(*noise, *(states.new_empty(size, RFF_FACTOR * size).normal_() for _ in range(2)))
 
     def parts(
         self,
         t: int,
-        rows: Rows,
+        rows: RowMasks,
         first: Tensor,
         second: Tensor,
         target: Tensor,
         negative: Tensor,
-        told: Tensor,
-        draws: Draws,
+        step_bias: Tensor,
+        draws: CDDRecNoise,
     ) -> Parts:
         """The losses of step t. States of both views: (n, d); target, negative: (m, d); told: (d,)."""
         std = self.noise_std[t]
-        x = self.decoder(first, told) + std * draws.first
-        y = self.decoder(second, told) + std * draws.second
+        x = self.decoder(first, step_bias) + std * draws.first
+        y = self.decoder(second, step_bias) + std * draws.second
         noised = self.sqrt_alpha_bar[t] * target + self.sqrt_one_minus_alpha_bar[t] * draws.target
         x_real, y_real = _chosen(x, rows.real), _chosen(y, rows.real)
         return Parts(
@@ -225,7 +227,7 @@ class CDDRec(CountsCalls, SequenceRecommender):
         With ``decoder_attention: batch`` a row's prediction depends on the others, as in the official code.
         """
         last = self.encode(left_padded(sequences, lengths))[:, -1]
-        x = self.decoder(last, self.decoder.told()[0])
+        x = self.decoder(last, self.decoder.step_bias()[0])
         if self.eval_noise:
             noise = torch.randn(x.shape[1], dtype=x.dtype, device=x.device, generator=self.generator())
             x = x + self.noise_std[0] * noise

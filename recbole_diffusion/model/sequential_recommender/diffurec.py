@@ -26,12 +26,12 @@ from recbole_diffusion.model.sequences.sequence_recommender import SequenceRecom
 from recbole_diffusion.model.sequences.transformer import EPS, LastItemTransformer
 
 
-class Draws(NamedTuple):
-    """What training draws: ``t`` (B,) steps; ``noise`` (B, d) of :math:`x_t`; ``spread`` (N, d) of lambda."""
+class DiffuRecNoise(NamedTuple):
+    """What training draws: ``t`` (B,) steps; ``noise`` (B, d) of :math:`x_t`; ``lambda_noise`` (N, d) of lambda."""
 
     t: Tensor
     noise: Tensor
-    spread: Tensor
+    lambda_noise: Tensor
 
 
 class DiffuRec(Reverse, CountsCalls, SequenceRecommender):
@@ -72,21 +72,21 @@ class DiffuRec(Reverse, CountsCalls, SequenceRecommender):
         packed = self._pack(*self.sequences(interaction))
         return self.loss(packed, interaction[self.POS_ITEM_ID][packed.order], self.draw(packed))
 
-    def draw(self, packed: Packed) -> Optional[Draws]:
+    def draw(self, packed: Packed) -> Optional[DiffuRecNoise]:
         """Steps and noise for a batch; None where nothing of them reaches the network."""
         if not self._conditioned:
             return None
         table = self.item_embedding.weight
         rows, tokens = (table.new_empty(n, table.shape[1]) for n in (len(packed.order), len(packed.items)))
-        return Draws(self.timesteps.sample(len(rows)).t, rows.normal_(), tokens.normal_())
+        return DiffuRecNoise(self.timesteps.sample(len(rows)).t, rows.normal_(), tokens.normal_())
 
-    def loss(self, packed: Packed, target: Tensor, draws: Optional[Draws]) -> Tensor:
+    def loss(self, packed: Packed, target: Tensor, draws: Optional[DiffuRecNoise]) -> Tensor:
         """The loss of what was drawn. ``target`` (B,) and the draws are in packed order."""
         if draws is None:
             x0 = self.approximator(self.tokens(packed), packed)
         else:
             x_t = self.process.sample(self.item_embedding(target), draws.t, draws.noise).x_t
-            x0 = self.approximate(packed, self.tokens(packed), x_t, draws.t, draws.spread)
+            x0 = self.approximate(packed, self.tokens(packed), x_t, draws.t, draws.lambda_noise)
         return F.cross_entropy(x0 @ self.item_embedding.weight.T, target)
 
     def _pack(self, sequences: Tensor, lengths: Tensor) -> Packed:
@@ -96,11 +96,19 @@ class DiffuRec(Reverse, CountsCalls, SequenceRecommender):
         """The sequences' embedded items, (N, d)."""
         return self.input_norm(dropout(self.item_embedding(packed.items), self.emb_dropout, self.training))
 
-    def approximate(self, packed: Packed, tokens: Tensor, x_t: Tensor, t: Tensor, spread: Tensor) -> Tensor:
-        r""":math:`\hat x_0` (B, d) from tokens (N, d), x_t (B, d), t (B,) and the standard normal ``spread`` (N, d)."""
+    def approximate(self, packed: Packed, tokens: Tensor, x_t: Tensor, t: Tensor, lambda_noise: Tensor) -> Tensor:
+        r"""Predict :math:`\hat x_0`, (B, d), with the Transformer.
+
+        Args:
+            packed: the sequences.
+            tokens: (N, d).
+            x_t: (B, d).
+            t: (B,) steps.
+            lambda_noise: (N, d), standard normal; the deviation of lambda from its mean.
+        """
         if self._conditioned:
-            told = packed.spread(x_t + self.embed_step(t))
-            tokens = torch.addcmul(tokens, self.lambda_mean + self.lambda_std * spread, told)
+            state = packed.repeat_rows(x_t + self.embed_step(t))
+            tokens = torch.addcmul(tokens, self.lambda_mean + self.lambda_std * lambda_noise, state)
         return self.approximator(tokens, packed)
 
     def embed_step(self, t: Tensor) -> Tensor:
@@ -125,8 +133,10 @@ class DiffuRec(Reverse, CountsCalls, SequenceRecommender):
         place = packed.age % self.max_seq_length  # padded places count on from the first item, as on the left
 
         def denoiser(x: Tensor, t: Tensor) -> Tensor:
-            spread = torch.randn((self.max_seq_length, x.shape[1]), dtype=x.dtype, device=x.device, generator=generator)
-            return self.approximate(packed, tokens, x, t, spread[place])
+            lambda_noise = torch.randn(
+                (self.max_seq_length, x.shape[1]), dtype=x.dtype, device=x.device, generator=generator
+            )
+            return self.approximate(packed, tokens, x, t, lambda_noise[place])
 
         start = torch.randn((1, tokens.shape[1]), dtype=tokens.dtype, device=tokens.device, generator=generator)
         x0 = sample(denoiser, start.expand(len(packed.order), -1), self.solver, Shared(generator), callback)

@@ -22,7 +22,7 @@ _BUDGET = ("epochs", "stopping_step", "eval_step")
 
 
 @dataclass
-class Column:
+class ModelOnDataset:
     """One model on one data set: its cells as they become known.
 
     ``home``: the data set's ``data_path``, absolute.
@@ -45,7 +45,7 @@ class Ready(NamedTuple):
         equal_budget: whether no model has epochs or a patience of its own.
     """
 
-    columns: list[Column]
+    columns: list[ModelOnDataset]
     notes: list[Note]
     equal_budget: bool
 
@@ -82,7 +82,7 @@ def columns_of(
     Raises:
         ValueError: nothing can be run; one line.
     """
-    columns: list[Column] = []
+    columns: list[ModelOnDataset] = []
     notes: list[Note] = [("", note) for note in precedence.notes(sources)]
     notes += [(entry.label, note) for entry in chosen for note in entry.notes(sources)]
     given, equal = {*sources[-1].values}, True
@@ -111,9 +111,9 @@ def columns_of(
 
 def _configured(
     chosen: Sequence[Entry], dataset: str, common: Mapping[str, Any], given: set[str], home: Optional[str]
-) -> tuple[list[Column], dict[str, Config]]:
+) -> tuple[list[ModelOnDataset], dict[str, Config]]:
     """The models on a data set, found where the first of them finds it; their configurations by label."""
-    here = [Column(entry, dataset) for entry in chosen]
+    here = [ModelOnDataset(entry, dataset) for entry in chosen]
     configs: dict[str, Config] = {}
     place = {"data_path": home} if home else {}
     for column in here:

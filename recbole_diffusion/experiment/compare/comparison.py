@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 from recbole_diffusion import registry
 from recbole_diffusion.experiment.compare import plan
-from recbole_diffusion.experiment.compare.columns import Column, Ready, joined
+from recbole_diffusion.experiment.compare.models_on_datasets import ModelOnDataset, Ready, joined
 from recbole_diffusion.experiment.compare.progress import Progress
 from recbole_diffusion.experiment.jobs.cell import Job, failure, run_cell
 from recbole_diffusion.experiment.jobs.executor import executor, one_line
@@ -58,7 +58,7 @@ def metric_names(settings: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-class Work:
+class Comparison:
     """A comparison at work.
 
     Args:
@@ -125,14 +125,14 @@ class Work:
             shutil.rmtree(self.store.folder / "data", ignore_errors=True)  # can be gigabytes, made again where needed
         self._write_plan()  # once more: what the cells were run on is known now
 
-    def _size(self, working: Sequence[Column]) -> list[tuple[str, int]]:
+    def _size(self, working: Sequence[ModelOnDataset]) -> list[tuple[str, int]]:
         """How many cells each model will have."""
         sizes: dict[str, int] = {}
         for column in working:
             sizes[column.entry.label] = sizes.get(column.entry.label, 0) + len(column.trials) + len(self.seeds)
         return list(sizes.items())
 
-    def _cell(self, column: Column, chosen: Mapping[str, Any], seed: int, trial: Optional[int]) -> Cell:
+    def _cell(self, column: ModelOnDataset, chosen: Mapping[str, Any], seed: int, trial: Optional[int]) -> Cell:
         entry, settings = column.entry, {**self._settings(column), **chosen}
         basis = {"code": self._code_of(entry.model, settings), "files": files_fingerprint(settings)}
         if column.split is not None:
@@ -140,7 +140,7 @@ class Work:
         basis = {name: mark for name, mark in basis.items() if mark}
         return Cell(entry.label, entry.model, column.dataset, seed, settings, trial, basis)
 
-    def _settings(self, column: Column) -> dict[str, Any]:
+    def _settings(self, column: ModelOnDataset) -> dict[str, Any]:
         """Of every run of the model, trials without what they draw."""
         home = {"data_path": column.home} if column.home else {}
         return {**column.entry.over(self.common, self.given), **home}
@@ -152,7 +152,7 @@ class Work:
             self._code[which] = code_fingerprint(model, settings)
         return self._code[which]
 
-    def _trials(self, column: Column) -> list[Cell]:
+    def _trials(self, column: ModelOnDataset) -> list[Cell]:
         """The model's defaults, then draws from its space. None for a model that has nothing to tune."""
         label = column.entry.label
         try:
@@ -171,10 +171,10 @@ class Work:
             self.notes.append((label, f"{len(draws)} trials are its defaults and all of its space"))
         return [self._cell(column, draw, self.seeds[0], number) for number, draw in enumerate(draws)]
 
-    def _finals(self, column: Column, chosen: Mapping[str, Any]) -> list[Cell]:
+    def _finals(self, column: ModelOnDataset, chosen: Mapping[str, Any]) -> list[Cell]:
         return [self._cell(column, chosen, seed, None) for seed in self.seeds]
 
-    def _choose(self, column: Column) -> None:
+    def _choose(self, column: ModelOnDataset) -> None:
         """The trial that is best on the validation split; its settings are run with every seed and tested."""
         done = [(cell, self.store.cell(cell.key)) for cell in column.trials]
         there = [(cell, record) for cell, record in done if record is not None and record["valid_score"] is not None]
@@ -190,7 +190,7 @@ class Work:
         column.best = {key: value for key, value in best.settings.items() if key not in before or before[key] != value}
         column.finals = self._finals(column, column.best)
 
-    def _refuse(self, column: Column) -> None:
+    def _refuse(self, column: ModelOnDataset) -> None:
         """A model that cannot be run: its cells fail with the reason."""
         for seed in self.seeds:
             cell = self._cell(column, {}, seed, None)
@@ -262,7 +262,7 @@ class Work:
             }
         )
 
-    def _head(self, column: Column) -> dict[str, Any]:
+    def _head(self, column: ModelOnDataset) -> dict[str, Any]:
         entry, used = column.entry, self._settings(column)
         return {
             "label": entry.label,
@@ -298,7 +298,7 @@ class Work:
         return [f"costs do not compare: the runs were not made alike ({ways})"]
 
 
-def _of_data(column: Column) -> dict[str, Any]:
+def _of_data(column: ModelOnDataset) -> dict[str, Any]:
     """What comparison.json says of a data set."""
     counts = column.split.counts if column.split is not None else {}
     statement = column.split.statement if column.split is not None else ""
