@@ -197,6 +197,7 @@ def _process(
     local_rank: int, function: Callable[..., Any], arguments: tuple[Any, ...], group: Group, folder: Path, threads: int
 ) -> None:
     """What a process does: join the group, call the function, leave its result or its error in ``folder``."""
+    _end_with_parent()
     try:
         _join(local_rank, group, folder, threads)
         result = function(*arguments)
@@ -211,6 +212,20 @@ def _process(
         os._exit(1)  # without waiting for threads of a group that has lost a member
     content = pickle.dumps(result)
     atomic_write(folder / f"result-{local_rank}.pickle", lambda file: file.write(content))
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this rank with its parent.
+
+    torch asks for SIGINT, which a command started by ``nohup``, or by ``&`` in a script, ignores.
+    """
+    set_death_signal = getattr(torch.multiprocessing, "_prctl_pr_set_pdeathsig", None)  # Linux only
+    if set_death_signal is not None and _ignores_interrupts():
+        set_death_signal(signal.SIGTERM)
+
+
+def _ignores_interrupts() -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def _join(local_rank: int, group: Group, folder: Path, threads: int) -> None:
@@ -244,7 +259,7 @@ def _end(processes: Sequence[Any]) -> None:
     """Leave no process behind: ask, then insist."""
     for each in processes:
         if each.is_alive():
-            os.kill(each.pid, signal.SIGINT)
+            os.kill(each.pid, signal.SIGTERM if _ignores_interrupts() else signal.SIGINT)
     for each in processes:
         each.join(GRACE)
         if each.is_alive():

@@ -5,6 +5,7 @@ Starting two processes takes seconds, so that one pair answers several questions
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -483,19 +484,37 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_running(how, tmp_path):
+@pytest.mark.parametrize(
+    ("how", "interrupt"),
+    [
+        (signal.SIGINT, signal.SIG_DFL),
+        (signal.SIGKILL, signal.SIG_DFL),
+        (signal.SIGKILL, signal.SIG_IGN),  # as nohup and & in a script start it
+        (signal.SIGTERM, signal.SIG_IGN),
+    ],
+)
+def test_nothing_is_left_running(how, interrupt, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
-    parent = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    for _ in range(600):
-        if len(list(tmp_path.glob("pid-*"))) == 2:
-            break
-        time.sleep(0.1)
-    time.sleep(1)
-    parent.send_signal(how)
-    parent.wait(60)
-    for _ in range(300):
-        if not _alive(tmp_path):
-            break
-        time.sleep(0.1)
-    assert _alive(tmp_path) == []
+    parent = subprocess.Popen(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, interrupt),
+    )
+    try:
+        for _ in range(600):
+            if len(list(tmp_path.glob("pid-*"))) == 2:
+                break
+            time.sleep(0.1)
+        time.sleep(1)
+        parent.send_signal(how)
+        parent.wait(60)
+        for _ in range(300):
+            if not _alive(tmp_path):
+                break
+            time.sleep(0.1)
+        assert _alive(tmp_path) == []
+    finally:
+        for left in (parent.pid, *_alive(tmp_path)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(left, signal.SIGKILL)
