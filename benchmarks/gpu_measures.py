@@ -1,0 +1,362 @@
+"""The measures of ``gpu.py``: epochs, evaluations and steps at the published shapes, beside their matrix products."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Callable, NamedTuple, Optional
+
+import gpu_data
+import numpy as np
+import torch
+from gpu_report import Row, Task, duration, forget_peak, kernel_seconds, peak_mib, seconds
+from torch import nn
+
+from recbole_diffusion import quick_start
+from recbole_diffusion.data.convert import LEAVE_ONE_OUT
+from recbole_diffusion.data.convert import settings as reading
+from recbole_diffusion.testing.building import trainer_of
+
+Keys = dict[str, Any]
+COMMON: Keys = {
+    "state": "ERROR",
+    "seed": 1,
+    "topk": [10, 20],
+    "metrics": ["Recall", "NDCG"],
+    "valid_metric": "Recall@20",
+    "train_neg_sample_args": None,
+    "show_progress": False,
+}
+#: The official settings of the DiffRec family, those of each data set on top.
+OF_ROWS: Keys = {"learner": "adamw", "weight_decay": 0.0, "train_batch_size": 400, "learning_rate": 1e-4, "steps": 10}
+HIDDEN = {"ml-1m_clean": [200, 600], "yelp_clean": [1000], "amazon-book_clean": [1000]}
+AIMS = {"ml-1m_clean": 0.020, "yelp_clean": 0.4, "amazon-book_clean": 2.0}
+#: Evaluation: at most this times its products, counted in aims; the issue's times are of an H100.
+EVALUATION_RATIO = 3.0
+STEP_RATIO = 1.5
+
+
+class Prepared(NamedTuple):
+    """A model with its trainer and loaders, on the device."""
+
+    config: Any
+    model: Any
+    trainer: Any
+    loaders: tuple[Any, Any, Any]
+
+
+class Bench:
+    """What all measures share.
+
+    Args:
+        device: where the models are.
+        folder: for the data.
+        scale: of users and items; 1 is the published shape.
+        repeats: of each timing.
+    """
+
+    def __init__(self, device: torch.device, folder: Path, scale: float, repeats: int) -> None:
+        self.device, self.folder, self.scale, self.repeats = device, folder, scale, repeats
+
+    def rows(self, name: str) -> Keys:
+        """The keys that read one of :data:`gpu_data.ROWS`, which is written at its first use."""
+        if not (self.folder / name).exists():
+            gpu_data.write_rows(self.folder, name, gpu_data.ROWS[name].scaled(self.scale))
+        return {**COMMON, **reading(self.folder), "dataset": name}
+
+    def sequences(self, name: str) -> Keys:
+        """The same of :data:`gpu_data.SEQUENCES`."""
+        if not (self.folder / name).exists():
+            gpu_data.write_sequences(self.folder, name, gpu_data.SEQUENCES[name].scaled(self.scale))
+        return {**COMMON, **LEAVE_ONE_OUT, "data_path": str(self.folder), "dataset": name}
+
+    def build(self, model: str, keys: Keys) -> Prepared:
+        keys = {**keys, "use_gpu": self.device.type == "cuda"}
+        config = quick_start.configure(model, keys.pop("dataset"), config_dict=keys)
+        _, loaders = quick_start.prepare(config)
+        net = quick_start._build_model(config, loaders)
+        trainer = trainer_of(config, net)
+        trainer.eval_collector.data_collect(loaders[0])
+        return Prepared(config, net, trainer, loaders)
+
+    def epoch(self, ready: Prepared) -> float:
+        return seconds(lambda: ready.trainer._train_epoch(ready.loaders[0], 0), self.device, self.repeats)
+
+    def evaluation(self, ready: Prepared) -> float:
+        evaluate = partial(ready.trainer.evaluate, ready.loaders[2], load_best_model=False)
+        return seconds(evaluate, self.device, self.repeats)
+
+    def step(self, ready: Prepared) -> float:
+        """One training step on batches that are on the device already."""
+        batches = [batch.to(self.device) for batch in itertools.islice(ready.loaders[0], 4)]
+        source = itertools.cycle(batches)
+
+        def one() -> None:
+            ready.model.train()
+            ready.trainer.optimizer.zero_grad()
+            losses = ready.model.calculate_loss(next(source))
+            (sum(losses) if isinstance(losses, tuple) else losses).backward()
+            ready.trainer.optimizer.step()
+
+        return seconds(one, self.device, 10 * self.repeats, warm=5)
+
+
+# -- floors --------------------------------------------------------------------------------------------------------
+
+
+def training_products(net: nn.Module, rows: int, device: torch.device, first: Sequence[str] = ("input",)) -> Task:
+    """The matrix products of a training step: of each layer forward, its weight's gradient, its input's.
+
+    The input of a layer in ``first`` needs no gradient.
+    """
+    calls: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    for name, layer in net.named_modules():
+        if not isinstance(layer, nn.Linear):
+            continue
+        weight = layer.weight.detach()
+        x = torch.randn(rows, layer.in_features, device=device)
+        grad = torch.randn(rows, layer.out_features, device=device)
+        calls.append((x, weight.t(), torch.empty_like(grad)))
+        calls.append((grad.t(), x, torch.empty_like(weight)))
+        if name.split(".")[-1] not in first:
+            calls.append((grad, weight, torch.empty_like(x)))
+
+    def products() -> None:
+        for a, b, out in calls:
+            torch.mm(a, b, out=out)
+
+    return products
+
+
+def scoring_products(net: nn.Module, rows: int, device: torch.device) -> Task:
+    """The wide products of a folded chain: into the first hidden layer and out of the last one, once each."""
+    wide = sorted((layer for layer in net.modules() if isinstance(layer, nn.Linear)), key=lambda layer: -layer.weight.numel())
+    calls = [(torch.randn(rows, layer.in_features, device=device), layer.weight.detach().t()) for layer in wide[:2]]
+
+    def products() -> None:
+        for a, b in calls:
+            torch.mm(a, b)
+
+    return products
+
+
+# -- the DiffRec family --------------------------------------------------------------------------------------------
+
+
+def rows_of(name: str, keys: Optional[Keys] = None) -> Keys:
+    return {**OF_ROWS, "dims": HIDDEN[name], **(keys or {})}
+
+
+def diffrec(bench: Bench, name: str) -> list[Row]:
+    """Epoch and evaluation of DiffRec, in float32, with TF32, in bfloat16 and compiled."""
+    start = perf_counter()
+    shape = bench.rows(name)
+    rows, written = [], perf_counter() - start
+    variants: dict[str, Keys] = {"float32": {}, "TF32": {"matmul_precision": "high"}}
+    if bench.device.type == "cuda":
+        variants["bfloat16"] = {"matmul_precision": "high", "enable_amp": True, "amp_dtype": "bfloat16"}
+        variants["TF32, compiled"] = {"matmul_precision": "high", "compile": True}
+    for variant, keys in variants.items():
+        forget_peak(bench.device)
+        start = perf_counter()
+        ready = bench.build("DiffRec", {**shape, **rows_of(name, keys)})
+        built = perf_counter() - start
+        with precision(ready.config):
+            took = bench.epoch(ready)
+            batches = len(ready.loaders[0])
+            floor = kernel_seconds(training_products(ready.model.diffusion.denoiser, 400, bench.device), bench.device) * batches
+            note = f"{batches} batches; data written in {written:.0f} s, read and split in {built:.0f} s; peak {peak_mib(bench.device):.0f} MiB"
+            row = Row("measure", f"DiffRec epoch, {name}, {variant}", duration(took), f"products {duration(floor)}", took / floor, note=note)
+            row.aim, row.verdict = _aim(bench, took, AIMS[name])
+            row.numbers = {"seconds": took, "floor": floor, "batches": batches}
+            rows.append(row)
+            if variant in ("float32", "TF32"):
+                rows.append(_evaluated(bench, ready, f"DiffRec evaluation, {name}, {variant}"))
+        written = 0.0
+        _free(ready)
+    return rows
+
+
+def _evaluated(bench: Bench, ready: Prepared, name: str) -> Row:
+    forget_peak(bench.device)
+    took = bench.evaluation(ready)
+    users = len(ready.loaders[2].uid_list)
+    step = min(ready.loaders[2].step, users)
+    products = scoring_products(ready.model.diffusion.denoiser, step, bench.device)
+    floor = kernel_seconds(products, bench.device) * users / step
+    row = Row("measure", name, duration(took), f"products {duration(floor)}", took / floor)
+    row.note = f"{users} users, {step} at once, {users / took:,.0f} users/s; peak {peak_mib(bench.device):.0f} MiB"
+    row.aim = f"<= {EVALUATION_RATIO:g} x products"
+    row.verdict = "met" if row.ratio is not None and row.ratio <= EVALUATION_RATIO else "missed"
+    row.numbers = {"seconds": took, "floor": floor, "users": users}
+    return row
+
+
+def _aim(bench: Bench, took: float, aim: float) -> tuple[str, str]:
+    """The aims are of a GPU at the published shape."""
+    if bench.device.type != "cuda" or bench.scale != 1:
+        return f"<= {duration(aim)} on an H100", ""
+    return f"<= {duration(aim)}", "met" if took <= aim else "missed"
+
+
+def family(bench: Bench, name: str) -> list[Row]:
+    """Steps of L-DiffRec and T-DiffRec beside DiffRec's, TF32."""
+    shape = {**bench.rows(name), "matmul_precision": "high"}
+    table = bench.folder / "items.npz"
+    items = gpu_data.ROWS[name].scaled(bench.scale).items
+    np.savez(table, item=np.random.default_rng(0).normal(size=(items, 16)).astype(np.float32), item_token=np.arange(items).astype(str))
+    latent: Keys = {**OF_ROWS, "pretrain": str(table), "n_cate": 2}
+    took, peaks = {}, {}
+    for model, keys in (("DiffRec", rows_of(name)), ("TDiffRec", rows_of(name)), ("LDiffRec", latent)):
+        forget_peak(bench.device)
+        ready = bench.build(model, {**shape, **keys})
+        with precision(ready.config):
+            took[model] = bench.step(ready)
+        peaks[model] = peak_mib(bench.device)
+        _free(ready)
+    return [
+        Row("measure", f"{model} training step, {name}", duration(value), f"DiffRec {duration(took['DiffRec'])}", value / took["DiffRec"], note=f"peak {peaks[model]:.0f} MiB", numbers={"seconds": value})
+        for model, value in took.items()
+        if model != "DiffRec"
+    ]
+
+
+# -- sequences -----------------------------------------------------------------------------------------------------
+
+
+def diffurec(bench: Bench, name: str, length: int) -> list[Row]:
+    """DiffuRec's step and evaluation, packed and padded."""
+    shape = {**bench.sequences(name), "MAX_ITEM_LIST_LENGTH": length, "matmul_precision": "high"}
+    rows, took = [], {}
+    for layout in ("packed", "padded"):
+        forget_peak(bench.device)
+        ready = bench.build("DiffuRec", {**shape, "sequence_layout": layout})
+        with precision(ready.config):
+            took[layout] = bench.step(ready)
+            batches = len(ready.loaders[0])
+            ranked = bench.evaluation(ready)
+        row = Row("measure", f"DiffuRec training step, {name}, length {length}, {layout}", duration(took[layout]))
+        row.beside = f"an epoch of {batches} batches {duration(took[layout] * batches)}"
+        row.note, row.numbers = f"peak {peak_mib(bench.device):.0f} MiB", {"seconds": took[layout], "batches": batches}
+        rows += [row, Row("measure", f"DiffuRec evaluation, {name}, length {length}, {layout}", duration(ranked))]
+        _free(ready)
+    ready = bench.build("DiffuRec", shape)
+    chosen = ready.model.layout(bench.device)
+    faster = min(took, key=lambda layout: took[layout])
+    verdict = "met" if chosen == faster or took[chosen] <= 1.05 * took[faster] else "missed"
+    rows.append(Row("measure", f"DiffuRec layout by default, {name}", chosen, f"faster: {faster}", took["padded"] / took["packed"], "the faster one", verdict))
+    _free(ready)
+    return rows
+
+
+def cddrec(bench: Bench) -> list[Row]:
+    """CDDRec at its official size, the products of its step beside it."""
+    ready = bench.build("CDDRec", {**bench.sequences("beauty"), "matmul_precision": "high"})
+    with precision(ready.config):
+        return _stepped(bench, ready, "CDDRec", "beauty")
+
+
+def embeddings(bench: Bench, model: str, width: int) -> list[Row]:
+    """DDRM and HDRM at their official sizes on random tables."""
+    name = "ml-1m_clean"
+    shape, table = bench.rows(name), bench.folder / f"{model}.npz"
+    size, random = gpu_data.ROWS[name].scaled(bench.scale), np.random.default_rng(0)
+    user, item = (random.uniform(-0.1, 0.1, (count, width)).astype(np.float32) for count in (size.users, size.items))
+    np.savez(table, user=user, item=item, user_token=np.arange(size.users).astype(str), item_token=np.arange(size.items).astype(str))
+    ready = bench.build(model, {**shape, "pretrain": str(table), "matmul_precision": "high"})
+    with precision(ready.config):
+        return _stepped(bench, ready, model, name)
+
+
+def _stepped(bench: Bench, ready: Prepared, model: str, name: str) -> list[Row]:
+    """Step and evaluation, with the bare products that torch counts in a step (its flops at the device's own rate)."""
+    forget_peak(bench.device)
+    took = bench.step(ready)
+    floor = counted_floor(bench, ready)
+    row = Row("measure", f"{model} training step, {name}", duration(took), f"products {duration(floor)}", took / floor)
+    row.aim, row.verdict = f"<= {STEP_RATIO:g} x products", "met" if took <= STEP_RATIO * floor else "missed"
+    row.note, row.numbers = f"peak {peak_mib(bench.device):.0f} MiB", {"seconds": took, "floor": floor}
+    ranked = bench.evaluation(ready)
+    result = [row, Row("measure", f"{model} evaluation, {name}", duration(ranked), numbers={"seconds": ranked})]
+    _free(ready)
+    return result
+
+
+def counted_floor(bench: Bench, ready: Prepared) -> float:
+    """Seconds of the matrix products of one training step, each of its shape, run one after the other.
+
+    The shapes are those that a dispatch mode sees in the step.
+    """
+    from recbole_diffusion.testing.products import Products
+
+    batch = next(iter(ready.loaders[0])).to(bench.device)
+    ready.model.train()
+    with Products() as seen:
+        losses = ready.model.calculate_loss(batch)
+        (sum(losses) if isinstance(losses, tuple) else losses).backward()
+    return kernel_seconds(seen.replay(bench.device), bench.device)
+
+
+# -- the official code ---------------------------------------------------------------------------------------------
+
+
+def official_diffrec(bench: Bench, checkout: Path) -> list[Row]:
+    """The official DiffRec beside ours, at ml-1m_clean's shape, with the same settings."""
+    from competitors import Files, official
+
+    name = "ml-1m_clean"
+    bench.rows(name)
+    files = Files(bench.folder, bench.folder / f"{name}-arrays", bench.folder / "items.npz")
+    theirs = official("DiffRec", checkout, files, cuda=bench.device.type == "cuda")
+    keys = {"noise_scale": 0.005, "noise_min": 0.005, "noise_max": 0.01, "steps": 40, "learning_rate": 1e-3}
+    ready = bench.build("DiffRec", {**bench.rows(name), **rows_of(name, keys), "matmul_precision": "high"})
+    with precision(ready.config):
+        ours = bench.epoch(ready), bench.evaluation(ready)
+    them = tuple(seconds(task, bench.device, bench.repeats) for task in (theirs.epoch, theirs.evaluate))
+    _free(ready)
+    return [
+        Row("measure", f"official DiffRec {what} : ours, {name}", duration(one), f"ours {duration(mine)}", one / mine, f">= {aim} x", "met" if one >= aim * mine else "missed")
+        for what, one, mine, aim in zip(("epoch", "evaluation"), them, ours, (10, 20))
+    ]
+
+
+# -- all of it -----------------------------------------------------------------------------------------------------
+
+
+def measures(bench: Bench, checkout: Optional[Path]) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
+    """Names and functions, the most telling first: time may run out."""
+    yield "DiffRec, ml-1m_clean", partial(diffrec, bench, "ml-1m_clean")
+    yield "DiffRec, yelp_clean", partial(diffrec, bench, "yelp_clean")
+    yield "DiffuRec, beauty", partial(diffurec, bench, "beauty", 50)
+    yield "DDRM", partial(embeddings, bench, "DDRM", 64)
+    yield "HDRM", partial(embeddings, bench, "HDRM", 512)
+    yield "CDDRec", partial(cddrec, bench)
+    yield "L-DiffRec, T-DiffRec", partial(family, bench, "yelp_clean")
+    yield "DiffuRec, ml-1m", partial(diffurec, bench, "ml-1m", 200)
+    if checkout is not None:
+        yield "official DiffRec", partial(official_diffrec, bench, checkout)
+    yield "DiffRec, amazon-book_clean", partial(diffrec, bench, "amazon-book_clean")
+
+
+def precision(config: Any) -> Any:
+    """As a run does: the precision of float32 products."""
+    from recbole_diffusion.training import determinism
+
+    return determinism.matmul_precision(config["matmul_precision"])
+
+
+def _free(ready: Prepared) -> None:
+    """Give the device's memory back before the next model is built."""
+    ready.model.to("cpu")
+    ready.trainer.optimizer = None
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    for file in (Path("log_tensorboard"), Path("log")):
+        if file.is_dir() and not os.listdir(file):
+            file.rmdir()
