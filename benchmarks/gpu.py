@@ -86,7 +86,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             if "checks" in options.parts:
                 run(report, "check", checks(device), options)
             if "measures" in options.parts:
-                run(report, "measure", measures(Bench(device, Path(name), options.scale, options.repeats), checkout), options)
+                run(
+                    report,
+                    "measure",
+                    measures(Bench(device, Path(name), options.scale, options.repeats), checkout),
+                    options,
+                )
         finally:
             os.chdir(here)
             report.write()

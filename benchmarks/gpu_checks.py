@@ -62,7 +62,16 @@ def _trains(name: str, model: str, settings: Keys, device: torch.device) -> list
     finite = all(bool(torch.isfinite(parameter).all()) for parameter in built.model.parameters())
     right = finite and where == {device.type} and loss == loss
     peak = peak_mib(device)
-    return [Row("check", name, f"loss {loss:.4f}", verdict=_verdict(right), note=f"peak {peak:.1f} MiB", numbers={"loss": loss})]
+    return [
+        Row(
+            "check",
+            name,
+            f"loss {loss:.4f}",
+            verdict=_verdict(right),
+            note=f"peak {peak:.1f} MiB",
+            numbers={"loss": loss},
+        )
+    ]
 
 
 def _scored(built: Built) -> torch.Tensor:
@@ -107,9 +116,9 @@ def _repeats(name: str, model: str, settings: Keys, device: torch.device) -> lis
 @contextlib.contextmanager
 def deterministic() -> Iterator[None]:
     """As the key ``deterministic`` of a run does."""
-    from recbole_diffusion.training import determinism
+    from recbole_diffusion.training import numerics
 
-    with determinism.enforced(True):
+    with numerics.deterministic(True):
         yield
 
 
@@ -200,7 +209,15 @@ def _mixed(kind: str, name: str, model: str, settings: Keys, device: torch.devic
     plain = train(build(model, settings))
     losses = [trainer.epochs_done[-1]["train_loss"] for trainer in (trainer, plain)]
     finite = all(bool(torch.isfinite(parameter).all()) for parameter in built.model.parameters())
-    return [Row("check", name, f"loss {losses[0]:.4f}", f"float32 {losses[1]:.4f}", verdict=_verdict(finite and losses[0] == losses[0]))]
+    return [
+        Row(
+            "check",
+            name,
+            f"loss {losses[0]:.4f}",
+            f"float32 {losses[1]:.4f}",
+            verdict=_verdict(finite and losses[0] == losses[0]),
+        )
+    ]
 
 
 __all__ = ["checks", "deterministic", "models", "synchronising", "taken"]

@@ -87,5 +87,7 @@ def write_sequences(folder: Path, name: str, shape: Shape) -> int:
     target = folder / name
     target.mkdir(parents=True)
     lines = [f"{user}\t{item}\t{time}" for (user, item), time in zip(rows.tolist(), times.tolist())]
-    atomic_write_text(target / f"{name}.inter", "user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(lines) + "\n")
+    atomic_write_text(
+        target / f"{name}.inter", "user_id:token\titem_id:token\ttimestamp:float\n" + "\n".join(lines) + "\n"
+    )
     return len(rows)

@@ -135,7 +135,9 @@ def training_products(net: nn.Module, rows: int, device: torch.device, first: Se
 
 def scoring_products(net: nn.Module, rows: int, device: torch.device) -> Task:
     """The wide products of a folded chain: into the first hidden layer and out of the last one, once each."""
-    wide = sorted((layer for layer in net.modules() if isinstance(layer, nn.Linear)), key=lambda layer: -layer.weight.numel())
+    wide = sorted(
+        (layer for layer in net.modules() if isinstance(layer, nn.Linear)), key=lambda layer: -layer.weight.numel()
+    )
     calls = [(torch.randn(rows, layer.in_features, device=device), layer.weight.detach().t()) for layer in wide[:2]]
 
     def products() -> None:
@@ -169,9 +171,19 @@ def diffrec(bench: Bench, name: str) -> list[Row]:
         with precision(ready.config):
             took = bench.epoch(ready)
             batches = len(ready.loaders[0])
-            floor = kernel_seconds(training_products(ready.model.diffusion.denoiser, 400, bench.device), bench.device) * batches
+            floor = (
+                kernel_seconds(training_products(ready.model.diffusion.denoiser, 400, bench.device), bench.device)
+                * batches
+            )
             note = f"{batches} batches; data written in {written:.0f} s, read and split in {built:.0f} s; peak {peak_mib(bench.device):.0f} MiB"
-            row = Row("measure", f"DiffRec epoch, {name}, {variant}", duration(took), f"products {duration(floor)}", took / floor, note=note)
+            row = Row(
+                "measure",
+                f"DiffRec epoch, {name}, {variant}",
+                duration(took),
+                f"products {duration(floor)}",
+                took / floor,
+                note=note,
+            )
             row.aim, row.verdict = _aim(bench, took, AIMS[name])
             row.numbers = {"seconds": took, "floor": floor, "batches": batches}
             rows.append(row)
@@ -209,7 +221,11 @@ def family(bench: Bench, name: str) -> list[Row]:
     shape = {**bench.rows(name), "matmul_precision": "high"}
     table = bench.folder / "items.npz"
     items = gpu_data.ROWS[name].scaled(bench.scale).items
-    np.savez(table, item=np.random.default_rng(0).normal(size=(items, 16)).astype(np.float32), item_token=np.arange(items).astype(str))
+    np.savez(
+        table,
+        item=np.random.default_rng(0).normal(size=(items, 16)).astype(np.float32),
+        item_token=np.arange(items).astype(str),
+    )
     latent: Keys = {**OF_ROWS, "pretrain": str(table), "n_cate": 2}
     took, peaks = {}, {}
     for model, keys in (("DiffRec", rows_of(name)), ("TDiffRec", rows_of(name)), ("LDiffRec", latent)):
@@ -220,7 +236,15 @@ def family(bench: Bench, name: str) -> list[Row]:
         peaks[model] = peak_mib(bench.device)
         _free(ready)
     return [
-        Row("measure", f"{model} training step, {name}", duration(value), f"DiffRec {duration(took['DiffRec'])}", value / took["DiffRec"], note=f"peak {peaks[model]:.0f} MiB", numbers={"seconds": value})
+        Row(
+            "measure",
+            f"{model} training step, {name}",
+            duration(value),
+            f"DiffRec {duration(took['DiffRec'])}",
+            value / took["DiffRec"],
+            note=f"peak {peaks[model]:.0f} MiB",
+            numbers={"seconds": value},
+        )
         for model, value in took.items()
         if model != "DiffRec"
     ]
@@ -249,7 +273,17 @@ def diffurec(bench: Bench, name: str, length: int) -> list[Row]:
     chosen = ready.model.layout(bench.device)
     faster = min(took, key=lambda layout: took[layout])
     verdict = "met" if chosen == faster or took[chosen] <= 1.05 * took[faster] else "missed"
-    rows.append(Row("measure", f"DiffuRec layout by default, {name}", chosen, f"faster: {faster}", took["padded"] / took["packed"], "the faster one", verdict))
+    rows.append(
+        Row(
+            "measure",
+            f"DiffuRec layout by default, {name}",
+            chosen,
+            f"faster: {faster}",
+            took["padded"] / took["packed"],
+            "the faster one",
+            verdict,
+        )
+    )
     _free(ready)
     return rows
 
@@ -267,7 +301,13 @@ def embeddings(bench: Bench, model: str, width: int) -> list[Row]:
     shape, table = bench.rows(name), bench.folder / f"{model}.npz"
     size, random = gpu_data.ROWS[name].scaled(bench.scale), np.random.default_rng(0)
     user, item = (random.uniform(-0.1, 0.1, (count, width)).astype(np.float32) for count in (size.users, size.items))
-    np.savez(table, user=user, item=item, user_token=np.arange(size.users).astype(str), item_token=np.arange(size.items).astype(str))
+    np.savez(
+        table,
+        user=user,
+        item=item,
+        user_token=np.arange(size.users).astype(str),
+        item_token=np.arange(size.items).astype(str),
+    )
     ready = bench.build(model, {**shape, "pretrain": str(table), "matmul_precision": "high"})
     with precision(ready.config):
         return _stepped(bench, ready, model, name)
@@ -320,7 +360,15 @@ def official_diffrec(bench: Bench, checkout: Path) -> list[Row]:
     them = tuple(seconds(task, bench.device, bench.repeats) for task in (theirs.epoch, theirs.evaluate))
     _free(ready)
     return [
-        Row("measure", f"official DiffRec {what} : ours, {name}", duration(one), f"ours {duration(mine)}", one / mine, f">= {aim} x", "met" if one >= aim * mine else "missed")
+        Row(
+            "measure",
+            f"official DiffRec {what} : ours, {name}",
+            duration(one),
+            f"ours {duration(mine)}",
+            one / mine,
+            f">= {aim} x",
+            "met" if one >= aim * mine else "missed",
+        )
         for what, one, mine, aim in zip(("epoch", "evaluation"), them, ours, (10, 20))
     ]
 
@@ -345,9 +393,9 @@ def measures(bench: Bench, checkout: Optional[Path]) -> Iterator[tuple[str, Call
 
 def precision(config: Any) -> Any:
     """As a run does: the precision of float32 products."""
-    from recbole_diffusion.training import determinism
+    from recbole_diffusion.training import numerics
 
-    return determinism.matmul_precision(config["matmul_precision"])
+    return numerics.matmul_precision(config["matmul_precision"])
 
 
 def _free(ready: Prepared) -> None:

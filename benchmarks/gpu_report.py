@@ -73,13 +73,21 @@ class Report:
             rows = [row for row in self.rows if row.part == part]
             if not rows:
                 continue
-            lines += [f"### {title}", "", "| | value | beside | ratio | aim | verdict | note |", "|---|---|---|---|---|---|---|"]
+            lines += [
+                f"### {title}",
+                "",
+                "| | value | beside | ratio | aim | verdict | note |",
+                "|---|---|---|---|---|---|---|",
+            ]
             for row in rows:
                 ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
                 cells = [row.name, row.value, row.beside, ratio, row.aim, row.verdict, row.note]
                 lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
             lines.append("")
-        counts = {verdict: sum(row.verdict == verdict for row in self.rows) for verdict in ("fail", "error", "missed", "skipped")}
+        counts = {
+            verdict: sum(row.verdict == verdict for row in self.rows)
+            for verdict in ("fail", "error", "missed", "skipped")
+        }
         lines.append("; ".join(f"{count} {verdict}" for verdict, count in counts.items()))
         return "\n".join(lines) + "\n"
 
