@@ -64,7 +64,7 @@ def make_parts(settings: ProcessSettings) -> Parts:
     law = make_sampler(settings.timestep_sampling, settings.steps, settings.history, settings.uniform_prob)
     if settings.process == "identity":
         identity = IdentityProcess(settings.steps, _time_scale(settings))
-        return Parts(identity, AffineSolver(identity.iterated(count)), law, 0)
+        return Parts(identity, AffineSolver(identity.iterated_steps(count)), law, 0)
     if settings.process == "flow":
         flow = _flow(settings)
         times = ContinuousTimes(law, settings.steps, flow.t_max)

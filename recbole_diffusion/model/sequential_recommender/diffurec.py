@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_diffusion.diffusion import Shared, StepCallback, make_betas, sample
+from recbole_diffusion.diffusion import SharedGenerator, StepCallback, make_betas, sample
 from recbole_diffusion.model.networks.denoiser import timestep_embedding
 from recbole_diffusion.model.networks.dropout import dropout
 from recbole_diffusion.model.process import process_of
@@ -139,7 +139,7 @@ class DiffuRec(Reverse, CountsCalls, SequenceRecommender):
             return self.approximate(packed, tokens, x, t, lambda_noise[place])
 
         start = torch.randn((1, tokens.shape[1]), dtype=tokens.dtype, device=tokens.device, generator=generator)
-        x0 = sample(denoiser, start.expand(len(packed.order), -1), self.solver, Shared(generator), callback)
+        x0 = sample(denoiser, start.expand(len(packed.order), -1), self.solver, SharedGenerator(generator), callback)
         return x0[packed.inverse]
 
     def score(self, states: Tensor) -> Tensor:
