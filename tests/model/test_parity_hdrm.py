@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import FROZEN_DATA, frozen_network, near
 
-from recbole_diffusion.model.embeddings.embedding_diffusion import EmbeddingDiffusion, mixed
+from recbole_diffusion.model.embeddings.embedding_diffusion import EmbeddingDiffusion, interpolate
 from recbole_diffusion.model.embeddings.embedding_recommender import EmbeddingRecommender
 from recbole_diffusion.model.general_recommender.hdrm import HDRM, HyperbolicNoise
 from recbole_diffusion.model.general_recommender.hgcf import HGCF
@@ -79,7 +79,7 @@ def model_of(case, net):
         _triples=lambda _: tuple(frozen(f"{case}_{name}") for name in names),
     )
     model.triple_losses = lambda *args: HDRM.triple_losses(model, *args)
-    model._sum = lambda *args: EmbeddingRecommender._sum(model, *args)
+    model._sum_over_blocks = lambda *args: EmbeddingRecommender._sum_over_blocks(model, *args)
     return model
 
 
@@ -177,7 +177,7 @@ def test_noise_networks_and_parts_of_the_loss(case):
 def test_loss_gradients_and_three_steps(case, monkeypatch):
     net = diffusion_of(case)
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
-    monkeypatch.setattr(net, "draw", lambda size, device: frozen(f"{case}_t"))
+    monkeypatch.setattr(net, "sample_times", lambda size, device: frozen(f"{case}_t"))
     losses = []
     for step in range(3):
         noises = iter([frozen(f"{case}_user_noise"), frozen(f"{case}_item_noise")])
@@ -217,7 +217,7 @@ def test_chain_mixing_and_scores(case, monkeypatch):
     with torch.no_grad():
         generated = net.generate(start, frozen("h_user"))
     near(generated, frozen(f"{case}_generated"))
-    final = mixed(frozen("h_user"), generated, 0.05)
+    final = interpolate(frozen("h_user"), generated, 0.05)
     near(final, frozen(f"{case}_final"))
     scores = SPACE.users(final) @ SPACE.items(frozen("h_item")).t()
     theirs = frozen(f"{case}_scores")  # minus the squared distances: theirs order as ours

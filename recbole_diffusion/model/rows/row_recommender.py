@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from recbole_diffusion.diffusion import Generators, StepCallback
 from recbole_diffusion.model.hooks import Hooks, ValidPairs
-from recbole_diffusion.model.reverse import CountsCalls
+from recbole_diffusion.model.reverse import ReportsNfe
 from recbole_diffusion.model.rows.history import InteractionMatrix, SparseRows
 from recbole_diffusion.model.rows.vector_diffusion import row_mlp
 
@@ -26,7 +26,7 @@ class RowDiffusion(Protocol):
     def generators(self, users: Tensor) -> Generators: ...
 
 
-class RowRecommender(CountsCalls, Hooks, GeneralRecommender):
+class RowRecommender(ReportsNfe, Hooks, GeneralRecommender):
     """Base class; a subclass writes ``calculate_loss`` and :meth:`denoise`, and may replace :meth:`make_denoiser`.
 
     Attributes:

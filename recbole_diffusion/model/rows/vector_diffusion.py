@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from recbole_diffusion.diffusion import Generators, StepCallback, full_time, randn
 from recbole_diffusion.model.networks.denoiser import RowMLP
 from recbole_diffusion.model.process import process_of
-from recbole_diffusion.model.reverse import Reverse
+from recbole_diffusion.model.reverse import ReverseProcess
 
 #: ``make_denoiser(config, width, time_scale)``: see :meth:`RowRecommender.make_denoiser`.
 MakeDenoiser = Callable[[Any, int, float], nn.Module]
@@ -44,7 +44,7 @@ class Denoised(NamedTuple):
     x0: Tensor
 
 
-class VectorDiffusion(Reverse, nn.Module):
+class VectorDiffusion(ReverseProcess, nn.Module):
     """The process, the law of the times, the network and the solver, as the keys of DiffRec's yaml say.
 
     Args:

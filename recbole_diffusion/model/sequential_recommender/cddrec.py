@@ -22,7 +22,7 @@ from recbole_diffusion.diffusion import GaussianDiffusion
 from recbole_diffusion.model.networks.checkpointed_sum import checkpointed_sum
 from recbole_diffusion.model.networks.dropout import dropout
 from recbole_diffusion.model.process import process_of
-from recbole_diffusion.model.reverse import CountsCalls
+from recbole_diffusion.model.reverse import ReportsNfe
 from recbole_diffusion.model.sequences.augment import Negatives, view
 from recbole_diffusion.model.sequences.infonce import exact_infonce, rff_infonce
 from recbole_diffusion.model.sequences.sequence_recommender import SequenceRecommender
@@ -76,7 +76,7 @@ class RowMasks(NamedTuple):
     cross_view: Tensor
 
 
-class CDDRec(CountsCalls, SequenceRecommender):
+class CDDRec(ReportsNfe, SequenceRecommender):
     r"""At each of T steps, predict the next items' noised embeddings from the sequence and the step alone.
 
     The loss of step t, divided by t + 1 (paper, eq. 16): logistic losses of the prediction and of a second view's

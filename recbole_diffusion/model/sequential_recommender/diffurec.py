@@ -20,7 +20,7 @@ from recbole_diffusion.diffusion import SharedGenerator, StepCallback, make_beta
 from recbole_diffusion.model.networks.denoiser import timestep_embedding
 from recbole_diffusion.model.networks.dropout import dropout
 from recbole_diffusion.model.process import process_of
-from recbole_diffusion.model.reverse import CountsCalls, Reverse
+from recbole_diffusion.model.reverse import ReportsNfe, ReverseProcess
 from recbole_diffusion.model.sequences.packing import Packed, pack
 from recbole_diffusion.model.sequences.sequence_recommender import SequenceRecommender
 from recbole_diffusion.model.sequences.transformer import EPS, LastItemTransformer
@@ -34,7 +34,7 @@ class DiffuRecNoise(NamedTuple):
     lambda_noise: Tensor
 
 
-class DiffuRec(Reverse, CountsCalls, SequenceRecommender):
+class DiffuRec(ReverseProcess, ReportsNfe, SequenceRecommender):
     r"""Noise the next item's embedding, recover it from the noisy one and the sequence, rank by nearness to it.
 
     The sequence's tokens are :math:`z_i = \mathrm{LN}(e_i) + \lambda_i (x_t + \mathrm{MLP}(t))` with
