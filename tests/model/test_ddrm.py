@@ -450,7 +450,7 @@ def test_a_sum_is_the_mean_times_the_batch_and_the_bases_loss_has_its_weight(bui
     {"infer_factor": 1.5}, {"dims": [8, 6]}, {"mlp_act_func": "sigmoid"},
 ], ids=str)  # fmt: skip
 def test_the_quick_chain_is_the_plain_one(more, built, monkeypatch):
-    monkeypatch.setattr("recbole_diffusion.model.networks.denoiser.BLOCK", 5)
+    monkeypatch.setattr("recbole_diffusion.model.networks.conditional_mlp.BLOCK", 5)
     keys = {**STRONG, "inference_steps": None, "infer_factor": 1.0, **more}
     _, model, *_ = built("DDRM", **{**QUICK, **BPR, **keys})
     model.eval()

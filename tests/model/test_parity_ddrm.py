@@ -146,7 +146,9 @@ def test_loss_gradients_and_three_steps(case, monkeypatch):
 def test_dropout_is_on_the_noised_embedding_alone(monkeypatch):
     net = diffusion_of("a").train()
     masks = iter([frozen("a_user_mask"), frozen("a_item_mask")])
-    monkeypatch.setattr("recbole_diffusion.model.networks.denoiser.dropout", lambda x, p, training: x * next(masks))
+    monkeypatch.setattr(
+        "recbole_diffusion.model.networks.conditional_mlp.dropout", lambda x, p, training: x * next(masks)
+    )
     near(loss_of("a", net, monkeypatch).detach(), frozen("a_dropped_loss"))
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_diffusion.diffusion import Generators, StepCallback, full_time, randn, row_mse
-from recbole_diffusion.model.networks.denoiser import ConditionalMLP, Conditioned
+from recbole_diffusion.model.networks.conditional_mlp import ConditionalMLP, Conditioned
 from recbole_diffusion.model.process import process_of
 from recbole_diffusion.model.reverse import ReverseProcess
 
