@@ -171,7 +171,7 @@ def test_chain_and_scores(case, monkeypatch):
     near(torch.stack(states), frozen(f"{case}_states"))
     for found in (folded, plain):
         near(found, frozen(f"{case}_generated"))
-        near(FLAT.users(found) @ FLAT.items(frozen("item")).t(), frozen(f"{case}_scores"))
+        near(FLAT.user_factor(found) @ FLAT.item_factor(frozen("item")).t(), frozen(f"{case}_scores"))
     noised = net.noise(frozen("history_mean"), torch.full((9,), net.steps - 1), frozen(f"{case}_start_noise"), False)
     near(noised, frozen(f"{case}_start"))
 

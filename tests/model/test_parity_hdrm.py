@@ -120,10 +120,10 @@ def test_hgcf():
     user, item = model()
     near(user.detach(), frozen("h_user"))
     near(item.detach(), frozen("h_item"))
-    points = SPACE.points(user)[:, None].expand(-1, 13, -1), SPACE.points(item)[None].expand(9, -1, -1)
+    points = SPACE.to_points(user)[:, None].expand(-1, 13, -1), SPACE.to_points(item)[None].expand(9, -1, -1)
     distances = -SPACE.similarity(*points)
     near(distances.detach(), frozen("h_scores_sqdist"))
-    scores = SPACE.users(user) @ SPACE.items(item).t()
+    scores = SPACE.user_factor(user) @ SPACE.item_factor(item).t()
     assert torch.equal(scores.argsort(1, descending=True), frozen("h_scores_sqdist").argsort(1))
     near(loss().detach(), frozen("h_loss"))
     loss().backward()
@@ -219,7 +219,7 @@ def test_chain_mixing_and_scores(case, monkeypatch):
     near(generated, frozen(f"{case}_generated"))
     final = interpolate(frozen("h_user"), generated, 0.05)
     near(final, frozen(f"{case}_final"))
-    scores = SPACE.users(final) @ SPACE.items(frozen("h_item")).t()
+    scores = SPACE.user_factor(final) @ SPACE.item_factor(frozen("h_item")).t()
     theirs = frozen(f"{case}_scores")  # minus the squared distances: theirs order as ours
     assert torch.equal(scores.argsort(1), theirs.argsort(1))
     product = scores - SPACE.exp0(final)[:, :1]  # of Minkowski
