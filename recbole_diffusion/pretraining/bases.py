@@ -28,7 +28,7 @@ from recbole_diffusion import registry
 from recbole_diffusion.cards import own_models
 from recbole_diffusion.compat import repairs
 from recbole_diffusion.data import names, pipeline
-from recbole_diffusion.model.embeddings.pretrained import Pretrained, Trained
+from recbole_diffusion.model.embeddings.pretrained import Pretrained, TrainedModel
 from recbole_diffusion.model.embeddings.tables import Embeddings, embeddings_of, tables_of
 from recbole_diffusion.pretraining import pretrained_files
 from recbole_diffusion.settings import schema, scopes
@@ -57,7 +57,7 @@ class OnSplit(NamedTuple):
     def embeddings(self) -> Embeddings:
         return embeddings(*self)
 
-    def base(self) -> Trained:
+    def base(self) -> TrainedModel:
         return trained_base(*self)
 
     def untrained_base(self) -> Any:
@@ -95,7 +95,7 @@ def embeddings(config: Any, train_data: Any, valid_data: Any) -> Embeddings:
     return _trained(config, base, train_data, valid_data).embeddings
 
 
-def trained_base(config: Any, train_data: Any, valid_data: Any) -> Trained:
+def trained_base(config: Any, train_data: Any, valid_data: Any) -> TrainedModel:
     """The recommender of ``base_model``, ``base_config`` and ``base_checkpoint``, trained here where no file is given.
 
     Leaves the random state as it was. What a checkpoint says about its model is written into the other two keys.
@@ -114,7 +114,7 @@ def trained_base(config: Any, train_data: Any, valid_data: Any) -> Trained:
         net = pretrained_files.model(config, Path(file), dataset, "base_checkpoint")
         _check_joint(config, type(net))
         take_settings(config, net.own_config)
-    return Trained(embeddings_of(net, dataset), lambda: net)
+    return TrainedModel(embeddings_of(net, dataset), lambda: net)
 
 
 def _check_joint(config: Any, kind: Any) -> None:
@@ -237,7 +237,7 @@ def _of_the_run(config: Any) -> set[str]:
     return {"dataset", "eval_args", "benchmark_filename", *config.parameters.get("Dataset", ())}
 
 
-def _trained(config: Any, base: Config, train_data: Any, valid_data: Any) -> Trained:
+def _trained(config: Any, base: Config, train_data: Any, valid_data: Any) -> TrainedModel:
     folder, start = run_folder.pretrain_folder(config), perf_counter()
     kept = _cached(folder, base, train_data, valid_data, show_progress=terminal.shows_progress(config["show_progress"]))
     config.pretraining = Spent(kept.seconds, perf_counter() - start)
@@ -247,7 +247,7 @@ def _trained(config: Any, base: Config, train_data: Any, valid_data: Any) -> Tra
         net.load_state_dict({key: torch.from_numpy(value) for key, value in kept.weights.items()})
         return net
 
-    return Trained(kept.embeddings, rebuild)
+    return TrainedModel(kept.embeddings, rebuild)
 
 
 class Spent(NamedTuple):
