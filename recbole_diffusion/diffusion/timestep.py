@@ -5,10 +5,11 @@ They draw integer steps or continuous times. All state of a sampler is in buffer
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple, Optional, Protocol
+from typing import Any, Callable, NamedTuple, Optional, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Timesteps(NamedTuple):
@@ -47,16 +48,16 @@ def _identity(values: Tensor) -> Tensor:
 class UniformTimesteps(nn.Module):
     """Sampler that draws each step with probability 1/T."""
 
-    _device: Tensor
+    _steps: Tensor
 
     def __init__(self, steps: int) -> None:
         super().__init__()
         self.steps = steps
-        self.register_buffer("_device", torch.empty(0, dtype=torch.float64), persistent=False)
+        self.register_buffer("_steps", torch.arange(steps), persistent=False)
 
     def sample(self, n: int, generator: Optional[torch.Generator] = None) -> Timesteps:
         """Draw ``n`` steps with ``generator`` (torch's default one if None)."""
-        device = self._device.device
+        device = self._steps.device
         t = torch.randint(0, self.steps, (n,), device=device, generator=generator)
         return Timesteps(t, torch.ones(n, dtype=torch.float64, device=device))
 
@@ -85,19 +86,30 @@ class LossSecondMomentTimesteps(UniformTimesteps):
         self.history, self.uniform_prob, self.gather = history, uniform_prob, _identity
         self.register_buffer("losses", torch.zeros(steps, history, dtype=torch.float64))
         self.register_buffer("count", torch.zeros(steps, dtype=torch.int64))
+        self._full = False
+
+    def is_full(self) -> bool:
+        """Whether every step has ``history`` losses. Once it has, the device is not asked again."""
+        if not self._full:
+            self._full = not bool((self.count < self.history).any())
+        return self._full
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._full = False
 
     def probabilities(self) -> Tensor:
         """Current :math:`p_t`, float64, shape (T,), summing to 1."""
         uniform = torch.full_like(self.losses[:, 0], 1 / self.steps)
         moment = self.losses.square().mean(dim=1).sqrt()
         total = moment.sum()
-        if bool((self.count < self.history).any()) or not bool(total > 0):
+        if not self.is_full():
             return uniform
-        return (1 - self.uniform_prob) * moment / total + self.uniform_prob * uniform
+        return torch.where(total > 0, (1 - self.uniform_prob) * moment / total + self.uniform_prob * uniform, uniform)
 
     def sample(self, n: int, generator: Optional[torch.Generator] = None) -> Timesteps:
         """Draw ``n`` steps with ``generator`` (torch's default one if None)."""
-        if bool((self.count < self.history).any()):
+        if not self.is_full():
             return super().sample(n, generator)
         p = self.probabilities()
         t = torch.multinomial(p, n, replacement=True, generator=generator)
@@ -112,16 +124,16 @@ class LossSecondMomentTimesteps(UniformTimesteps):
         t, loss = self.gather(t), self.gather(loss.detach()).to(self.losses.dtype)
         t, order = torch.sort(t, stable=True)
         loss = loss[order]
-        new_count = torch.bincount(t, minlength=self.steps)
-        first_row = new_count.cumsum(0) - new_count
+        first_row, end_row = (torch.searchsorted(t, self._steps, right=right) for right in (False, True))
+        new_count = end_row - first_row
         index = self.count[t] + torch.arange(len(t), device=t.device) - first_row[t]
         n_dropped = (self.count + new_count - self.history).clamp(min=0)
         column = torch.arange(self.history, device=t.device)
         shifted = (column + n_dropped[:, None]).clamp(max=self.history - 1)
-        losses = self.losses.gather(1, shifted)
-        remains = index >= n_dropped[t]
-        losses[t[remains], (index - n_dropped[t])[remains]] = loss[remains]
-        self.losses.copy_(losses)
+        losses = F.pad(self.losses.gather(1, shifted), (0, 1))  # the last column takes those that do not remain
+        column = torch.where(index >= n_dropped[t], index - n_dropped[t], self.history)
+        losses[t, column] = loss
+        self.losses.copy_(losses[:, :-1])
         self.count.copy_((self.count + new_count).clamp(max=self.history))
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_diffusion.model.sequences.augment import Negatives, augment, crop, mask, reorder
+from recbole_diffusion.model.sequences.augment import augment, crop, mask, reorder
 
 LENGTHS = st.lists(st.integers(1, 10), min_size=1, max_size=16)
 
@@ -70,23 +70,3 @@ def test_one_kind_is_drawn_for_each_row():
     assert not (masked & cropped).any()
     for share in (masked, cropped, ~(masked | cropped)):
         assert share.float().mean() == pytest.approx(1 / 3, abs=0.05)
-
-
-def test_negatives_are_items_that_the_user_has_not():
-    torch.manual_seed(0)
-    pairs = np.array([(user, item) for user in (1, 3) for item in range(1, 10) if item != 2 * user])
-    negatives = Negatives(pairs, 10)
-    drawn = negatives.sample(torch.tensor([1, 3, 2]), 300)
-    assert (drawn[0] == 2).all()
-    assert (drawn[1] == 6).all()
-    assert sorted(drawn[2].unique().tolist()) == list(range(1, 10))
-    counts = torch.bincount(Negatives(pairs, 10).sample(torch.tensor([2]), 9000)[0])[1:]
-    assert counts.tolist() == pytest.approx([1000] * 9, rel=0.15)
-
-
-def test_a_user_who_has_everything_ends_the_search():
-    pairs = np.array([(1, item) for item in range(1, 5)])
-    drawn = Negatives(pairs, 5).sample(torch.tensor([1]), 6)
-    assert drawn.min() >= 1
-    assert drawn.max() <= 4
-    assert Negatives(np.empty((0, 2), int), 5).sample(torch.tensor([1]), 6).shape == (1, 6)

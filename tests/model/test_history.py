@@ -96,3 +96,14 @@ def test_sparse_rows_are_the_dense_ones_and_come_in_parts(pairs, users, cut):
     left = rows.select(rows.columns < cut).dense()
     assert torch.equal(left[:, :cut], full[:, :cut])
     assert not left[:, cut:].any()
+
+
+@pytest.mark.parametrize("users", [[0], [3, 1, 2, 0], [2, 2, 2], [4, 4], []])
+def test_rows_without_a_wait_are_the_same_rows(users):
+    """As on a GPU: user 0 has nothing, 4 has everything."""
+    ids = np.array([(1, 2), (1, 5), (2, 1), (3, 6), *((4, item) for item in range(1, 7))])
+    history = InteractionMatrix.of(ids[:, 0], ids[:, 1], (5, 7), np.arange(1.0, 1 + len(ids)))
+    users = torch.tensor(users, dtype=torch.int64)
+    rows = history._rows_without_wait(users, len(users) * history.longest)
+    assert torch.equal(rows, history.sparse(users).dense())
+    assert rows.is_contiguous()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recbole_diffusion.model.interactions.negatives import Negatives
 from recbole_diffusion.model.rows.history import InteractionMatrix
 
 
@@ -27,7 +28,6 @@ class Triples(nn.Module):
     """
 
     users: Tensor
-    keys: Tensor
 
     def __init__(self, history: InteractionMatrix) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Triples(nn.Module):
             raise ValueError("triple_sampling: no user has an item and lacks one; allowed: data with such users")
         self.register_buffer("users", users, persistent=False)
         row = torch.repeat_interleave(torch.arange(len(count)), count)
-        self.register_buffer("keys", row * history.n_columns + history.items, persistent=False)
+        self.negatives = Negatives(row.numpy(), history.items.numpy(), len(count), history.n_columns)
 
     def draw(self, history: InteractionMatrix, size: int) -> tuple[Tensor, Tensor, Tensor]:
         """Draw ``size`` triples.
@@ -55,15 +55,7 @@ class Triples(nn.Module):
         # float64 has enough digits that every index below count can be drawn.
         index = (torch.rand(size, dtype=torch.float64, device=device) * count).long()
         positives = history.items[start + index]
-        negatives = torch.randint(history.n_columns, (size,), device=device)
-        rejected = torch.arange(size, device=device)
-        while True:
-            keys = users[rejected] * history.n_columns + negatives[rejected]
-            position = torch.searchsorted(self.keys, keys).clamp_max(len(self.keys) - 1)
-            rejected = rejected[self.keys[position] == keys]
-            if not len(rejected):
-                return users, positives + 1, negatives + 1
-            negatives[rejected] = torch.randint(history.n_columns, (len(rejected),), device=device)
+        return users, positives + 1, self.negatives.sample(users) + 1
 
 
 def check_negatives(config: Any, setting: str) -> None:

@@ -32,6 +32,10 @@ def rank_weights(users: np.ndarray, times: np.ndarray, w_min: float, w_max: floa
     return weights
 
 
+#: Most places that :meth:`InteractionMatrix.rows` fills without knowing how many interactions there are.
+MAX_BOUND = 2**22
+
+
 class SparseRows(NamedTuple):
     """B rows of a sparse matrix.
 
@@ -47,7 +51,7 @@ class SparseRows(NamedTuple):
     def row_index(self) -> Tensor:
         """Row of each entry, int64 (nnz,)."""
         rows = torch.arange(len(self.offsets) - 1, device=self.offsets.device)
-        return torch.repeat_interleave(rows, self.offsets.diff())
+        return torch.repeat_interleave(rows, self.offsets.diff(), output_size=len(self.columns))
 
     def dense(self) -> Tensor:
         """Dense matrix, (B, width)."""
@@ -58,7 +62,8 @@ class SparseRows(NamedTuple):
     def select(self, mask: Tensor) -> SparseRows:
         """Keep the entries where ``mask`` (nnz,) is True, and all rows."""
         offsets = F.pad(mask.cumsum(0), (1, 0))[self.offsets]
-        return SparseRows(self.columns[mask], self.values[mask], offsets, self.width)
+        index = mask.nonzero().squeeze(1)
+        return SparseRows(self.columns[index], self.values[index], offsets, self.width)
 
     @classmethod
     def of(cls, dense: Tensor) -> SparseRows:
@@ -88,7 +93,7 @@ class InteractionMatrix(nn.Module):
         super().__init__()
         matrix = csr_matrix(matrix)[:, 1:].tocsr()
         matrix.sort_indices()
-        self.n_columns = matrix.shape[1]
+        self.n_columns, self.longest = matrix.shape[1], int(np.diff(matrix.indptr).max(initial=0))
         self.register_buffer("indptr", torch.from_numpy(matrix.indptr.astype(np.int64)), persistent=False)
         self.register_buffer("items", torch.from_numpy(matrix.indices.astype(np.int64)), persistent=False)
         self.register_buffer("values", torch.from_numpy(matrix.data.astype(np.float32)), persistent=False)
@@ -126,16 +131,32 @@ class InteractionMatrix(nn.Module):
         )
 
     def sparse(self, users: Tensor) -> SparseRows:
-        """Return the rows of ``users`` (B,)."""
+        """Return the rows of ``users`` (B,). The host waits for the number of their interactions."""
         start = self.indptr[users]
         offsets = F.pad((self.indptr[users + 1] - start).cumsum(0), (1, 0))
-        row = SparseRows(self.items, self.values, offsets, self.n_columns).row_index()
-        index = torch.arange(len(row), device=users.device) + (start - offsets[:-1])[row]
+        index = torch.arange(int(offsets[-1]), device=users.device)
+        row = SparseRows(index, self.values, offsets, self.n_columns).row_index()
+        index = index + (start - offsets[:-1])[row]
         return SparseRows(self.items[index], self.values[index], offsets, self.n_columns)
 
     def rows(self, users: Tensor) -> Tensor:
         """Return the rows of ``users`` (B,), dense float32, (B, n_items - 1)."""
-        return self.sparse(users).dense()
+        bound = len(users) * self.longest
+        if users.device.type == "cpu" or bound > MAX_BOUND:
+            return self.sparse(users).dense()
+        return self._rows_without_wait(users, bound)
+
+    def _rows_without_wait(self, users: Tensor, bound: int) -> Tensor:
+        """Return :meth:`rows`. Up to ``bound`` places are written; those in excess go to an element that is cut off."""
+        start, size = self.indptr[users], len(users) * self.n_columns
+        ends = (self.indptr[users + 1] - start).cumsum(0)
+        position = torch.arange(bound, device=users.device)
+        row = torch.searchsorted(ends, position, right=True)
+        exists, row = row < len(users), row.clamp(max=len(users) - 1)
+        index = (position + (self.indptr[users + 1] - ends)[row]).clamp(max=len(self.items) - 1)
+        matrix = torch.zeros(size + 1, dtype=self.values.dtype, device=users.device)
+        matrix[torch.where(exists, row * self.n_columns + self.items[index], size)] = self.values[index]
+        return matrix[:-1].view(len(users), self.n_columns)
 
 
 def binary_history(dataset: Any) -> InteractionMatrix:

@@ -1,13 +1,11 @@
-"""Augmentation of sequences (CL4SRec), and negatives for each of their positions, vectorised over the batch."""
+"""Augmentation of sequences (CL4SRec), vectorised over the batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 REORDER_SHARE, MASK_SHARE, CROP_SHARE = 0.6, 0.3, 0.6  # as in CL4SRec and the official CDDRec
 
@@ -78,50 +76,3 @@ def _random_block(sequences: Tensor, lengths: Tensor, share: float) -> tuple[Ten
     start = (draw * (lengths[:, None] - size + 1)).floor()  # float32 could round up, beyond the end of the sequence
     position = torch.arange(sequences.shape[1], device=sequences.device)
     return (position >= start) & (position < start + size), start, size
-
-
-class Negatives(torch.nn.Module):
-    """Sampler of uniform negatives: items without a training interaction of the user.
-
-    Args:
-        pairs: (N, 2), the (user, item) pairs of training.
-        n_items: number of items, including the padding item 0, which is never drawn.
-    """
-
-    keys: Tensor
-    has_all: Tensor
-
-    def __init__(self, pairs: np.ndarray, n_items: int) -> None:
-        super().__init__()
-        self.n_items = n_items
-        keys = np.unique(pairs[:, 0].astype(np.int64) * n_items + pairs[:, 1])
-        self.register_buffer("keys", torch.from_numpy(keys), persistent=False)
-        has_all = np.bincount(keys // n_items) >= n_items - 1
-        self.register_buffer("has_all", torch.from_numpy(has_all), persistent=False)
-
-    def is_positive(self, users: Tensor, items: Tensor) -> Tensor:
-        """Whether pairs of users and items, of one shape, are training interactions."""
-        if not len(self.keys):
-            return torch.zeros_like(items, dtype=torch.bool)
-        key = users * self.n_items + items
-        position = torch.searchsorted(self.keys, key).clamp(max=len(self.keys) - 1)
-        return self.keys[position] == key
-
-    def sample(self, users: Tensor, count: int) -> Tensor:
-        """Draw ``count`` negatives for each of users (B,), by rejection.
-
-        After 100 rounds the remaining positives are returned. A user with all items gets uniform items at once.
-
-        Returns:
-            int64, (B, count).
-        """
-        users = users[:, None].expand(-1, count)
-        negatives = torch.randint(1, self.n_items, users.shape, device=users.device)
-        has_negative = ~F.pad(self.has_all, (0, 1))[users.clamp(max=len(self.has_all))]
-        for _ in range(100):
-            rejected = self.is_positive(users, negatives) & has_negative
-            n_rejected = int(rejected.sum())
-            if not n_rejected:
-                break
-            negatives[rejected] = torch.randint(1, self.n_items, (n_rejected,), device=users.device)
-        return negatives

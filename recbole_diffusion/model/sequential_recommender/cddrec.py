@@ -19,11 +19,12 @@ from torch.nn import functional as F
 
 from recbole_diffusion.data.pairs import sequence_pairs
 from recbole_diffusion.diffusion import GaussianDiffusion
+from recbole_diffusion.model.interactions.negatives import Negatives
 from recbole_diffusion.model.networks.checkpointed_sum import checkpointed_sum
 from recbole_diffusion.model.networks.dropout import dropout
 from recbole_diffusion.model.process import process_of
 from recbole_diffusion.model.reverse import ReportsNfe
-from recbole_diffusion.model.sequences.augment import Negatives, augment
+from recbole_diffusion.model.sequences.augment import augment
 from recbole_diffusion.model.sequences.infonce import exact_infonce, rff_infonce
 from recbole_diffusion.model.sequences.sequence_recommender import SequenceRecommender
 from recbole_diffusion.model.sequences.step_decoder import StepDecoder
@@ -140,7 +141,8 @@ class CDDRec(ReportsNfe, SequenceRecommender):
         self.noise_std = torch.cat([variance[1:2] if steps > 1 else variance, variance[1:]]).sqrt().tolist()
         self.sqrt_alpha_bar = self.process.sqrt_alpha_bar.tolist()
         self.sqrt_one_minus_alpha_bar = self.process.sqrt_one_minus_alpha_bar.tolist()
-        self.negatives = Negatives(sequence_pairs(dataset), self.n_items)
+        users, positives = sequence_pairs(dataset).T
+        self.negatives = Negatives(users, positives - 1, dataset.num(self.USER_ID), self.n_items - 1)
 
     @property
     def nfe(self) -> Optional[int]:
@@ -156,7 +158,7 @@ class CDDRec(ReportsNfe, SequenceRecommender):
         items, lengths = self.sequences(interaction)
         target = F.pad(items[:, 1:], (0, 1)).scatter(1, lengths[:, None] - 1, interaction[self.POS_ITEM_ID][:, None])
         second_view = augment(items, lengths, self.aug_ops, self.mask_token)
-        negative = self.negatives.sample(interaction[self.USER_ID], items.shape[1])
+        negative = self.negatives.sample(interaction[self.USER_ID][:, None].expand_as(items)) + 1
         return Batch(*(left_padded(rows, lengths) for rows in (items, second_view, target, negative)))
 
     def loss(self, batch: Batch, noise: Optional[list[CDDRecNoise]] = None) -> Tensor:
