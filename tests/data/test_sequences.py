@@ -354,6 +354,27 @@ def test_what_the_keys_of_diffurecs_inference_do(built):
     assert torch.isfinite(none.calculate_loss(next(iter(built("DiffuRec", **few)[3][0]))))
 
 
+def test_the_layout_of_sequences_changes_no_score_and_no_loss(built):
+    """Without dropout and noise the loss is the same; with the chain's noise, shared by all rows, the scores are."""
+    few = {**QUICK, "steps": 2, "noise_schedule": "sqrt", "emb_dropout_prob": 0.0, "hidden_dropout_prob": 0.0}
+    losses, scores, sizes = [], [], []
+    for layout in ("packed", "padded"):
+        _, net, _, loaders = built("DiffuRec", **few, lambda_uncertainty=0.0, sequence_layout=layout)
+        batch = next(iter(loaders[0]))
+        sizes.append(len(net._pack(*net.sequences(batch)).items))
+        losses.append(net.calculate_loss(batch).detach())
+        _, net, _, loaders = built("DiffuRec", **few, lambda_uncertainty=0.5, sequence_layout=layout)
+        scores.append(states(net.eval(), loaders).detach())
+    assert sizes[0] < sizes[1] == len(batch) * net.max_seq_length
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*scores, rtol=1e-4, atol=1e-5)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    _, net, _, _ = built("DiffuRec", **few)
+    assert (net.layout(cpu), net.layout(gpu)) == ("packed", "padded")
+    _, net, _, _ = built("DiffuRec", **few, mask_mode="official", sequence_layout="packed")
+    assert net.layout(cpu) == "padded"
+
+
 def test_padded_places_have_noise_of_their_own_in_official_mode(built):
     """On the left they are the oldest places; one draw for all of them would be another law."""
     few = {**QUICK, "steps": 2, "noise_schedule": "sqrt", "mask_mode": "official", "lambda_uncertainty": 0.5}

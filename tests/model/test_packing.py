@@ -79,16 +79,16 @@ def plain(net, x, real, see_padding):
     return net.norm(x[int(real.sum()) - 1])
 
 
-@pytest.mark.parametrize("see_padding", [True, False])
+@pytest.mark.parametrize(("see_padding", "keep_padding"), [(True, True), (False, False), (False, True)])
 @pytest.mark.parametrize("layers", [1, 3])
-def test_packed_rows_equal_rows_one_by_one(see_padding, layers):
+def test_packed_rows_equal_rows_one_by_one(see_padding, keep_padding, layers):
     torch.manual_seed(0)
     net = LastItemTransformer(8, layers, 2, 0.3, see_padding).eval()
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     sequences, lengths = batch([3, 1, 12, 7, 12, 2, 5])
     table = torch.randn(int(sequences.max()) + 1, 8)
-    packed = pack(sequences, lengths, keep_padding=see_padding)
+    packed = pack(sequences, lengths, keep_padding=keep_padding)
     found = net(table[packed.items], packed)[packed.inverse]
     expected = torch.stack([plain(net, table[row], row > 0, see_padding) for row in sequences])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -30,6 +30,7 @@ SETTINGS = {
     "hidden_dropout_prob": 0.1,
     "emb_dropout_prob": 0.3,
     "mask_mode": "official",
+    "sequence_layout": "auto",
     "lambda_std": None,
     "noise_schedule": "trunc_lin",
     "steps": 32,

@@ -54,7 +54,7 @@ class DiffuRec(ReverseProcess, ReportsNfe, SequenceRecommender):
         super().__init__(config, dataset)
         size, heads = config["hidden_size"], config["n_heads"]
         self.emb_dropout, self.rounding = config["emb_dropout_prob"], config["rounding"]
-        self.keep_padding = config["mask_mode"] == "official"
+        self.see_padding, self.sequence_layout = config["mask_mode"] == "official", config["sequence_layout"]
         self.lambda_mean, self.lambda_std = config["lambda_uncertainty"], config["lambda_std"]
         if self.lambda_std is None:
             self.lambda_std = self.lambda_mean
@@ -63,7 +63,7 @@ class DiffuRec(ReverseProcess, ReportsNfe, SequenceRecommender):
         self.input_norm = nn.LayerNorm(size, eps=EPS)
         self.step_mlp = nn.Sequential(nn.Linear(size, 4 * size), nn.SiLU(), nn.Linear(4 * size, size))
         self.approximator = LastItemTransformer(
-            size, config["n_layers"], heads, config["hidden_dropout_prob"], see_padding=self.keep_padding
+            size, config["n_layers"], heads, config["hidden_dropout_prob"], see_padding=self.see_padding
         )
         self.process, self.solver, self.timesteps, self.sampling_steps = process_of(config, "DiffuRec")
 
@@ -95,7 +95,19 @@ class DiffuRec(ReverseProcess, ReportsNfe, SequenceRecommender):
         return F.cross_entropy(x0 @ self.item_embedding.weight.T, target)
 
     def _pack(self, sequences: Tensor, lengths: Tensor) -> Packed:
-        return pack(sequences, lengths, keep_padding=self.keep_padding)
+        return pack(sequences, lengths, keep_padding=self.layout(sequences.device) == "padded")
+
+    def layout(self, device: torch.device) -> str:
+        """Layout of the batches on a device, ``packed`` or ``padded``: the key ``sequence_layout``.
+
+        ``auto`` packs on the CPU, where padding costs time. On a GPU padding costs less than the groups' many small
+        kernels and the wait for their lengths. Visible padding (``mask_mode: official``) cannot be packed.
+        """
+        if self.see_padding:
+            return "padded"
+        if self.sequence_layout == "auto":
+            return "packed" if device.type == "cpu" else "padded"
+        return str(self.sequence_layout)
 
     def tokens(self, packed: Packed) -> Tensor:
         """Embed the items of the sequences, (N, d)."""
