@@ -1,7 +1,7 @@
 r"""Metrics of the recommended lists as such: coverage, Gini, entropy, popularity, tail, novelty.
 
-They stand in for RecBole's of the same names (:func:`recbole_diffusion.compat.repairs.list_metrics`), and differ
-from these:
+They replace RecBole's metrics of the same names (:func:`recbole_diffusion.compat.repairs.metrics.list_metrics`) and
+differ from these:
 
 - Items are all items of the data set, :math:`n` of them; RecBole counts the padding item too (coverage, Gini).
 - The entropy is an entropy; RecBole divides it by the number of recommended items.
