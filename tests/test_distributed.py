@@ -87,7 +87,7 @@ def _exchange() -> dict[str, Any]:
         loss = net.loss(ROWS[rank::2], rank) + trainer.sync_grad_loss()
         loss.backward()
         found[averaged] = {name: each.grad for name, each in net.named_parameters()}
-        found["mean", averaged] = trainer.mean(float(loss.detach())), trainer.mean((1.0 + rank, 2.0))
+        found["mean", averaged] = trainer.reduce_losses(float(loss.detach())), trainer.reduce_losses((1.0 + rank, 2.0))
     net.seen.fill_(5.0 + rank)
     with torch.no_grad():
         net.w.add_(1e-6 * rank)  # what rounding might do: there has been an averaging

@@ -178,7 +178,7 @@ class Training(Resumable):
 
     def _timed_epoch(self, train_data: Any, epoch: int, show_progress: bool, verbose: bool) -> dict[str, Any]:
         start = perf_counter()
-        losses = self.mean(self._train_epoch(train_data, epochs.Index(epoch), show_progress=show_progress))
+        losses = self.reduce_losses(self._train_epoch(train_data, epochs.Index(epoch), show_progress=show_progress))
         seconds = perf_counter() - start
         rate = self.optimizer.param_groups[0]["lr"]
         hooks.of(self.model).end_epoch()
@@ -280,7 +280,7 @@ class Training(Resumable):
                 bar.update(count)
         self.eval_collector.model_collect(self.model)
         struct = self.eval_collector.get_data_struct()
-        who = [self.gather(struct, torch.cat(who), eval_data)]
+        who = [self.gather_evaluation(struct, torch.cat(who), eval_data)]
         self.evaluation = {"users": max(users, len(who[0])), "seconds": perf_counter() - start}
         if self.config["eval_type"] == EvaluatorType.VALUE:
             self._check_values(struct)
