@@ -35,7 +35,10 @@ def collector_candidates() -> Optional[Undo]:
 
     from recbole_diffusion.evaluation import collect
 
-    return replace((Collector, "eval_batch_collect", collect.batch), (Collector, "data_collect", collect.train_data))
+    return replace(
+        (Collector, "eval_batch_collect", collect.collect_batch),
+        (Collector, "data_collect", collect.collect_train_data),
+    )
 
 
 @repair(drop_when="RecBole's entropy is undivided, coverage and Gini leave out the padding item, novelty exists")
