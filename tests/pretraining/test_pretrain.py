@@ -144,12 +144,12 @@ _TWO = """
 import sys, torch
 torch.set_num_threads(1)
 from recbole_diffusion import run
-from recbole_diffusion.pretraining import bases
-original = bases._train
+from recbole_diffusion.pretraining import cache
+original = cache._train
 def counted(*args):
     open(f"trained-{sys.argv[1]}", "w").close()
     return original(*args)
-bases._train = counted
+cache._train = counted
 run("LDiffRec", "board", config_dict={SETTINGS}, saved=False)
 """
 
