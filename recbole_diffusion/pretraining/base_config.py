@@ -73,7 +73,7 @@ def take_settings(config: Any, base: Config) -> None:
     Raises:
         ValueError: the two keys were given with other values.
     """
-    given = getattr(config, "external_config_dict", {})
+    user_settings = getattr(config, "external_config_dict", {})
     shared = _shared_keys(config)
     own_settings = {key: value for key, value in base.plain().items() if key in base.keys and key not in shared}
     for key, value in (config["base_config"] or {}).items():
@@ -81,9 +81,9 @@ def take_settings(config: Any, base: Config) -> None:
             raise ValueError(
                 f"base_config.{key}={value!r} is not what base_checkpoint was made with, {own_settings[key]!r}"
             )
-    if given.get("base_model", base.model_name()) != base.model_name():
+    if user_settings.get("base_model", base.model_name()) != base.model_name():
         raise ValueError(
-            f"base_model={given['base_model']!r} is not what base_checkpoint holds, {base.model_name()}; "
+            f"base_model={user_settings['base_model']!r} is not what base_checkpoint holds, {base.model_name()}; "
             "allowed: leave it out"
         )
     config["base_model"], config["base_config"] = base.model_name(), own_settings
