@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_diffusion.model.geometry.space import FLAT, Space
 
@@ -49,6 +49,10 @@ class Hooks:
         name.
         """
         return "mean" if getattr(self, "averaged", True) else "sum"
+
+    def networks(self) -> list[nn.Module]:
+        """Return the networks that the key ``compile`` compiles: modules whose forward passes take the time."""
+        return []
 
     def end_epoch(self) -> None:
         """Called after each epoch of training, before validation."""

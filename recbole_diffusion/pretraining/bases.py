@@ -2,7 +2,7 @@
 
 The key ``pretrain`` selects embeddings: ``{model: LightGCN, config: {embedding_size: 64}}``, or the path of a ``.npy``
 or ``.npz`` file or of a checkpoint. Models on top of a base model (DDRM, HDRM) have the keys ``base_model``,
-``base_config`` and ``base_checkpoint``. TrainedModel base models are cached, see :mod:`recbole_diffusion.pretraining.cache`.
+``base_config`` and ``base_checkpoint``. Trained base models are cached, see :mod:`recbole_diffusion.pretraining.cache`.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from recbole_diffusion.evaluation import collect, user_metrics, value_metrics
 from recbole_diffusion.model import hooks
 from recbole_diffusion.support import terminal
 from recbole_diffusion.support.random_state import random_state, restore_random_state
-from recbole_diffusion.training import checkpoint
+from recbole_diffusion.training import checkpoint, numerics
 from recbole_diffusion.training.resume import Result, Resumable
 
 
@@ -44,6 +44,7 @@ class EvaluationLoop(Resumable):
         self._best: Optional[tuple[dict[str, Any], Any]] = None  # the best weights in memory, for saved=False
         self._collected: Any = None  # the training data that the collector has counted
 
+    @numerics.applied
     @torch.no_grad()
     def evaluate(
         self,

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+
 #: Matches torch's messages about operators that half precision lacks, or that need operands of one dtype.
 _OF_HALF_PRECISION = re.compile(r"half|float16|dtype|scalar type", re.IGNORECASE)
 
@@ -27,8 +29,34 @@ def scales(config: Any) -> bool:
     return True
 
 
+def autocast(trainer: Any) -> Any:
+    """The context of a forward pass: autocast to ``amp_dtype`` where ``enable_amp`` is set."""
+    name = trainer.config["amp_dtype"]
+    dtype = None if name is None else getattr(torch, name)
+    return torch.autocast(trainer.device.type, dtype=dtype, enabled=bool(trainer.enable_amp))
+
+
+def gradient_scaler(trainer: Any) -> Any:
+    """A scaler of gradients, which does nothing unless ``enable_scaler`` is set; a new one each epoch, as RecBole's."""
+    if hasattr(torch, "amp") and hasattr(torch.amp, "GradScaler"):  # torch 2.3; before, only that of CUDA
+        return torch.amp.GradScaler(trainer.device.type, enabled=trainer.enable_scaler)
+    return torch.cuda.amp.GradScaler(enabled=trainer.enable_scaler)
+
+
+def check(config: Any) -> None:
+    """Check the dtype of ``enable_amp`` against the device.
+
+    Raises:
+        ValueError: float16 on the CPU, where torch's autocast is switched off for it without an error.
+    """
+    if config["enable_amp"] and config["amp_dtype"] == "float16" and config["device"].type == "cpu":
+        raise ValueError("amp_dtype='float16' is not allowed on the CPU, which has bfloat16; set amp_dtype: bfloat16")
+
+
 def notes(config: Any) -> list[str]:
-    """Warnings about settings of mixed precision that have no effect on this device."""
+    """Warnings about settings of mixed precision that have no effect."""
+    if config["amp_dtype"] is not None and not config["enable_amp"]:
+        return ["amp_dtype has no effect without enable_amp: True"]
     if config["device"].type != "cpu":
         return []
     warnings = ["enable_scaler has no effect on the CPU"] if config["enable_scaler"] else []

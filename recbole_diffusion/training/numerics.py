@@ -1,13 +1,16 @@
-"""How torch computes during a run: deterministic kernels, the precision of float32 matrix products."""
+"""How torch computes during a run: deterministic kernels, precision of float32 matrix products, compiled networks."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Callable
 
 import torch
+
+from recbole_diffusion.model import hooks
 
 #: cuBLAS sums in a fixed order with this workspace only; it reads the variable when CUDA starts.
 _CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -16,8 +19,20 @@ _CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 @contextlib.contextmanager
 def settings(config: Any) -> Iterator[None]:
     """What the keys ``deterministic`` and ``matmul_precision`` ask for; torch's own settings afterwards."""
-    with deterministic(bool(config["deterministic"])), matmul_precision(config["matmul_precision"]):
+    precision = config["matmul_precision"] or "highest"  # RecBole's own runner does not know the key
+    with deterministic(bool(config["deterministic"])), matmul_precision(precision):
         yield
+
+
+def applied(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a trainer's method: it runs with the :func:`settings` of the trainer's config."""
+
+    @functools.wraps(method)
+    def wrapper(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+        with settings(trainer.config):
+            return method(trainer, *args, **kwargs)
+
+    return wrapper
 
 
 @contextlib.contextmanager
@@ -50,3 +65,21 @@ def matmul_precision(name: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def compile_networks(config: Any, model: Any) -> list[str]:
+    """Compile the model's networks where ``compile`` is set; returns warnings.
+
+    Raises:
+        ValueError: torch is too old.
+    """
+    if not config["compile"]:
+        return []
+    networks = hooks.of(model).networks()
+    if not networks:
+        return [f"compile has no effect on {config['model']}, which names no networks"]
+    if not hasattr(torch.nn.Module, "compile"):
+        raise ValueError(f"compile=True needs torch 2.2 or newer, not {torch.__version__}; set compile: False")
+    for network in networks:
+        network.compile()
+    return []

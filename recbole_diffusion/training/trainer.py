@@ -25,7 +25,7 @@ from recbole.utils import calculate_valid_score, dict2str, get_local_time, set_c
 
 from recbole_diffusion.model import hooks
 from recbole_diffusion.support import terminal
-from recbole_diffusion.training import checkpoint, epochs, mixed_precision
+from recbole_diffusion.training import checkpoint, epoch_loop, epochs, mixed_precision, numerics
 from recbole_diffusion.training.evaluation_loop import EvaluationLoop
 from recbole_diffusion.training.resume import Result
 
@@ -45,8 +45,9 @@ class Training(EvaluationLoop):
         name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{uuid.uuid4().hex[:6]}.pth"
         self.saved_model_file = os.path.join(self.checkpoint_dir, name)
         self.epochs_done: list[dict[str, Any]] = []
+        mixed_precision.check(config)
         self.enable_scaler = mixed_precision.scales(config)
-        for note in mixed_precision.notes(config):
+        for note in (*mixed_precision.notes(config), *numerics.compile_networks(config, model)):
             self._note(note)
         self.lr_scheduler = self._build_scheduler()
         self.name_checkpoint(name[: -len(".pth")])
@@ -58,8 +59,8 @@ class Training(EvaluationLoop):
     def _build_optimizer(self, **kwargs: Any) -> Any:
         """Build the optimiser: by the hook ``make_optimizer``, else by ``learner`` over ``parameter_groups``.
 
-        Models that are not RecBole's get Adam's fused kernel on the CPU, since the plain one takes a quarter of a
-        training step. RecBole's models keep the plain kernel and so RecBole's exact numbers.
+        Models that are not RecBole's get Adam's fused kernel, since the plain one takes a quarter of a training step.
+        RecBole's models keep the plain kernel and so RecBole's exact numbers.
         """
         made_by_hook = hooks.of(self.model).make_optimizer(self.learning_rate, self.weight_decay)
         if made_by_hook is not None:
@@ -69,12 +70,14 @@ class Training(EvaluationLoop):
             kwargs.setdefault("params", groups)
         optimizer = super()._build_optimizer(**kwargs)
         is_recboles = type(self.model).__module__.startswith("recbole.")
-        if is_recboles or type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW) or self.device.type != "cpu":
+        if is_recboles or type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
             return optimizer
-        if Version(torch.__version__).release < (2, 4):
+        since = {"cpu": (2, 4), "cuda": (2, 0)}.get(self.device.type)
+        if since is None or Version(torch.__version__).release < since:
             return optimizer
         return type(optimizer)([{**group, "fused": True} for group in optimizer.param_groups], fused=True)
 
+    @numerics.applied
     def fit(
         self,
         train_data: Any,
@@ -149,9 +152,15 @@ class Training(EvaluationLoop):
             if self.is_writer:
                 os.unlink(self.saved_model_file)
 
-    def _train_epoch(self, *args: Any, **kwargs: Any) -> Any:
+    def _train_epoch(
+        self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: Optional[bool] = False
+    ) -> Any:
+        """Train one epoch: RecBole's, without its waits for the device; a trainer's own where it has one."""
+        own_epoch = super()._train_epoch
         with mixed_precision.explained(self.config):
-            return super()._train_epoch(*args, **kwargs)
+            if own_epoch.__func__ is Trainer._train_epoch:
+                return epoch_loop.train(self, train_data, epoch_idx, loss_func, bool(show_progress))
+            return own_epoch(train_data, epoch_idx, loss_func, show_progress)
 
     def _validates_after(self, epoch: int) -> bool:
         """Whether a validation follows this epoch: every ``eval_step`` epochs.

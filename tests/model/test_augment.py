@@ -1,8 +1,7 @@
-"""Second views of sequences and negatives."""
+"""Second views of sequences."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given

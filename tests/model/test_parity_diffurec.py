@@ -31,6 +31,7 @@ SETTINGS = {
     "emb_dropout_prob": 0.3,
     "mask_mode": "official",
     "sequence_layout": "auto",
+    "compile": False,
     "lambda_std": None,
     "noise_schedule": "trunc_lin",
     "steps": 32,

@@ -7,7 +7,7 @@ from typing import Any, Callable, Optional
 import torch
 from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_diffusion.model.embeddings.base_model import BaseModel, TrainableBaseModel
@@ -145,6 +145,10 @@ class EmbeddingRecommender(ReportsNfe, Hooks, GeneralRecommender):
         """Project the points of a trainable hyperbolic base model; called after each epoch of training."""
         if isinstance(self.base, TrainableBaseModel):
             self.base.end_epoch()
+
+    def networks(self) -> list[nn.Module]:
+        """Return the denoising networks of users and items, for ``compile``."""
+        return [self.diffusion.user_denoiser, self.diffusion.item_denoiser]
 
     @property
     def nfe(self) -> Optional[int]:

@@ -14,7 +14,7 @@ from recbole_diffusion.diffusion import Generators, StepCallback
 from recbole_diffusion.model.hooks import Hooks, ValidPairs
 from recbole_diffusion.model.reverse import ReportsNfe
 from recbole_diffusion.model.rows.history import InteractionMatrix, SparseRows
-from recbole_diffusion.model.rows.vector_diffusion import row_mlp
+from recbole_diffusion.model.rows.vector_diffusion import VectorDiffusion, row_mlp
 
 
 class RowDiffusion(Protocol):
@@ -76,6 +76,10 @@ class RowRecommender(ReportsNfe, Hooks, GeneralRecommender):
             time_scale: factor by which the network multiplies t before embedding it.
         """
         return row_mlp(config, width, time_scale, self.bias_std)
+
+    def networks(self) -> list[nn.Module]:
+        """Return the denoising network, for ``compile``."""
+        return [module.denoiser for module in self.modules() if isinstance(module, VectorDiffusion)]
 
     @property
     def nfe(self) -> Optional[int]:

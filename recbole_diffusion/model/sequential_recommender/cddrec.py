@@ -144,6 +144,10 @@ class CDDRec(ReportsNfe, SequenceRecommender):
         users, positives = sequence_pairs(dataset).T
         self.negatives = Negatives(users, positives - 1, dataset.num(self.USER_ID), self.n_items - 1)
 
+    def networks(self) -> list[nn.Module]:
+        """Return the encoder, for ``compile``."""
+        return [self.encoder]
+
     @property
     def nfe(self) -> Optional[int]:
         """Number of function evaluations: calls of the decoder per user and ranking."""

@@ -55,6 +55,7 @@ class DiffuRec(ReverseProcess, ReportsNfe, SequenceRecommender):
         size, heads = config["hidden_size"], config["n_heads"]
         self.emb_dropout, self.rounding = config["emb_dropout_prob"], config["rounding"]
         self.see_padding, self.sequence_layout = config["mask_mode"] == "official", config["sequence_layout"]
+        self.compiled = bool(config["compile"])
         self.lambda_mean, self.lambda_std = config["lambda_uncertainty"], config["lambda_std"]
         if self.lambda_std is None:
             self.lambda_std = self.lambda_mean
@@ -71,6 +72,10 @@ class DiffuRec(ReverseProcess, ReportsNfe, SequenceRecommender):
     def _conditioned(self) -> bool:
         """Whether x_t reaches the network."""
         return self.lambda_mean != 0 or self.lambda_std != 0
+
+    def networks(self) -> list[nn.Module]:
+        """Return the Transformer, for ``compile``."""
+        return [self.approximator]
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Compute the cross-entropy over the inner products with all items (paper, eq. 18); scalar."""
@@ -101,12 +106,13 @@ class DiffuRec(ReverseProcess, ReportsNfe, SequenceRecommender):
         """Layout of the batches on a device, ``packed`` or ``padded``: the key ``sequence_layout``.
 
         ``auto`` packs on the CPU, where padding costs time. On a GPU padding costs less than the groups' many small
-        kernels and the wait for their lengths. Visible padding (``mask_mode: official``) cannot be packed.
+        kernels and the wait for their lengths; compiled networks need batches of one shape. Visible padding
+        (``mask_mode: official``) cannot be packed.
         """
         if self.see_padding:
             return "padded"
         if self.sequence_layout == "auto":
-            return "packed" if device.type == "cpu" else "padded"
+            return "packed" if device.type == "cpu" and not self.compiled else "padded"
         return str(self.sequence_layout)
 
     def tokens(self, packed: Packed) -> Tensor:
