@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 from recbole_diffusion import load, quick_start, registry, run
 from recbole_diffusion.model.embeddings.base_model import TrainableBaseModel
 from recbole_diffusion.model.geometry.space import Lorentz
-from recbole_diffusion.pretraining import bases
+from recbole_diffusion.pretraining import bases, cache
 from recbole_diffusion.settings import schema
 from recbole_diffusion.support import yaml_files
 from recbole_diffusion.training import checkpoint
@@ -295,7 +295,7 @@ def test_a_flat_base_under_hdrm_gets_a_time_coordinate(built):
 
 def test_the_first_stage_is_trained_once_and_not_at_load(settings, monkeypatch):
     first = run("DDRM", "board", config_dict={**settings, **QUICK, **BPR})
-    monkeypatch.setattr(bases, "_train", None)
+    monkeypatch.setattr(cache, "_train", None)
     again = run("DDRM", "board", config_dict={**settings, **QUICK, **BPR})
     assert first["test_result"] == again["test_result"]
     for file in Path("saved/pretrain").glob("*"):
