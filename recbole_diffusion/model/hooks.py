@@ -90,7 +90,7 @@ class Hooks:
 NAMES = tuple(name for name in vars(Hooks) if not name.startswith("_"))
 #: Older names of hooks.
 ALIASES = ("averaged", "denoiser_calls")
-#: Names of such hooks in other libraries, and ours.
+#: Hooks of other libraries that a model may define by mistake, with our names.
 _FOREIGN_HOOKS = {"configure_optimizers": "make_optimizer", "configure_optimizer": "make_optimizer"}
 #: Words ignored and words equated when a name is compared with the hooks.
 _FILLERS = {"on", "the", "train", "training"}

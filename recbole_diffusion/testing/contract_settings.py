@@ -27,7 +27,7 @@ class SettingsTests(ModelCase):
         spec = registry.find_spec(self.model)
         assert spec is not None, f"{self.model} has no ModelSpec"
         for key, entry in schema.read_keys(spec.defaults).items():
-            assert entry.rule, f"{key} has no rule: a comment '# (what is allowed) meaning'"
+            assert entry.rule, f"{key} has no rule: a comment '# (allowed values) meaning'"
             assert entry.meaning, f"{key} has no meaning behind its rule"
             assert schema.check_key(key, entry.default, entry.rule, entry.default) == entry.default
 

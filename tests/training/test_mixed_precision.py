@@ -100,7 +100,7 @@ def test_sparse_products_of_others_are_left_alone():
 
 
 def _scaler(device: str, **more: Any) -> dict[str, Any]:
-    base = {"enable_scaler": True, "enable_amp": False, "clip_grad_norm": None, "model": "BPR"}
+    base = {"enable_scaler": True, "enable_amp": False, "clip_grad_norm": None, "model": "BPR", "amp_dtype": None}
     return {**base, "device": torch.device(device), **more}
 
 

@@ -34,7 +34,9 @@ class Triples(nn.Module):
         count = history.indptr.diff()
         users = torch.nonzero((count > 0) & (count < history.n_columns)).squeeze(1)
         if not len(users):
-            raise ValueError("triple_sampling: no user has an item and lacks one; allowed: data with such users")
+            raise ValueError(
+                "triple_sampling: no user has both a positive and a negative item; allowed: data with such users"
+            )
         self.register_buffer("users", users, persistent=False)
         row = torch.repeat_interleave(torch.arange(len(count)), count)
         self.negatives = Negatives(row.numpy(), history.items.numpy(), len(count), history.n_columns)
