@@ -57,13 +57,13 @@ def test_nan_is_refused(look_every, built, monkeypatch):
     assert len(calls) == {1: 2, 3: 3}.get(look_every, len(loaders[0]))
 
 
-def test_a_trainers_own_epoch_is_kept(built, monkeypatch):
-    class Own(Trainer):
+def test_a_trainers_own_epoch_is_kept(built):
+    class OwnEpoch(Trainer):
         def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
             return 42.0
 
     config, net, _, loaders = built("BPR")
-    assert trainer_class(Own)(config, net)._train_epoch(loaders[0], 0) == 42.0
+    assert trainer_class(OwnEpoch)(config, net)._train_epoch(loaders[0], 0) == 42.0
 
 
 def test_an_epoch_without_batches_has_no_loss(built):
