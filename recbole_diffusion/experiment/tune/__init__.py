@@ -7,7 +7,7 @@
     FOLDER/best.yaml       the best settings and what was given, for ``recbole-diffusion run --config_files``
     FOLDER/best-full.yaml  every setting of the best trial, to look things up
     FOLDER/trials.png      the scores in their order, and against each key; also as svg
-    FOLDER/cells, failed   a record of each trial and of the tested runs, see :mod:`store`
+    FOLDER/runs, failed    a record of each trial and of the tested runs, see :mod:`store`
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any, Optional, Union
 
 from recbole_diffusion import quick_start
 from recbole_diffusion.experiment.compare import plan as plans
-from recbole_diffusion.experiment.jobs.cell import Job, failure, run_cell
 from recbole_diffusion.experiment.jobs.executor import OnRay, Serial
 from recbole_diffusion.experiment.jobs.fingerprint import code_fingerprint, files_fingerprint
+from recbole_diffusion.experiment.jobs.run_job import RunJob, failed_record, run_one
 from recbole_diffusion.experiment.jobs.store import Store, exclusive_lock
 from recbole_diffusion.experiment.report.accounts import words
 from recbole_diffusion.experiment.space import search_space
@@ -181,11 +181,11 @@ class _Tuning:
     def _read_kept(self) -> None:
         """Trials of an earlier call, of the same code and data; those that failed are tried again."""
         stale = 0
-        for file in sorted((self.store.folder / "cells").glob("*.json")):
-            record = self.store.cell(file.stem)
+        for file in sorted((self.store.folder / "runs").glob("*.json")):
+            record = self.store.record(file.stem)
             if record is None or record.get("trial") is None or "chosen" not in record:
                 continue
-            if record["key"] == self.study.cell(record["chosen"], record["trial"]).key:
+            if record["key"] == self.study.run_spec(record["chosen"], record["trial"]).key:
                 self.board.records[record["trial"]] = record
             else:
                 stale += 1
@@ -235,21 +235,21 @@ class _Tuning:
             return {}
         seeds = ", ".join(map(str, self.request.seeds))
         self.board.say(f"best: trial {best['trial']}; trained anew and tested with seed {seeds}")
-        cells = [self.study.cell(best["chosen"], seed=seed) for seed in self.request.seeds]
-        missing = {cell.key: cell for cell in cells if self.store.cell(cell.key) is None}
+        specs = [self.study.run_spec(best["chosen"], seed=seed) for seed in self.request.seeds]
+        missing = {spec.key: spec for spec in specs if self.store.record(spec.key) is None}
         where = self.where
         pool = Serial(where.threads) if ray is None else OnRay(ray, where.threads, gpus=where.gpus, fresh=False)
-        jobs = [(key, Job(cell, self.study.folder)) for key, cell in missing.items()]
+        jobs = [(key, RunJob(spec, self.study.folder)) for key, spec in missing.items()]
         reasons = []
-        for done in pool.map(run_cell, jobs):
+        for done in pool.map(run_one, jobs):
             if done.error is None:
                 self.store.finish(done.key, done.value.record, done.value.users)
             else:
                 reasons.append(done.error)
-                self.store.fail(done.key, failure(missing[done.key], done.error))
+                self.store.fail(done.key, failed_record(missing[done.key], done.error))
         if reasons:
             raise NoTrialFinished(f"the best trial could not be trained anew: {reasons[0]}; --resume tries again")
-        found = {cell.seed: self.store.cell(cell.key) for cell in cells}
+        found = {spec.seed: self.store.record(spec.key) for spec in specs}
         return {seed: record for seed, record in found.items() if record is not None}
 
     def _conclude(self, best: Record, tested: dict[int, Record]) -> TuneResult:

@@ -24,7 +24,7 @@ from recbole_diffusion.settings.config import Config, parse_setting
 from recbole_diffusion.settings.precedence import GIVEN, Source
 from recbole_diffusion.support import yaml_files
 
-FORMAT = 2
+FORMAT = 3
 TRIALS = 20
 SEARCHES = ("random", "grid", "optuna", "hyperopt")
 #: Searches that invent their trials one after the other, on Ray.
