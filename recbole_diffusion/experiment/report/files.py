@@ -70,7 +70,7 @@ def _text(comparison: Comparison, found: Analysis) -> str:
         "",
         *(line for line in (captions.verdict(found), captions.marks(found, captions.IN_TEXT)) if line),
         *(f"Note: {note}" for note in pages.notes(comparison, found)),
-        *(f"Data: {line}" for line in accounts.lines(found.results)),
+        *(f"Data: {line}" for line in accounts.account_lines(found.results)),
     ]
     return "\n".join(lines)
 

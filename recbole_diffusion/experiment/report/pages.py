@@ -27,7 +27,7 @@ def markdown(comparison: Comparison, analyses: Sequence[Analysis], pictures: Seq
 def _section(comparison: Comparison, found: Analysis, pictures: Sequence[str]) -> list[str]:
     parts = [f"## {found.dataset}", captions.caption(comparison, found), tables.markdown(tables.accuracy(found))]
     parts += [line for line in (captions.verdict(found), captions.over_seeds(found)) if line]
-    for title, there in (("Notes", notes(comparison, found)), ("Data", accounts.lines(found.results))):
+    for title, there in (("Notes", notes(comparison, found)), ("Data", accounts.account_lines(found.results))):
         parts += ["\n".join([f"{title}:", "", *(f"- {line}" for line in there)])] if there else []
     parts += ["### Cost", captions.COST, tables.markdown(tables.cost(found))]
     if found.beyond:

@@ -69,7 +69,7 @@ def document(comparison: Comparison, analyses: Sequence[Analysis]) -> Row:
                 "models": [_full(found, result) for result in found.results],
                 "pairs": found.pairs,
                 "notes": found.notes,
-                "accounts": accounts.by_models(found.results),
+                "accounts": accounts.accounts_of_models(found.results),
             }
             for found in analyses
         },

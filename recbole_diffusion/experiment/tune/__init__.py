@@ -26,7 +26,7 @@ from recbole_diffusion.experiment.jobs.executor import OnRay, Serial
 from recbole_diffusion.experiment.jobs.fingerprint import code_fingerprint, files_fingerprint
 from recbole_diffusion.experiment.jobs.run_job import RunJob, failed_record, run_one
 from recbole_diffusion.experiment.jobs.store import Store, exclusive_lock
-from recbole_diffusion.experiment.report.accounts import words
+from recbole_diffusion.experiment.report.accounts import describe_account
 from recbole_diffusion.experiment.space import search_space
 from recbole_diffusion.experiment.space.search_space import Space
 from recbole_diffusion.experiment.tune import plot as tune_plot
@@ -124,12 +124,12 @@ class _Tuning:
             "checkpoint_dir": str(store.folder / "saved"),
         }
         described = quick_start.configure(request.model, request.dataset, config_dict=common)
-        self.split = plans.split_of({request.model: described}, request.dataset)
+        self.split = plans.prepare_split({request.model: described}, request.dataset)
         request.notes += [note for note in described.notes if note not in request.notes]  # of the data
         counts = self.split.counts
         if not counts["valid"]:
-            raise ValueError(plans.nothing_to_choose_by(request.dataset, described))
-        self._note(*described.notes, *plans.empty_parts(self.split, request.dataset))
+            raise ValueError(plans.empty_validation_message(request.dataset, described))
+        self._note(*described.notes, *plans.empty_split_notes(self.split, request.dataset))
         basis = {"code": code_fingerprint(request.model, common), "files": files_fingerprint(common)}
         basis.update(split=counts["split_sha256"], data=counts["files_sha256"])
         basis = {name: mark for name, mark in basis.items() if mark}
@@ -149,7 +149,7 @@ class _Tuning:
         self._read_kept()
         say, request = self.board.say, self.request
         say(self.split.statement.replace(", the same for all", ""))
-        for line in words(self.split.counts.get("account") or {}):
+        for line in describe_account(self.split.counts.get("account") or {}):
             say(line)
         for note in request.notes:
             say(f"note: {note}")
@@ -231,7 +231,9 @@ class _Tuning:
     def _test(self, ray: Any, best: Record) -> dict[int, Record]:
         """Train the best settings from scratch with each seed: the only look at the test split, if it has rows."""
         if not self.split.counts["test"]:
-            self.board.say(f"best: trial {best['trial']}; {plans.empty_parts(self.split, self.request.dataset)[-1]}")
+            self.board.say(
+                f"best: trial {best['trial']}; {plans.empty_split_notes(self.split, self.request.dataset)[-1]}"
+            )
             return {}
         seeds = ", ".join(map(str, self.request.seeds))
         self.board.say(f"best: trial {best['trial']}; trained anew and tested with seed {seeds}")
