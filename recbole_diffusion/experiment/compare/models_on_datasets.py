@@ -126,7 +126,7 @@ def prepare_models(
 def _configure(
     entries: Sequence[ModelEntry], dataset: str, common: Mapping[str, Any], given: set[str], data_path: Optional[str]
 ) -> tuple[list[ModelOnDataset], dict[str, Config]]:
-    """The models on a data set and their configurations by label; all read the data where the first model finds them."""
+    """The models on a data set, read from where the first model finds it, and the configurations by label."""
     pairs = [ModelOnDataset(entry, dataset) for entry in entries]
     configs: dict[str, Config] = {}
     location = {"data_path": data_path} if data_path else {}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_diffusion.experiment.report.results import Result
+from recbole_diffusion.experiment.report.results import ModelResult
 
 
 def describe_account(account: Mapping[str, Any]) -> list[str]:
@@ -24,7 +24,7 @@ def describe_account(account: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def accounts_of_models(results: Sequence[Result]) -> list[dict[str, Any]]:
+def accounts_of_models(results: Sequence[ModelResult]) -> list[dict[str, Any]]:
     """Return each distinct account of finished runs, with the labels of its models in ``models``.
 
     Kinds of models may read different files.
@@ -37,7 +37,7 @@ def accounts_of_models(results: Sequence[Result]) -> list[dict[str, Any]]:
     return list(accounts.values())
 
 
-def account_lines(results: Sequence[Result]) -> list[str]:
+def account_lines(results: Sequence[ModelResult]) -> list[str]:
     """Return :func:`describe_account` of every account, after the labels of its models if accounts differ."""
     accounts = accounts_of_models(results)
     return [
