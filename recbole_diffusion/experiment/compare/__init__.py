@@ -90,13 +90,13 @@ def resume(folder: Union[str, Path], resources: Optional[Mapping[str, Any]] = No
         ValueError: the folder holds no comparison; see :func:`compare`.
     """
     store = Store(folder, new=False)
-    kept = store.plan()
-    before, now = kept["folder"], store.folder
-    request = ComparisonRequest(**kept["asked"]).after_move(before, now)
-    merged = Resources(**{**kept["resources"], **(resources or {})})
-    data_paths = {name: dataset.get("data_path") for name, dataset in kept["datasets"].items()}
+    kept_plan = store.plan()
+    before, now = kept_plan["folder"], store.folder
+    request = ComparisonRequest(**kept_plan["asked"]).after_move(before, now)
+    merged = Resources(**{**kept_plan["resources"], **(resources or {})})
+    data_paths = {name: dataset.get("data_path") for name, dataset in kept_plan["datasets"].items()}
     data_paths = {name: moved_path(path, before, now, name) for name, path in data_paths.items() if path}
-    return _run(request, store.folder, merged, kept["command"], data_paths)
+    return _run(request, store.folder, merged, kept_plan["command"], data_paths)
 
 
 def _run(

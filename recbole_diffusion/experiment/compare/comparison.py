@@ -28,7 +28,7 @@ class Comparison:
         prepared: the models on their data sets, with notes for the reader.
         seeds: of the tested runs.
         common: settings for all models.
-        given: keys of ``common`` that win over a model's file and are not tuned.
+        passed_keys: keys of ``common`` that win over a model's file and are not tuned.
         tune: trials of each model; 0: none.
         resources: of the runs.
         command: the command line.
@@ -41,7 +41,7 @@ class Comparison:
         prepared: PreparedModels,
         seeds: list[int],
         common: Mapping[str, Any],
-        given: Collection[str],
+        passed_keys: Collection[str],
         tune: int,
         resources: Resources,
         command: str,
@@ -51,7 +51,7 @@ class Comparison:
         self.equal_budget, self.request = prepared.equal_budget, request
         self.seeds, self.common, self.tune = seeds, dict(common), tune
         self.resources, self.command = resources, command
-        self.planner = RunPlanner(seeds, self.common, given)
+        self.planner = RunPlanner(seeds, self.common, passed_keys)
 
     def run(self, server: Optional[str] = None) -> None:
         """Run the trials, then the tested runs with the settings that they chose.

@@ -29,31 +29,31 @@ class ModelEntry:
     Attributes:
         label: the model's unique name in tables.
         model: the model, as :func:`recbole_diffusion.run` takes it.
-        own: settings that were passed for this model alone; they win over those for all models.
+        own_settings: passed for this model alone; they win over those for all models.
         file: settings of the model's file. They win over config files; settings passed for all models win over them.
         ignored: shared keys in the model's file; the comparison's values are used instead.
     """
 
     label: str
     model: str
-    own: dict[str, Any] = field(default_factory=dict)
+    own_settings: dict[str, Any] = field(default_factory=dict)
     file: Source = field(default_factory=lambda: Source("", {}))
     ignored: dict[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of the model's file and those passed for it alone."""
-        return {**self.file.values, **self.own}
+        return {**self.file.values, **self.own_settings}
 
-    def merged_settings(self, common: Mapping[str, Any], given: Collection[str] = ()) -> dict[str, Any]:
+    def merged_settings(self, common: Mapping[str, Any], passed_keys: Collection[str] = ()) -> dict[str, Any]:
         """Return the settings of the model's runs.
 
         Args:
             common: settings for all models.
-            given: keys of ``common`` that were passed directly; they win over the model's file.
+            passed_keys: keys of ``common`` that were passed directly; they win over the model's file.
         """
-        from_file = {key: value for key, value in self.file.values.items() if key not in given}
-        return {**common, **from_file, **self.own}
+        from_file = {key: value for key, value in self.file.values.items() if key not in passed_keys}
+        return {**common, **from_file, **self.own_settings}
 
     def precedence_notes(self, sources: Sequence[Source]) -> list[str]:
         """Return one line for each key of this model that sources set differently: which value is used.
@@ -61,7 +61,7 @@ class ModelEntry:
         Args:
             sources: config files and, last, the settings passed for all models, which win over the model's file.
         """
-        all_sources = [*sources[:-1], self.file, sources[-1], Source(f"given for {self.label}", self.own)]
+        all_sources = [*sources[:-1], self.file, sources[-1], Source(f"given for {self.label}", self.own_settings)]
         return precedence.notes(all_sources, {*self.settings})
 
     def ignored_notes(self, config: Mapping[str, Any], datasets: Sequence[str], data_path: str) -> list[str]:
@@ -137,7 +137,11 @@ def parse_entries(
         _check_own(label, settings, labels)
     return [
         ModelEntry(
-            entry.label, entry.model, absolute({**entry.own, **own.get(entry.label, {})}), entry.file, entry.ignored
+            entry.label,
+            entry.model,
+            absolute({**entry.own_settings, **own.get(entry.label, {})}),
+            entry.file,
+            entry.ignored,
         )
         for entry in entries
     ]
@@ -156,25 +160,25 @@ def _check_own(label: str, settings: Mapping[str, Any], labels: Sequence[str]) -
 def _parse_entry(word: str, contents: Mapping[str, dict[str, Any]]) -> ModelEntry:
     name, _, variant = word.partition("@")
     model, _, base = name.partition(":")
-    own: dict[str, Any] = {}
+    own_settings: dict[str, Any] = {}
     if model == "recbole" or "." in model or _is_module(model):  # recbole:DiffRec, package.module:Class
         model = name
     elif base:
-        own["base_model"] = base
+        own_settings["base_model"] = base
         registry.get_model(base)
     registry.get_model(model)
-    if own and "base_model" not in _default_keys(model):
+    if own_settings and "base_model" not in _default_keys(model):
         raise ValueError(f"models: {word!r} names a base, but {model} takes none; {_models_with_a_base()} do")
     if not variant:
-        return ModelEntry(name, model, own)
+        return ModelEntry(name, model, own_settings)
     if not _is_file(variant):
-        return ModelEntry(f"{name}@{variant}", model, {**own, "preset": variant})
+        return ModelEntry(f"{name}@{variant}", model, {**own_settings, "preset": variant})
     content = contents[word]
     if content.get("model", model) != model:
         raise ValueError(f"models: {variant!r} is a file of {content['model']}, not of {model}")
     values = absolute({key: value for key, value in content.items() if key not in SHARED_KEYS})
     ignored = {key: value for key, value in content.items() if key in SHARED_KEYS}
-    return ModelEntry(f"{name}@{Path(variant).stem}", model, own, Source(Path(variant).name, values), ignored)
+    return ModelEntry(f"{name}@{Path(variant).stem}", model, own_settings, Source(Path(variant).name, values), ignored)
 
 
 def _is_module(name: str) -> bool:

@@ -101,9 +101,9 @@ def prepare_models(
     pairs: list[ModelOnDataset] = []
     notes = [Note("", text) for text in precedence.notes(sources)]
     notes += [Note(entry.label, text) for entry in entries for text in entry.precedence_notes(sources)]
-    given, equal_budget = {*sources[-1].values}, True
+    passed_keys, equal_budget = {*sources[-1].values}, True
     for dataset in datasets:
-        of_dataset, configs = _configure(entries, dataset, common, given, data_paths.get(dataset))
+        of_dataset, configs = _configure(entries, dataset, common, passed_keys, data_paths.get(dataset))
         if configs:
             notes += _share_split(of_dataset, configs, dataset, tuned)
         prefix = f"{dataset}: " * (len(datasets) > 1)
@@ -124,7 +124,11 @@ def prepare_models(
 
 
 def _configure(
-    entries: Sequence[ModelEntry], dataset: str, common: Mapping[str, Any], given: set[str], data_path: Optional[str]
+    entries: Sequence[ModelEntry],
+    dataset: str,
+    common: Mapping[str, Any],
+    passed_keys: set[str],
+    data_path: Optional[str],
 ) -> tuple[list[ModelOnDataset], dict[str, Config]]:
     """The models on a data set, read from where the first model finds it, and the configurations by label."""
     pairs = [ModelOnDataset(entry, dataset) for entry in entries]
@@ -132,10 +136,10 @@ def _configure(
     location = {"data_path": data_path} if data_path else {}
     for pair in pairs:
         try:
-            config = plan.configure_model(pair.entry, dataset, {**common, **location}, given)
+            config = plan.configure_model(pair.entry, dataset, {**common, **location}, passed_keys)
             if not location:  # workers have other working directories
                 location = {"data_path": plan.absolute_data_path(config)}
-                config = plan.configure_model(pair.entry, dataset, {**common, **location}, given)
+                config = plan.configure_model(pair.entry, dataset, {**common, **location}, passed_keys)
             configs[pair.entry.label] = config
         except ValueError as error:
             pair.error = one_line(error)

@@ -97,19 +97,21 @@ class Split(NamedTuple):
     failed: dict[str, str]
 
 
-def configure_model(entry: ModelEntry, dataset: str, common: Mapping[str, Any], given: Collection[str] = ()) -> Config:
+def configure_model(
+    entry: ModelEntry, dataset: str, common: Mapping[str, Any], passed_keys: Collection[str] = ()
+) -> Config:
     """Return the model's configuration on a data set.
 
     Args:
         entry: the model.
         dataset: the data set's name.
         common: settings for every model.
-        given: keys of ``common`` that win over the model's file.
+        passed_keys: keys of ``common`` that win over the model's file.
 
     Raises:
         ValueError: a value that is not allowed, a key of the user's own model that nothing sets.
     """
-    settings = {**entry.merged_settings(common, given), "show_progress": False}
+    settings = {**entry.merged_settings(common, passed_keys), "show_progress": False}
     config = quick_start.configure(entry.model, dataset, config_dict=settings)
     own_models.check_keys(config)
     return config

@@ -20,17 +20,17 @@ class RunPlanner:
     Args:
         seeds: of the tested runs; trials have the first one.
         common: settings for all models.
-        given: keys of ``common`` that win over a model's file and are not tuned.
+        passed_keys: keys of ``common`` that win over a model's file and are not tuned.
     """
 
-    def __init__(self, seeds: list[int], common: Mapping[str, Any], given: Collection[str]) -> None:
-        self.seeds, self.common, self.given = seeds, common, given
+    def __init__(self, seeds: list[int], common: Mapping[str, Any], passed_keys: Collection[str]) -> None:
+        self.seeds, self.common, self.passed_keys = seeds, common, passed_keys
         self._code_fingerprints: dict[str, str] = {}
 
     def settings(self, pair: ModelOnDataset) -> dict[str, Any]:
         """Return the settings of the model's runs, without those that trials choose."""
         location = {"data_path": pair.data_path} if pair.data_path else {}
-        return {**pair.entry.merged_settings(self.common, self.given), **location}
+        return {**pair.entry.merged_settings(self.common, self.passed_keys), **location}
 
     def spec(self, pair: ModelOnDataset, chosen: Mapping[str, Any], seed: int, trial: Optional[int] = None) -> RunSpec:
         """Return the specification of a run; ``chosen`` are the settings that tuning chose."""
@@ -54,11 +54,11 @@ class RunPlanner:
         Raises:
             ValueError: the model has no search space, or every key of it is given.
         """
-        space = search_space.load(pair.entry.model).fix([*pair.entry.settings, *self.given])
+        space = search_space.load(pair.entry.model).fix([*pair.entry.settings, *self.passed_keys])
         if not space.dimensions:
             raise ValueError("every key of its space is given")
         space.check(pair.entry.model, pair.dataset, self.settings(pair))
-        config = plan.configure_model(pair.entry, pair.dataset, self.common, self.given)
+        config = plan.configure_model(pair.entry, pair.dataset, self.common, self.passed_keys)
         defaults = {key: config[key] for key in space.dimensions}
         others = (draw for draw in space.sample(count, seed=0) if identity(draw) != identity(defaults))
         draws = [{}, *itertools.islice(others, count - 1)]
