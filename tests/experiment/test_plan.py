@@ -45,7 +45,7 @@ def test_settings_by_label_win_over_a_files():
         (["LightGNC"], {}, "did you mean LightGCN"),
         (["DDRM:LightGNC"], {}, "did you mean LightGCN"),
         (["EASE:BPR"], {}, "names a base, but EASE takes none"),
-        (["EASE", "EASE"], {}, "'EASE' is there twice"),
+        (["EASE", "EASE"], {}, "'EASE' is listed twice"),
         (["EASE"], {"EASY": {}}, "did you mean EASE"),
         ([" "], {}, "models is empty"),
         (["EASE@gone.yaml"], {}, "cannot be read"),
@@ -125,7 +125,7 @@ def test_users_that_one_kind_cannot_test_are_refused_with_the_way_out(settings):
     "key", ["eval_args", "topk", "valid_metric", "mask_history", "user_inter_num_interval", "seed", "repeatable"]
 )
 def test_what_is_measured_is_nobodys_own(key):
-    with pytest.raises(ValueError, match=f"BPR.{key} would make BPR another comparison"):
+    with pytest.raises(ValueError, match=f"BPR.{key} is not allowed: {key} is the same for all models"):
         parse_entries(["EASE", "BPR"], {"BPR": {key: 1}})
     Path("mine.yaml").write_text(f"{key}: 1\nembedding_size: 8\n")
     assert parse_entries(["BPR@mine.yaml"])[0].settings == {"embedding_size": 8}

@@ -284,7 +284,7 @@ def test_one_user():
     ("users", "values", "message"),
     [
         (["a", "b"], [0.1, np.nan], "EASE: ndcg@10 of a user is not finite in runs/0-1.npz"),
-        (["a", "a"], [0.1, 0.2], "EASE: a user is there twice in runs/0-1.npz"),
+        (["a", "a"], [0.1, 0.2], "EASE: a user is listed twice in runs/0-1.npz"),
     ],
 )
 def test_damaged_users_are_refused(users, values, message):

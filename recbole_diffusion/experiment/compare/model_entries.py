@@ -130,8 +130,8 @@ def parse_entries(
     for label in labels:
         if labels.count(label) > 1:
             raise ValueError(
-                f"models: {label!r} is there twice; give one of them settings of its own by @FILE.yaml, and two files "
-                "two names"
+                f"models: {label!r} is listed twice; give one of them a file of settings, NAME@FILE.yaml; files need "
+                "different names"
             )
     for label, settings in own.items():
         _check_own(label, settings, labels)
@@ -154,7 +154,9 @@ def _check_own(label: str, settings: Mapping[str, Any], labels: Sequence[str]) -
         hint = f"did you mean {near}?" if near else f"there are {', '.join(labels)}"
         raise ValueError(f"settings for {label!r}, which is not among the models; {hint}")
     for key in sorted({*settings} & SHARED_KEYS):
-        raise ValueError(f"{label}.{key} would make {label} another comparison; give {key} to all: --{key}=VALUE")
+        raise ValueError(
+            f"{label}.{key} is not allowed: {key} is the same for all models; set it for all by --{key}=VALUE"
+        )
 
 
 def _parse_entry(word: str, contents: Mapping[str, dict[str, Any]]) -> ModelEntry:

@@ -67,7 +67,7 @@ class Progress:
         """Count a run that an earlier call has made."""
         self._count(spec, record)
         self.rows[spec.label].seconds.pop()  # measured in another call, maybe on another machine
-        self.print(f"{self._position()} {_name(spec)}: there already, {self._score(record)}")
+        self.print(f"{self._position()} {_name(spec)}: finished before, {self._score(record)}")
 
     def start(self, specs: Sequence[RunSpec]) -> None:
         """Note which runs are to be made."""

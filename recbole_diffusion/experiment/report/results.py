@@ -238,7 +238,7 @@ def _check_users(label: str, key: str, user_metrics: UserMetrics) -> None:
     """Raise a ValueError for repeated users and for values that are not finite."""
     way_out = f"delete runs/{key}.* and run it again"
     if len(np.unique(user_metrics.users)) != len(user_metrics.users):
-        raise ValueError(f"{label}: a user is there twice in runs/{key}.npz; {way_out}")
+        raise ValueError(f"{label}: a user is listed twice in runs/{key}.npz; {way_out}")
     for metric, values in user_metrics.metrics.items():
         if not np.isfinite(values).all():
             raise ValueError(f"{label}: {metric} of a user is not finite in runs/{key}.npz; {way_out}")
