@@ -172,5 +172,8 @@ def test_words_of_an_entry_are_its_own():
     """A base and a preset are said for one model: they win over what is given for all."""
     write("mine.yaml", base_model="LightGCN", dims=[8, 8])
     (entry,) = parse_entries(["DDRM:BPR@mine.yaml"])
-    assert entry.over({"base_model": "NGCF", "dims": [9]}, {"base_model", "dims"}) == {"base_model": "BPR", "dims": [9]}
-    assert entry.over({"base_model": "NGCF", "dims": [9]}) == {"base_model": "BPR", "dims": [8, 8]}
+    assert entry.merged_settings({"base_model": "NGCF", "dims": [9]}, {"base_model", "dims"}) == {
+        "base_model": "BPR",
+        "dims": [9],
+    }
+    assert entry.merged_settings({"base_model": "NGCF", "dims": [9]}) == {"base_model": "BPR", "dims": [8, 8]}
