@@ -135,7 +135,12 @@ DRIVER = """
 def test_a_signal_ends_the_session(number: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     base = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # where no other session removes what we look for
     monkeypatch.setenv("TMPDIR", str(base))
-    driver = subprocess.Popen([sys.executable, "-c", textwrap.dedent(DRIVER)], stdout=subprocess.PIPE, text=True)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(DRIVER)],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where & in a script started us
+    )
     try:
         assert driver.stdout is not None
         assert "['a']" in driver.stdout.readline()

@@ -97,7 +97,7 @@ def import_ray() -> Any:
         raise ValueError(f"ray is not installed; pip install {requirement}, {serial}")
     for fault in doctor.FAULTS:
         if re.search(r"\bray\b", fault.what) and fault.holds(installed):
-            raise ValueError(f"{fault.what}; mend: {fault.mend}; {serial}")
+            raise ValueError(f"{fault.what}; mend: {fault.fix}; {serial}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*pkg_resources is deprecated")
         try:
