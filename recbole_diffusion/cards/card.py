@@ -100,10 +100,12 @@ class Contract:
     Attributes:
         quick: with which the model learns its small data in seconds.
         noisy: settings on top of them under which scores must not depend on the batch, such as noise at inference.
+        waits: functions in which a training step makes the host wait for the device, each with the reason.
     """
 
     quick: dict[str, Any] = field(default_factory=dict)
     noisy: tuple[dict[str, Any], ...] = ()
+    waits: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recbole_diffusion.testing.contract_checkpoint import CheckpointTests
+from recbole_diffusion.testing.contract_device import DeviceTests
 from recbole_diffusion.testing.contract_evaluation import EvaluationTests
 from recbole_diffusion.testing.contract_scores import ScoreTests
 from recbole_diffusion.testing.contract_settings import SettingsTests
@@ -11,7 +12,7 @@ from recbole_diffusion.testing.model_case import Trained
 __all__ = ["ContractTests", "Trained"]
 
 
-class ContractTests(SettingsTests, ScoreTests, EvaluationTests, CheckpointTests):
+class ContractTests(SettingsTests, ScoreTests, EvaluationTests, CheckpointTests, DeviceTests):
     """The contract of one model. A subclass whose name begins with ``Test`` sets ``model``.
 
     Attributes:
