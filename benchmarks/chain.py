@@ -69,9 +69,9 @@ def of_cddrec(model: Any, loader: Any) -> Iterator[str]:
     decoder.attended = lambda states, real: states
     yield "the encoder's states, no decoder"
     decoder.attended, decoder.forward = attended, forward
-    past, loader.past = loader.past, None
+    past, loader.seen_items = loader.seen_items, None
     yield "step 0, the past not masked"
-    loader.past = past
+    loader.seen_items = past
 
 
 def of_diffurec(model: Any, steps: list[int]) -> Iterator[str]:

@@ -42,11 +42,11 @@ class Account:
     dropped: list[Dropped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def read(self, file: str, rows: int) -> None:
+    def record_file(self, file: str, rows: int) -> None:
         """A file was read."""
         self.files[file] = rows
 
-    def drop(self, reason: str, rows: int, requested: bool) -> None:
+    def record_dropped(self, reason: str, rows: int, requested: bool) -> None:
         """Rows were dropped; nothing is recorded for 0. Without a request it is a warning too."""
         if rows:
             self.dropped.append(Dropped(reason, rows, requested))

@@ -20,26 +20,26 @@ DATA_KEYS = tuple(sorted({*dataset_arguments, *_MORE}))
 _VERSIONS = ("recbole-diffusion", "recbole", "pandas", "numpy", "torch")
 
 
-def of_data(config: Config) -> dict[str, Any]:
+def data_inputs(config: Config) -> dict[str, Any]:
     """What the filtered data depend on, as values for json."""
     content = {name: config[name] or None for name in DATA_KEYS}  # models without a key read it as None
     content["dataset"] = config["dataset"]
     content["files"] = files_hash(Path(config["data_path"]), config["dataset"])
     content["needs_time"] = bool(config.spec is not None and "time" in config.spec.needs)
     content["versions"] = {package: version(package) for package in _VERSIONS}
-    return plain(content)
+    return through_json(content)
 
 
-def of_split(config: Config) -> dict[str, Any]:
+def split_inputs(config: Config) -> dict[str, Any]:
     """What the split depends on beside the data, as values for json."""
     sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
     content = {f"eval_args.{name}": value for name, value in config["eval_args"].items() if name != "mode"}
     content["kind"] = (config.spec and config.spec.dataset) or ("sequences" if sequential else "interactions")
     content["seed"] = config["seed"] if config["split_seed"] is None else config["split_seed"]
-    return plain(content)
+    return through_json(content)
 
 
-def plain(content: dict[str, Any]) -> dict[str, Any]:
+def through_json(content: dict[str, Any]) -> dict[str, Any]:
     """The content as it comes back from json."""
     values: dict[str, Any] = json.loads(json.dumps(content, sort_keys=True, default=str))
     return values

@@ -116,7 +116,7 @@ def _check_unused(dataset: Any) -> None:
         needed[list_field(config)] = model
     if config["time-aware"]:
         needed[config["TIME_FIELD"]] = "time-aware=True"
-    if learning.need(config.model_class, config.final_config_dict) == "labels":
+    if learning.required_input(config.model_class, config.final_config_dict) == "labels":
         needed[config["LABEL_FIELD"]] = model
     for suffix, names in (config["unused_col"] or {}).items():
         if getattr(dataset, f"{suffix}_feat", None) is None:

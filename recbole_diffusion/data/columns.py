@@ -35,7 +35,7 @@ def is_left_out(config: Any, column: str) -> bool:
     return column in (left_out.get("inter") or [])
 
 
-def load_too(config: Any, column: str) -> None:
+def add_to_load_col(config: Any, column: str) -> None:
     """Add a column to ``load_col.inter``, unless all are loaded anyway."""
     load = config["load_col"]
     names = load.get("inter") if isinstance(load, dict) else None

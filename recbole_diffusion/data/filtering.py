@@ -17,15 +17,15 @@ def hooks() -> list[tuple[Any, str, Any]]:
     """What is replaced in RecBole's data sets; see :mod:`recbole_diffusion.data.hooks`."""
     filters: list[tuple[Any, str, Callable[[Any], str], bool]] = [
         (Dataset, "_filter_nan_user_or_item", _missing_ids, False),
-        (Dataset, "_remove_duplication", lambda dataset: setting(dataset, "rm_dup_inter"), True),
-        (Dataset, "_filter_by_field_value", val_interval, True),
+        (Dataset, "_remove_duplication", lambda dataset: setting_text(dataset, "rm_dup_inter"), True),
+        (Dataset, "_filter_by_field_value", val_interval_text, True),
         (Dataset, "_filter_by_inter_num", _interval_settings, True),
         (KnowledgeBasedDataset, "_filter_link", _no_link, False),
     ]
     originals = {name: vars(owner)[name] for owner, name, *_ in filters}
     originals["_remove_duplication"] = _stable(originals["_remove_duplication"])
     originals["_filter_by_field_value"] = _known_names(originals["_filter_by_field_value"])
-    changes = [(owner, name, counted(originals[name], reason, asked)) for owner, name, reason, asked in filters]
+    changes = [(owner, name, with_account(originals[name], reason, asked)) for owner, name, reason, asked in filters]
     return [
         *changes,
         (Dataset, "_data_filtering", _around(vars(Dataset)["_data_filtering"])),
@@ -35,30 +35,30 @@ def hooks() -> list[tuple[Any, str, Any]]:
     ]
 
 
-def counted(original: Method, reason: Callable[[Any], str], requested: bool) -> Method:
+def with_account(original: Method, reason: Callable[[Any], str], requested: bool) -> Method:
     """The filter ``original``, which enters the rows that it drops into the account."""
 
     def method(dataset: Any) -> None:
         before = len(dataset.inter_feat)
         original(dataset)
-        account_of(dataset).drop(reason(dataset), before - len(dataset.inter_feat), requested)
+        account_of(dataset).record_dropped(reason(dataset), before - len(dataset.inter_feat), requested)
 
     return method
 
 
-def setting(dataset: Any, key: str) -> str:
+def setting_text(dataset: Any, key: str) -> str:
     """A key with its value, for messages."""
     return f"{key}={dataset.config[key]!r}"
 
 
-def val_interval(dataset: Any) -> str:
+def val_interval_text(dataset: Any) -> str:
     """``val_interval`` with its value, for messages."""
-    return setting(dataset, "val_interval")
+    return setting_text(dataset, "val_interval")
 
 
 def _interval_settings(dataset: Any) -> str:
     keys = ("user_inter_num_interval", "item_inter_num_interval")
-    return ", ".join(setting(dataset, key) for key in keys if dataset.config[key] is not None)
+    return ", ".join(setting_text(dataset, key) for key in keys if dataset.config[key] is not None)
 
 
 def _missing_ids(dataset: Any) -> str:
@@ -105,20 +105,20 @@ def _around(original: Method) -> Method:
     """Remember which users and items have a line, since filters drop lines too."""
 
     def _data_filtering(dataset: Any) -> None:
-        dataset.lines = lines(dataset)
+        dataset.known_ids = ids_with_line(dataset)
         original(dataset)
-        del dataset.lines
+        del dataset.known_ids
 
     return _data_filtering
 
 
-def lines(dataset: Any) -> dict[str, set[Any]]:
+def ids_with_line(dataset: Any) -> dict[str, set[Any]]:
     """The ids that have a line in ``.user`` and ``.item``, by field; a file that is not loaded has no entry."""
     files = {dataset.uid_field: dataset.user_feat, dataset.iid_field: dataset.item_feat}
     return {field: set(feat[field]) for field, feat in files.items() if feat is not None}
 
 
-def without_line(dataset: Any, known: dict[str, set[Any]]) -> dict[str, np.ndarray]:
+def rows_without_line(dataset: Any, known: dict[str, set[Any]]) -> dict[str, np.ndarray]:
     """Of each field in ``known``, which rows (bool, (rows,)) name an id without a line; a row counts once."""
     found: dict[str, np.ndarray] = {}
     before = np.zeros(len(dataset.inter_feat), dtype=bool)
@@ -136,7 +136,7 @@ def file_of(dataset: Any, field: str) -> str:
 def _by_lines(original: Method) -> Method:
     def _filter_inter_by_user_or_item(dataset: Any) -> None:
         before, account = len(dataset.inter_feat), account_of(dataset)
-        unknown = {field: int(rows.sum()) for field, rows in without_line(dataset, dataset.lines).items()}
+        unknown = {field: int(rows.sum()) for field, rows in rows_without_line(dataset, dataset.known_ids).items()}
         original(dataset)
         if dataset.config["filter_inter_by_user_or_item"] is not True:
             note_empty_features(dataset, unknown)
@@ -144,23 +144,23 @@ def _by_lines(original: Method) -> Method:
             return
         for field, rows in unknown.items():
             reason = f"their {field} has no line in {file_of(dataset, field)}"
-            account.drop(f"{reason} (filter_inter_by_user_or_item: False keeps them)", rows, False)
+            account.record_dropped(f"{reason} (filter_inter_by_user_or_item: False keeps them)", rows, False)
         more = before - len(dataset.inter_feat) - sum(unknown.values())
-        account.drop(f"{val_interval(dataset)}, of their user or item", more, True)
+        account.record_dropped(f"{val_interval_text(dataset)}, of their user or item", more, True)
 
     return _filter_inter_by_user_or_item
 
 
 def _note_lines_dropped(dataset: Any) -> None:
     """Say how many rows are kept though ``val_interval`` has dropped the line of their user or item."""
-    dropped = {field: dataset.lines[field] - ids for field, ids in lines(dataset).items()}
+    dropped = {field: dataset.known_ids[field] - ids for field, ids in ids_with_line(dataset).items()}
     rows = np.zeros(len(dataset.inter_feat), dtype=bool)
     for field, ids in dropped.items():
         rows |= dataset.inter_feat[field].isin(ids).to_numpy()
     if rows.any():
         files = " and ".join(f"{len(ids)} of {file_of(dataset, field)}" for field, ids in dropped.items() if ids)
         account_of(dataset).note(
-            f"{val_interval(dataset)} drops lines ({files}), and filter_inter_by_user_or_item: False keeps their "
+            f"{val_interval_text(dataset)} drops lines ({files}), and filter_inter_by_user_or_item: False keeps their "
             f"{counted_rows(int(rows.sum()))} of {dataset.dataset_name}.inter"
         )
 
@@ -181,10 +181,10 @@ def note_empty_features(dataset: Any, unknown: dict[str, int], more: str = "") -
             )
 
 
-def count_single(dataset: Any) -> None:
+def count_single_rows(dataset: Any) -> None:
     """Enter the rows of users who have one only, which no sequence can be made of."""
     single = int((dataset.inter_feat[dataset.uid_field].value_counts() == 1).sum())
-    account_of(dataset).drop("a user's only interaction makes no sequence", single, False)
+    account_of(dataset).record_dropped("a user's only interaction makes no sequence", single, False)
 
 
 def note_items_without_rows(dataset: Any) -> None:

@@ -39,14 +39,14 @@ def _steps() -> list[Hook]:
 
     def _data_processing(dataset: Any) -> None:
         _count_read(dataset)
-        time_order.check_type(dataset)
+        time_order.check_times(dataset)
         if dataset.benchmark_filename_list is not None:
             presplit.filter_rows(dataset)
         process(dataset)
         if dataset.benchmark_filename_list is None:
             filtering.note_items_without_rows(dataset)
             if isinstance(dataset, SequentialDataset):
-                filtering.count_single(dataset)
+                filtering.count_single_rows(dataset)
 
     return [(Dataset, "_from_scratch", _from_scratch), (Dataset, "_data_processing", _data_processing)]
 
@@ -56,7 +56,7 @@ def _count_read(dataset: Any) -> None:
     sizes = getattr(dataset, "file_size_list", None) or [len(dataset.inter_feat)]
     for file, rows in zip(interaction_files(dataset.config), sizes):
         if file.name not in account_of(dataset).files:
-            account_of(dataset).read(file.name, rows)
+            account_of(dataset).record_file(file.name, rows)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 
 from recbole_diffusion import registry
-from recbole_diffusion.data.sequences import Past
+from recbole_diffusion.data.sequences import SeenItems
 
 #: float32 values per item that scoring one user takes: scores, RecBole's int32 matrix of positives, the model's
 #: own two or three rows.
@@ -46,7 +46,7 @@ class FullSortLoader(FullSortEvalDataLoader):
     users had before for general models only; here ``past`` does for sequential ones.
     """
 
-    past: Optional[Past] = None
+    seen_items: Optional[SeenItems] = None
 
     def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
         super().__init__(config, dataset, sampler, shuffle=shuffle)
@@ -69,9 +69,9 @@ class FullSortLoader(FullSortEvalDataLoader):
 
     def collate_fn(self, index: Any) -> Any:
         interaction, history, positive_u, positive_i = super().collate_fn(index)
-        if self.past is not None:
+        if self.seen_items is not None:
             items = interaction[getattr(self._dataset, f"{self.iid_field}_list_field")]
-            history = self.past.of(interaction[self.uid_field], items, torch.as_tensor(index))
+            history = self.seen_items.of(interaction[self.uid_field], items, torch.as_tensor(index))
         return interaction, history, positive_u, positive_i
 
 

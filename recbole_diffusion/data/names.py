@@ -37,7 +37,7 @@ class Vocabulary:
     item_field: str
     source: str
 
-    def of(self, dataset: Any) -> dict[str, np.ndarray]:
+    def names_by_field(self, dataset: Any) -> dict[str, np.ndarray]:
         """The names by the fields of ``dataset``, whose fields of users and items may be called otherwise."""
         own = {dataset.uid_field: self.names[self.user_field], dataset.iid_field: self.names[self.item_field]}
         return {**self.names, **own}
@@ -48,8 +48,8 @@ class Vocabulary:
         return _digest(self.names[field] for field in sorted(self.names))
 
     @property
-    def of_users_and_items(self) -> str:
-        """The same of users and items, as :func:`of_users_and_items` of a data set."""
+    def user_item_fingerprint(self) -> str:
+        """The same of users and items, as :func:`user_item_fingerprint` of a data set."""
         return _digest([self.names[self.user_field], self.names[self.item_field]])
 
 
@@ -84,12 +84,12 @@ def names_of(dataset: Any, field: str) -> np.ndarray:
     return np.asarray(dataset.field2id_token[field], dtype=str)[1:]
 
 
-def of_users_and_items(dataset: Any) -> str:
+def user_item_fingerprint(dataset: Any) -> str:
     """A sha256 of the names of users and items in id order, which tables of embeddings depend on."""
     return _digest(names_of(dataset, field) for field in (dataset.uid_field, dataset.iid_field))
 
 
-def agree(one: Any, other: Any) -> bool:
+def same_names(one: Any, other: Any) -> bool:
     """Whether two data sets have the same names behind their ids, in the token fields that both have."""
     common = {*one.field2id_token} & {*other.field2id_token}
     return all(np.array_equal(names_of(one, field), names_of(other, field)) for field in common)
@@ -97,7 +97,7 @@ def agree(one: Any, other: Any) -> bool:
 
 def first_difference(vocabulary: Vocabulary, dataset: Any) -> Optional[str]:
     """The first token field that ``dataset`` numbers otherwise; names behind the known ones are no difference."""
-    for field, known in vocabulary.of(dataset).items():
+    for field, known in vocabulary.names_by_field(dataset).items():
         if field in dataset.field2id_token and not np.array_equal(names_of(dataset, field)[: len(known)], known):
             return field
     return None
@@ -108,7 +108,7 @@ def unknown_users(vocabulary: Vocabulary, dataset: Any) -> np.ndarray:
     return names_of(dataset, dataset.uid_field)[len(vocabulary.names[vocabulary.user_field]) :]
 
 
-def some(names: Iterable[Any]) -> str:
+def examples(names: Iterable[Any]) -> str:
     """Two examples, for messages."""
     return ", ".join(repr(str(name)) for name in list(names)[:2])
 

@@ -20,14 +20,14 @@ from recbole_diffusion.data.names import Vocabulary
 _COLUMN_MODELS = (ModelType.CONTEXT, ModelType.DECISIONTREE)  # have a table for each column
 
 
-def use(config: Any, state: Any, source: str) -> None:
+def use_vocabulary(config: Any, state: Any, source: str) -> None:
     """Let the run's data set take the id order of a checkpoint; a checkpoint without names is noted."""
     config.vocabulary = names.unpack(state, source)
     if config.vocabulary is None:
-        config.notes.append(without_names(source))
+        config.notes.append(no_names_warning(source))
 
 
-def without_names(source: str) -> str:
+def no_names_warning(source: str) -> str:
     """The warning about a checkpoint without names."""
     return f"{source} holds no names: its rows are taken in id order, which cannot be checked"
 
@@ -52,7 +52,7 @@ def renumber(dataset: Any, vocabulary: Vocabulary) -> None:
             out. Users that it lacks come behind its own.
     """
     _order_columns(dataset, vocabulary)
-    known = vocabulary.of(dataset)
+    known = vocabulary.names_by_field(dataset)
     entities = [*dataset.alias["entity_id"], dataset.entity_field] if hasattr(dataset, "entity_field") else []
     items_before = np.asarray(dataset.field2id_token[dataset.iid_field], dtype=str)
     ids_of_items = np.zeros(0, np.int64)
@@ -67,7 +67,7 @@ def renumber(dataset: Any, vocabulary: Vocabulary) -> None:
             _apply(dataset, field, ids, known[field])
 
 
-def check(config: Any, dataset: Any) -> None:
+def check_ids(config: Any, dataset: Any) -> None:
     """Compare a split with the vocabulary that it was to take, wherever it was read from.
 
     Raises:
@@ -136,7 +136,7 @@ def _places_of_entities(
 def _refuse(what: str, new: Any, vocabulary: Vocabulary) -> None:
     column = "" if what in ("items", "entities") else ", leave that column out by load_col"
     raise ValueError(
-        f"the data set has {len(new)} {what} that {vocabulary.source} does not know, e.g. {names.some(new)}; take the "
+        f"the data set has {len(new)} {what} that {vocabulary.source} does not know, e.g. {names.examples(new)}; take the "
         f"files and filters that it was trained with, leave their rows out{column}, or train anew"
     )
 
@@ -144,7 +144,7 @@ def _refuse(what: str, new: Any, vocabulary: Vocabulary) -> None:
 def _note(dataset: Any, what: str, new: Any, missing: int, vocabulary: Vocabulary) -> None:
     if len(new):
         account_of(dataset).note(
-            f"{len(new)} {what} of the data set are unknown to {vocabulary.source}, e.g. {names.some(new)}; they are "
+            f"{len(new)} {what} of the data set are unknown to {vocabulary.source}, e.g. {names.examples(new)}; they are "
             "scored by a model that knows nothing of them but their rows"
         )
     if missing:

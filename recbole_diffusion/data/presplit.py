@@ -18,7 +18,7 @@ from recbole_diffusion.data.account import account_of
 from recbole_diffusion.data.columns import list_field
 
 
-def settle(config: Any) -> None:
+def resolve_columns(config: Any) -> None:
     """Check the settings of pre-split files; load the lists of items, in the ids of the items.
 
     Raises:
@@ -47,7 +47,7 @@ def settle(config: Any) -> None:
         raise ValueError(
             f"unload_col.inter leaves out {column!r}, which model={config['model']!r} needs; take it out of unload_col"
         )
-    columns.load_too(config, column)
+    columns.add_to_load_col(config, column)
     alias = list(config["alias_of_item_id"] or [])
     if column not in alias:  # otherwise the items in lists have ids of their own
         config["alias_of_item_id"] = [*alias, column]
@@ -103,20 +103,20 @@ def filter_rows(dataset: Any) -> None:
     """Apply the filters that have one meaning within a file; called before ids are made of the names."""
     config, account, files = dataset.config, account_of(dataset), len(dataset.file_size_list)
     part = np.repeat(np.arange(files), dataset.file_size_list)
-    known = filtering.lines(dataset)
+    known = filtering.ids_with_line(dataset)
     of_sequences = list_field(config) in dataset.inter_feat
     dataset._filter_nan_user_or_item()
     if config["rm_dup_inter"] is not None and of_sequences:
         account.note(_no_effect(config, "rm_dup_inter", "files of sequences"))
     elif config["rm_dup_inter"] is not None:
-        filtering.counted(lambda each: _drop_repeats(each, part), _repeats, True)(dataset)
+        filtering.with_account(lambda each: _drop_repeats(each, part), _repeats, True)(dataset)
     dataset._filter_by_field_value()
     if of_sequences and config["val_interval"]:
         account.note(
-            f"{filtering.val_interval(dataset)} drops rows of sequences by their own values; the earlier items in "
+            f"{filtering.val_interval_text(dataset)} drops rows of sequences by their own values; the earlier items in "
             f"{list_field(config)} stay"
         )
-    filtering.counted(_drop_without_line(known), filtering.val_interval, True)(dataset)
+    filtering.with_account(_drop_without_line(known), filtering.val_interval_text, True)(dataset)
     if isinstance(dataset, KnowledgeBasedDataset):
         dataset._filter_kg_by_triple_num()
         dataset._filter_link()
@@ -131,7 +131,7 @@ def _no_effect(config: Any, key: str, where: str) -> str:
 
 
 def _repeats(dataset: Any) -> str:
-    return f"{filtering.setting(dataset, 'rm_dup_inter')} within each file"
+    return f"{filtering.setting_text(dataset, 'rm_dup_inter')} within each file"
 
 
 def _drop_repeats(dataset: Any, part: np.ndarray) -> None:
@@ -147,7 +147,7 @@ def _drop_without_line(known: dict[str, set[Any]]) -> Callable[[Any], None]:
     """Drop rows of users and items whose line ``val_interval`` has dropped; those that never had one stay."""
 
     def drop(dataset: Any) -> None:
-        for field, ids in filtering.lines(dataset).items():
+        for field, ids in filtering.ids_with_line(dataset).items():
             frame = dataset.inter_feat
             dataset.inter_feat = frame.drop(frame.index[frame[field].isin(known[field] - ids)])
 
@@ -160,7 +160,7 @@ def _note_others(dataset: Any) -> None:
         intervals = dataset._parse_intervals_str(config[key])
         if intervals and not all(dataset._within_intervals(rows, intervals) for rows in (0, 1, 10**9)):
             account.note(_no_effect(config, key, "pre-split files"))
-    unknown = filtering.without_line(dataset, filtering.lines(dataset))
+    unknown = filtering.rows_without_line(dataset, filtering.ids_with_line(dataset))
     more = "; filter_inter_by_user_or_item has no effect on pre-split files"
     filtering.note_empty_features(dataset, {field: int(rows.sum()) for field, rows in unknown.items()}, more)
 

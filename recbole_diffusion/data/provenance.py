@@ -52,10 +52,10 @@ def check_resumed(state: dict[str, Any], source: str, config: Any, dataset: Any,
     """
     check_names(state, source, config, dataset)
     _check_measure(state, source, config)
-    trained, now = split_of(state), (described or {}).get("split_sha256")
+    trained, now = split_hash_of(state), (described or {}).get("split_sha256")
     columns = _other_columns(state, dataset)
     if "names" in state and (trained is None or now is None):
-        note(config, f"{source} holds no hash of its split: whether it was this one cannot be checked")
+        warn(config, f"{source} holds no hash of its split: whether it was this one cannot be checked")
     elif trained is not None and trained != now:
         keys = differing_settings(state, config)
         text = f"{_other_split(source, trained, now, keys)}; its test rows may have been trained on"
@@ -93,15 +93,15 @@ def _of_the_measure(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def note_loaded(state: dict[str, Any], source: str, config: Any, dataset: Any) -> None:
     """Note that a model was loaded on other data than its own; ``dataset``: the train split, described."""
-    trained, now = split_of(state), dataset.described["split_sha256"]
+    trained, now = split_hash_of(state), dataset.described["split_sha256"]
     columns = _other_columns(state, dataset)
     if trained is None and "names" in state:
-        note(config, f"{source} holds no hash of its split: its test rows may have been trained on")
+        warn(config, f"{source} holds no hash of its split: its test rows may have been trained on")
     elif trained is not None and trained != now:
         text = _other_split(source, trained, now, differing_settings(state, config))
-        note(config, f"{text}; the test rows may have been trained on")
+        warn(config, f"{text}; the test rows may have been trained on")
     elif columns:
-        note(config, _other_values(source, columns, differing_settings(state, config)))
+        warn(config, _other_values(source, columns, differing_settings(state, config)))
 
 
 def check_names(state: Any, source: str, config: Any, dataset: Any) -> None:
@@ -112,7 +112,7 @@ def check_names(state: Any, source: str, config: Any, dataset: Any) -> None:
     """
     vocabulary = names.unpack(state, source)
     if vocabulary is None:
-        note(config, numbering.without_names(source))
+        warn(config, numbering.no_names_warning(source))
         return
     field = names.first_difference(vocabulary, dataset)
     if field is not None:
@@ -122,19 +122,19 @@ def check_names(state: Any, source: str, config: Any, dataset: Any) -> None:
         )
 
 
-def misfit(config: Any, source: str, dataset: Any) -> str:
+def mismatch(config: Any, source: str, dataset: Any) -> str:
     """The beginning of the message about weights that do not fit; names users that the checkpoint does not know."""
     vocabulary = getattr(config, "vocabulary", None)
     new = () if vocabulary is None else names.unknown_users(vocabulary, dataset).tolist()
     if not new:
         return f"{source} does not fit the data"
     return (
-        f"{source} does not fit the data, which have {len(new)} users that it does not know, e.g. {names.some(new)}; "
+        f"{source} does not fit the data, which have {len(new)} users that it does not know, e.g. {names.examples(new)}; "
         "leave their rows out, or train anew"
     )
 
 
-def split_of(state: Any) -> Optional[str]:
+def split_hash_of(state: Any) -> Optional[str]:
     """The hash of the split that a checkpoint was trained on; None where it holds none."""
     counts = state.get("data") if isinstance(state, dict) else None
     return counts.get("split_sha256") if isinstance(counts, dict) else None
@@ -150,7 +150,7 @@ def differing_settings(state: Any, config: Any) -> dict[str, tuple[Any, Any]]:
     return {key: (then[key], now[key]) for key in keys}
 
 
-def note(config: Any, text: str) -> None:
+def warn(config: Any, text: str) -> None:
     """Add a warning to the run's, once, and log it."""
     notes = getattr(config, "notes", None)
     if notes is None or text not in notes:

@@ -46,7 +46,7 @@ def dataset(config: Config) -> Any:
     default = Path(config["checkpoint_dir"]) / f"{config['dataset']}-{kind.__name__}.pth"
 
     def content() -> dict[str, Any]:
-        return {**cache_key.of_data(config), "class": f"{kind.__module__}.{kind.__qualname__}"}
+        return {**cache_key.data_inputs(config), "class": f"{kind.__module__}.{kind.__qualname__}"}
 
     saved = _read(config, "dataset_save_path", default, content)
     if saved is not None:
@@ -81,7 +81,7 @@ def loaders(config: Config, whole: Any) -> Optional[tuple[Any, Any, Any]]:
         loader.update_config(config)
         loader._dataset.config = config
         parts.append(loader)
-    if not names.agree(parts[0]._dataset, whole):
+    if not names.same_names(parts[0]._dataset, whole):
         raise ValueError(_unfit(config, "dataloaders_save_path", ["the names behind the ids"]))
     return parts[0], parts[1], parts[2]
 
@@ -104,7 +104,7 @@ def save_loaders(config: Config, parts: Sequence[Any]) -> None:
 def _content_of_loaders(config: Config) -> dict[str, Any]:
     more = {key: config[key] or None for key in _LOADER_KEYS}
     more["eval_args.mode"], more["model"] = config["eval_args"]["mode"], config.model_name()
-    return cache_key.plain({**cache_key.of_data(config), **cache_key.of_split(config), **more})
+    return cache_key.through_json({**cache_key.data_inputs(config), **cache_key.split_inputs(config), **more})
 
 
 def _dataset_class(config: Config) -> Any:
@@ -156,7 +156,7 @@ def _differences(config: Config, record: dict[str, Any], content: dict[str, Any]
     if "files" in differs and not content["files"]:
         differs[differs.index("files")] = "files, which are not there to compare"
     vocabulary = getattr(config, "vocabulary", None)
-    if vocabulary is not None and record["ids"] != vocabulary.of_users_and_items:
+    if vocabulary is not None and record["ids"] != vocabulary.user_item_fingerprint:
         differs.append("names behind the ids")
     return differs
 
@@ -185,7 +185,7 @@ def _may_save(config: Config, key: str) -> bool:
 def _write(file: Path, content: dict[str, Any], saved: Any, whole: Any) -> None:
     """Write the pickle, the record, the length of the record and the mark."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    record = json.dumps({"content": content, "ids": names.of_users_and_items(whole)}).encode()
+    record = json.dumps({"content": content, "ids": names.user_item_fingerprint(whole)}).encode()
 
     def write(stream: Any) -> None:
         pickle.dump(saved, stream, protocol=4)

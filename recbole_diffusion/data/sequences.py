@@ -33,7 +33,7 @@ class UserSequenceDataset(SequentialDataset):
         return [train, *others]
 
 
-class Past:
+class SeenItems:
     """What each user had before an evaluation row: the items of the earlier splits, and those of the row's sequence.
 
     Args:
@@ -127,16 +127,16 @@ def count_first_items(config: Any, loaders: Sequence[Any]) -> int:
     return len(np.setdiff1d(np.concatenate(others), train))
 
 
-def mask_past(config: Any, loaders: Sequence[Any]) -> None:
+def mask_seen_items(config: Any, loaders: Sequence[Any]) -> None:
     """Give the loaders of a sequential model's full ranking what ``mask_history`` takes from the candidates."""
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         return
     parts = [loader._dataset for loader in loaders]
     for number, (part, loader) in enumerate(zip(parts, loaders)):
-        if not hasattr(loader, "past"):  # training, or sampled evaluation
+        if not hasattr(loader, "seen_items"):  # training, or sampled evaluation
             continue
-        loader.past = Past(parts[:number], part) if config["mask_history"] and len(part) else None
-        repeated = loader.past.answers_had(part) if loader.past is not None else 0
+        loader.seen_items = SeenItems(parts[:number], part) if config["mask_history"] and len(part) else None
+        repeated = loader.seen_items.answers_had(part) if loader.seen_items is not None else 0
         if repeated:
             phase = ("train", "valid", "test")[number]
             _warn(

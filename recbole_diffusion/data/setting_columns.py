@@ -16,7 +16,7 @@ from recbole_diffusion.settings import forms, intervals, learning
 Headers = dict[str, dict[str, str]]
 
 
-def settle(config: Any) -> None:
+def resolve_columns(config: Any) -> None:
     """Check the columns that the settings name against the files, and load those that ``load_col`` leaves out.
 
     Raises:
@@ -96,7 +96,7 @@ def _settle_label(config: Any, fields: Optional[dict[str, str]]) -> None:
     """
     label, settings = config["LABEL_FIELD"], config.final_config_dict
     why, instead = None, ""
-    if learning.need(config.model_class, settings) == "labels" and not learning.samples_negatives(settings):
+    if learning.required_input(config.model_class, settings) == "labels" and not learning.samples_negatives(settings):
         why = f"{config['model']} learns from labels (train_neg_sample_args: null)"
         instead = ", or train_neg_sample_args: {distribution: uniform, sample_num: 1}"
     elif "labeled" in config["eval_args"]["mode"].values():

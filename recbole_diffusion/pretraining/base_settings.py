@@ -77,4 +77,4 @@ def use_base(config: Any, trust: bool) -> None:
         except ValueError:  # said where the file is needed
             continue
         if isinstance(state, dict) and "state_dict" in state:  # a bare table has names of its own
-            numbering.use(config, state, f"{key}={file!r}")
+            numbering.use_vocabulary(config, state, f"{key}={file!r}")

@@ -271,7 +271,7 @@ class _Kept(NamedTuple):
 
 
 def _cached(folder: Path, base: Config, train_data: Any, valid_data: Any, show_progress: bool) -> _Kept:
-    ids = names.of_users_and_items(train_data._dataset)  # the split's hash is of names, the tables are in id order
+    ids = names.user_item_fingerprint(train_data._dataset)  # the split's hash is of names, the tables are in id order
     key = {
         "format": CACHE_FORMAT,
         "split": pipeline.describe(train_data._dataset, (train_data, valid_data))["split_sha256"],

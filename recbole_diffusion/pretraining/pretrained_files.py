@@ -93,7 +93,7 @@ def model(config: Any, file: Path, dataset: Any, key: str) -> Any:
         net = base.model_class(base, dataset).to(base["device"])
     finally:
         restore_random_state(random)
-    checkpoint.load_weights(net, state, provenance.misfit(config, what, dataset))
+    checkpoint.load_weights(net, state, provenance.mismatch(config, what, dataset))
     for name in _OF_A_GRAPH & {*vars(net)}:
         setattr(net, name, None)
     net.own_config = base
@@ -114,21 +114,21 @@ def config_of(config: Any, settings: dict[str, Any]) -> Config:
 def _compare_splits(config: Any, state: Any, settings: dict[str, Any], what: str, dataset: Any) -> None:
     """Note where a recommender may have been trained on rows of this test split, by the hash where there is one."""
     now = (getattr(dataset, "described", None) or {}).get("split_sha256")
-    if provenance.split_of(state) is not None and now is not None:
-        if provenance.split_of(state) != now:
-            provenance.note(config, f"{what} was trained on another split; it may have seen rows of this test split")
+    if provenance.split_hash_of(state) is not None and now is not None:
+        if provenance.split_hash_of(state) != now:
+            provenance.warn(config, f"{what} was trained on another split; it may have seen rows of this test split")
         return
     for key in ("seed", "eval_args", "benchmark_filename"):
         if settings.get(key) != config[key]:
             seen = f"it may have seen rows of this test split (now {config[key]!r})"
-            provenance.note(config, f"{what} was trained with {key}={settings.get(key)!r}: {seen}")
+            provenance.warn(config, f"{what} was trained with {key}={settings.get(key)!r}: {seen}")
 
 
 def _note_rows_without_names(config: Any, content: dict[str, np.ndarray], what: str) -> None:
     for kind in ("user", "item"):
         if kind in content and f"{kind}_token" not in content:
             text = f"{what} has no {kind}_token: the {kind}s of its rows are taken in RecBole's id order, unchecked"
-            provenance.note(config, text)
+            provenance.warn(config, text)
 
 
 def arrays(file: Path) -> dict[str, np.ndarray]:

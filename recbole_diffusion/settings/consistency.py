@@ -143,7 +143,7 @@ def check_negatives(settings: Settings, model: str, model_class: type) -> list[s
     """
     arguments = settings.get("train_neg_sample_args")
     drawn = learning.samples_negatives(settings)
-    if learning.need(model_class, settings) == "negatives" and not drawn:
+    if learning.required_input(model_class, settings) == "negatives" and not drawn:
         raise ValueError(
             f"train_neg_sample_args=None is not allowed with {model}, which learns from negative items; allowed: "
             "{distribution: uniform, sample_num: 1}"
@@ -217,7 +217,7 @@ def notes(settings: Settings, model_class: type) -> list[str]:
     if settings["epochs"] == 0 and settings["MODEL_TYPE"] not in (ModelType.TRADITIONAL, ModelType.DECISIONTREE):
         lines.append("epochs=0: nothing is trained, results are those of an untrained model")
     kind, modes = settings["MODEL_TYPE"], settings["eval_args"]["mode"].values()
-    if settings["threshold"] and learning.need(model_class, settings) != "labels" and kind != ModelType.CONTEXT:
+    if settings["threshold"] and learning.required_input(model_class, settings) != "labels" and kind != ModelType.CONTEXT:
         lines.append(
             "threshold only makes a label column, every row stays a positive; to drop low ratings use "
             "val_interval: {rating: '[4,inf)'}"

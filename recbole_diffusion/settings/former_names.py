@@ -14,7 +14,7 @@ from recbole_diffusion.settings.precedence import Source
 _FORMERLY = re.compile(r"; formerly (?P<names>[\w-]+(?:, [\w-]+)*)$")
 
 
-def of_file(file: Path) -> dict[str, str]:
+def current_names(file: Path) -> dict[str, str]:
     """Today's name of each former one, of the keys in a model's yaml file."""
     names: dict[str, str] = {}
     for key, entry in schema.read_keys(file).items() if file.is_file() else ():
@@ -24,7 +24,7 @@ def of_file(file: Path) -> dict[str, str]:
     return names
 
 
-def renamed(source: Source, names: dict[str, str]) -> Source:
+def with_current_names(source: Source, names: dict[str, str]) -> Source:
     """The settings of a source by today's names.
 
     Raises:

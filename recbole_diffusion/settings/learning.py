@@ -22,7 +22,7 @@ _WITHOUT = (ModelType.TRADITIONAL, ModelType.DECISIONTREE)
 
 
 @functools.lru_cache(maxsize=256)
-def reads(model_class: type) -> Optional[str]:
+def input_read_by_loss(model_class: type) -> Optional[str]:
     """``negatives`` or ``labels`` if the model's loss reads them, by its source; None for neither or no source."""
     source = "".join(map(_source, _own_classes(model_class)))
     if _READS_NEGATIVES.search(source):
@@ -54,7 +54,7 @@ def ignores_negatives(model_class: type, settings: dict[str, Any]) -> bool:
     return registry.is_user_wise(model_class) or settings["MODEL_TYPE"] in _WITHOUT
 
 
-def need(model_class: type, settings: dict[str, Any]) -> Optional[str]:
+def required_input(model_class: type, settings: dict[str, Any]) -> Optional[str]:
     """What the training has to get: ``negatives``, ``labels`` or None.
 
     Our models that can draw their own triples check it themselves.
@@ -72,5 +72,5 @@ def need(model_class: type, settings: dict[str, Any]) -> Optional[str]:
         return None
     if kind == ModelType.KNOWLEDGE:  # its loader draws negatives of the graph too
         return "negatives"
-    read = reads(model_class)
+    read = input_read_by_loss(model_class)
     return read if form == {"negatives": InputType.PAIRWISE, "labels": InputType.POINTWISE}.get(str(read)) else None

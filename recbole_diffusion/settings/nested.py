@@ -17,7 +17,7 @@ Rule = Union[str, dict[str, Any], None]
 
 
 @functools.lru_cache(maxsize=2)
-def of_recbole(models: bool = False) -> dict[str, Rule]:
+def recbole_rules(models: bool = False) -> dict[str, Rule]:
     """The rules of RecBole's keys, with ``models`` those of its own models too; not to be changed."""
     rules = yaml_files.load_yaml(yaml_files.properties() / "recbole.yaml")
     return {**rules, **yaml_files.load_yaml(yaml_files.properties() / "recbole-models.yaml")} if models else rules

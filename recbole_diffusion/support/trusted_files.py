@@ -13,13 +13,13 @@ _trusted: set[tuple[str, int, int]] = set()
 _trust_all = False
 
 
-def trust_own(path: str) -> None:
+def trust_file(path: str) -> None:
     """Remember a file that this process has just written, so that it may be read back whatever it holds."""
     state = os.stat(path)
     _trusted.add((os.path.realpath(path), state.st_size, state.st_mtime_ns))
 
 
-def is_own(path: Any) -> bool:
+def is_trusted(path: Any) -> bool:
     """Whether ``path`` is a file that this process wrote and nobody changed since."""
     if not isinstance(path, (str, os.PathLike)) or not os.path.exists(path):
         return False

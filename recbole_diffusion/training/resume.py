@@ -98,7 +98,7 @@ class Resumable(Trainer, DataParallelMixin):
         """Until the file is there for all processes, which may read it as the one that wrote it may."""
         self.barrier()
         if not self.is_writer and os.path.exists(file):
-            trusted_files.trust_own(file)
+            trusted_files.trust_file(file)
 
     def _state(self, epoch: int) -> dict[str, Any]:
         generator = getattr(self._train_data, "generator", None)
@@ -150,8 +150,8 @@ class Resumable(Trainer, DataParallelMixin):
             if self.is_writer:
                 _copy(best, self.saved_model_file)
             self.barrier()
-            if trust or trusted_files.is_own(best):
-                trusted_files.trust_own(self.saved_model_file)
+            if trust or trusted_files.is_trusted(best):
+                trusted_files.trust_file(self.saved_model_file)
         self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
         self.best_valid_score = state["best_valid_score"]
         self._resumed, self._resumed_file = state, str(resume_file)
