@@ -23,7 +23,7 @@ class UserSequenceDataset(SequentialDataset):
     """
 
     def build(self) -> list[Any]:
-        train, *others = super().build()
+        train, *evaluation = super().build()
         rows = train.inter_feat
         users, lengths = rows[train.uid_field].numpy(), rows[train.item_list_length_field].numpy()
         train.all_pairs = sequence_pairs(train)
@@ -31,7 +31,7 @@ class UserSequenceDataset(SequentialDataset):
         order = np.lexsort((np.arange(len(users)), lengths, users))
         last = np.append(users[order][1:] != users[order][:-1], True)
         train.inter_feat = rows[torch.from_numpy(np.sort(order[last]))]
-        return [train, *others]
+        return [train, *evaluation]
 
 
 class SeenItems:

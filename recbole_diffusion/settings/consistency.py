@@ -18,13 +18,13 @@ Settings = dict[str, Any]
 _SUFFIXES = ("inter", "user", "item", "kg", "link", "net")
 
 
-def check_old_form(given: Settings) -> None:
+def check_old_form(user_settings: Settings) -> None:
     """Reject ``train_neg_sample_args`` in the form of RecBole 1.0, for which RecBole 1.2 draws one uniform negative.
 
     Raises:
         ValueError: the setting has that form.
     """
-    arguments = given.get("train_neg_sample_args")
+    arguments = user_settings.get("train_neg_sample_args")
     if isinstance(arguments, dict) and len(arguments) == 1 and {*arguments} <= {"uniform", "popularity"}:
         ((distribution, count),) = arguments.items()
         raise ValueError(
@@ -210,14 +210,14 @@ def _check_suffixes(settings: Settings) -> None:
                 )
 
 
-def notes_of_modes(given: Settings, settings: Settings) -> list[str]:
+def notes_of_modes(user_settings: Settings, settings: Settings) -> list[str]:
     """Warn if ``eval_args.mode`` names only one of valid and test, since RecBole then uses it for both.
 
     Args:
-        given: the user's settings.
+        user_settings: the user's settings.
         settings: the effective settings.
     """
-    mode = (given.get("eval_args") or {}).get("mode")
+    mode = (user_settings.get("eval_args") or {}).get("mode")
     if not isinstance(mode, dict) or len(mode) != 1:
         return []
     (split,) = mode

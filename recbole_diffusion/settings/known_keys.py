@@ -18,11 +18,11 @@ _ABSTRACT = "recbole.model.abstract_recommender"
 _KEY_READ = re.compile(r"config\[\s*[\"']([\w-]+)[\"']\s*\]")
 
 
-def notes_without_effect(given: Iterable[str], known: Collection[str], model: str, model_class: type) -> list[str]:
+def notes_without_effect(user_keys: Iterable[str], known: Collection[str], model: str, model_class: type) -> list[str]:
     """Describe the user's keys that nothing reads, with the most similar known key.
 
     Args:
-        given: the user's keys.
+        user_keys: the keys that the user has set.
         known: the keys of the yaml files.
         model: the model's name.
         model_class: the model's class, whose source may read keys that no yaml file has.
@@ -30,13 +30,13 @@ def notes_without_effect(given: Iterable[str], known: Collection[str], model: st
     Returns:
         One line for each such key.
     """
-    if all(key in known for key in given):
+    if all(key in known for key in user_keys):
         return []
     all_keys = {*known, *keys_in_recbole(), *keys_read_by(model_class)}
     keys_of_others = _keys_of_other_models(model_class)
     candidates = all_keys - {*non_settings.DECIDED_BY}
     lines = []
-    for key in given:
+    for key in user_keys:
         if key not in all_keys:
             near = schema.nearest(key, candidates)
             hint = f"; did you mean {near}?" if near else ""

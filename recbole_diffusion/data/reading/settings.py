@@ -136,5 +136,5 @@ def _way_to_inter(folder: Path, name: str, part: Optional[str]) -> str:
         return f"set benchmark_filename: [{', '.join(ordered)}] to read files that are split"
     if any(folder.glob(f"{name}.inter.*")):
         return f"unpack it to {name}.inter"
-    others = sorted(file.stem for file in folder.glob("*.inter"))
-    return f"rename {others[0]}.inter to {name}.inter" if others else f"put {name}.inter there"
+    stems = sorted(file.stem for file in folder.glob("*.inter"))
+    return f"rename {stems[0]}.inter to {name}.inter" if stems else f"put {name}.inter there"
