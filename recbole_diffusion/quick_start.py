@@ -18,7 +18,7 @@ from recbole_diffusion.compat import repairs
 from recbole_diffusion.data import numbering, pipeline, prepared, provenance
 from recbole_diffusion.evaluation.user_metrics import UserMetrics
 from recbole_diffusion.model import hooks
-from recbole_diffusion.pretraining import base_settings, bases
+from recbole_diffusion.pretraining import base_settings, bases, cache
 from recbole_diffusion.settings.config import Config, settings_of
 from recbole_diffusion.settings.precedence import Source
 from recbole_diffusion.support import terminal, trusted_files
@@ -240,7 +240,7 @@ def _name_checkpoints(trainer: Any, folder: run_folder.RunFolder) -> None:
 def _timing(config: Config, trainer: Any, net: Any, total: float, tested: bool) -> dict[str, Any]:
     """The cost of a run: seconds, users per second at test, memory, parameters, network calls per user."""
     epochs = trainer.epochs_done if isinstance(trainer, Training) else []
-    pretraining = getattr(config, "pretraining", None) or bases.Spent(0.0, 0.0)
+    pretraining = getattr(config, "pretraining", None) or cache.PretrainingTime(0.0, 0.0)
     fitted = config["MODEL_TYPE"] == ModelType.TRADITIONAL  # EASE: RecBole gives it one parameter for form's sake
     count = len(epochs) or len(getattr(trainer, "train_loss_dict", ()))  # trainers with a loop of their own
     evaluation = getattr(trainer, "evaluation", None) or {"users": 0, "seconds": 1.0}
@@ -254,9 +254,9 @@ def _timing(config: Config, trainer: Any, net: Any, total: float, tested: bool) 
         "parameters": 0 if fitted else sum(each.numel() for each in net.parameters() if each.requires_grad),
         "peak_memory_mib": run_folder.peak_memory_mib(),
         "peak_gpu_memory_mib": run_folder.peak_gpu_memory_mib(config["device"]),
-        "pretrain_s": pretraining.trained,
+        "pretrain_s": pretraining.training_s,
         "total_s": total,
-        "from_scratch_s": total - pretraining.here + pretraining.trained,  # as if no other run had pretrained
+        "from_scratch_s": total - pretraining.this_run_s + pretraining.training_s,  # as if no other run had pretrained
     }
 
 

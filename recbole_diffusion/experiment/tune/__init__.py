@@ -7,7 +7,7 @@
     FOLDER/best.yaml       the best settings and what was given, for ``recbole-diffusion run --config_files``
     FOLDER/best-full.yaml  every setting of the best trial, to look things up
     FOLDER/trials.png      the scores in their order, and against each key; also as svg
-    FOLDER/cells, failed   a record of each trial and of the tested runs, see :mod:`store`
+    FOLDER/runs, failed    a record of each trial and of the tested runs, see :mod:`store`
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any, Optional, Union
 
 from recbole_diffusion import quick_start
 from recbole_diffusion.experiment.compare import plan as plans
-from recbole_diffusion.experiment.jobs.cell import Job, failure, run_cell
 from recbole_diffusion.experiment.jobs.executor import OnRay, Serial
 from recbole_diffusion.experiment.jobs.fingerprint import code_fingerprint, files_fingerprint
+from recbole_diffusion.experiment.jobs.run_job import RunJob, failed_record, run_one
 from recbole_diffusion.experiment.jobs.store import Store, exclusive_lock
-from recbole_diffusion.experiment.report.accounts import words
+from recbole_diffusion.experiment.report.accounts import describe_account
 from recbole_diffusion.experiment.space import search_space
 from recbole_diffusion.experiment.space.search_space import Space
 from recbole_diffusion.experiment.tune import plot as tune_plot
@@ -124,12 +124,12 @@ class _Tuning:
             "checkpoint_dir": str(store.folder / "saved"),
         }
         described = quick_start.configure(request.model, request.dataset, config_dict=common)
-        self.split = plans.split_of({request.model: described}, request.dataset)
+        self.split = plans.prepare_split({request.model: described}, request.dataset)
         request.notes += [note for note in described.notes if note not in request.notes]  # of the data
         counts = self.split.counts
         if not counts["valid"]:
-            raise ValueError(plans.nothing_to_choose_by(request.dataset, described))
-        self._note(*described.notes, *plans.empty_parts(self.split, request.dataset))
+            raise ValueError(plans.empty_validation_message(request.dataset, described))
+        self._note(*described.notes, *plans.empty_split_notes(self.split, request.dataset))
         basis = {"code": code_fingerprint(request.model, common), "files": files_fingerprint(common)}
         basis.update(split=counts["split_sha256"], data=counts["files_sha256"])
         basis = {name: mark for name, mark in basis.items() if mark}
@@ -149,7 +149,7 @@ class _Tuning:
         self._read_kept()
         say, request = self.board.say, self.request
         say(self.split.statement.replace(", the same for all", ""))
-        for line in words(self.split.counts.get("account") or {}):
+        for line in describe_account(self.split.counts.get("account") or {}):
             say(line)
         for note in request.notes:
             say(f"note: {note}")
@@ -181,11 +181,11 @@ class _Tuning:
     def _read_kept(self) -> None:
         """Trials of an earlier call, of the same code and data; those that failed are tried again."""
         stale = 0
-        for file in sorted((self.store.folder / "cells").glob("*.json")):
-            record = self.store.cell(file.stem)
+        for file in sorted((self.store.folder / "runs").glob("*.json")):
+            record = self.store.record(file.stem)
             if record is None or record.get("trial") is None or "chosen" not in record:
                 continue
-            if record["key"] == self.study.cell(record["chosen"], record["trial"]).key:
+            if record["key"] == self.study.run_spec(record["chosen"], record["trial"]).key:
                 self.board.records[record["trial"]] = record
             else:
                 stale += 1
@@ -231,25 +231,27 @@ class _Tuning:
     def _test(self, ray: Any, best: Record) -> dict[int, Record]:
         """Train the best settings from scratch with each seed: the only look at the test split, if it has rows."""
         if not self.split.counts["test"]:
-            self.board.say(f"best: trial {best['trial']}; {plans.empty_parts(self.split, self.request.dataset)[-1]}")
+            self.board.say(
+                f"best: trial {best['trial']}; {plans.empty_split_notes(self.split, self.request.dataset)[-1]}"
+            )
             return {}
         seeds = ", ".join(map(str, self.request.seeds))
         self.board.say(f"best: trial {best['trial']}; trained anew and tested with seed {seeds}")
-        cells = [self.study.cell(best["chosen"], seed=seed) for seed in self.request.seeds]
-        missing = {cell.key: cell for cell in cells if self.store.cell(cell.key) is None}
+        specs = [self.study.run_spec(best["chosen"], seed=seed) for seed in self.request.seeds]
+        missing = {spec.key: spec for spec in specs if self.store.record(spec.key) is None}
         where = self.where
         pool = Serial(where.threads) if ray is None else OnRay(ray, where.threads, gpus=where.gpus, fresh=False)
-        jobs = [(key, Job(cell, self.study.folder)) for key, cell in missing.items()]
+        jobs = [(key, RunJob(spec, self.study.folder)) for key, spec in missing.items()]
         reasons = []
-        for done in pool.map(run_cell, jobs):
+        for done in pool.map(run_one, jobs):
             if done.error is None:
                 self.store.finish(done.key, done.value.record, done.value.users)
             else:
                 reasons.append(done.error)
-                self.store.fail(done.key, failure(missing[done.key], done.error))
+                self.store.fail(done.key, failed_record(missing[done.key], done.error))
         if reasons:
             raise NoTrialFinished(f"the best trial could not be trained anew: {reasons[0]}; --resume tries again")
-        found = {cell.seed: self.store.cell(cell.key) for cell in cells}
+        found = {spec.seed: self.store.record(spec.key) for spec in specs}
         return {seed: record for seed, record in found.items() if record is not None}
 
     def _conclude(self, best: Record, tested: dict[int, Record]) -> TuneResult:

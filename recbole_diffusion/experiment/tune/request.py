@@ -16,7 +16,7 @@ from recbole_diffusion.cards import own_models
 from recbole_diffusion.experiment.compare import plan
 from recbole_diffusion.experiment.defaults import CHOICE
 from recbole_diffusion.experiment.jobs.fingerprint import absolute
-from recbole_diffusion.experiment.jobs.moved import settings_again
+from recbole_diffusion.experiment.jobs.moved_paths import moved_settings
 from recbole_diffusion.experiment.space import search_space
 from recbole_diffusion.experiment.space.search_space import Settings, Space, identity
 from recbole_diffusion.settings import precedence
@@ -24,7 +24,7 @@ from recbole_diffusion.settings.config import Config, parse_setting
 from recbole_diffusion.settings.precedence import GIVEN, Source
 from recbole_diffusion.support import yaml_files
 
-FORMAT = 2
+FORMAT = 3
 TRIALS = 20
 SEARCHES = ("random", "grid", "optuna", "hyperopt")
 #: Searches that invent their trials one after the other, on Ray.
@@ -190,7 +190,7 @@ def new(
     common = absolute({**CHOICE, **asked})
     whole = space if isinstance(space, Space) else search_space.load(space if space is not None else model)
     config = quick_start.configure(model, dataset, config_dict=common)
-    common["data_path"] = plan.home_of(config)
+    common["data_path"] = plan.absolute_data_path(config)
     chosen_seed = int(config["seed"] if seed is None else seed)
     common.pop("seed", None)
     common.setdefault("split_seed", chosen_seed)
@@ -287,7 +287,7 @@ def kept(home: Path, trials: Optional[int]) -> TuningPlan:
         if content.get("format") != FORMAT:
             raise ValueError(f"{str(file)!r} has format {content.get('format')!r}; this version reads {FORMAT}")
         request = TuningPlan(**content["request"])
-        request.settings = settings_again(request.settings, content["folder"], home, request.dataset)
+        request.settings = moved_settings(request.settings, content["folder"], home, request.dataset)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"resume={str(home)!r} is not the folder of a tuning: {error}") from error
     if trials is not None and at_least_one("trials", trials) < request.trials:

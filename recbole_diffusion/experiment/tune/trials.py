@@ -1,7 +1,7 @@
 """The trials of a tuning: what one is, what is kept of it, what is shown of them all.
 
-A trial is a cell that sees the validation split only. Its record is kept when it ends, in the form that a comparison
-keeps its cells in, with ``chosen`` (its values of the space's keys) and ``curve`` ([epochs, score] of each validation).
+A trial is a run that sees the validation split only. Its record is kept when it ends, in the form that a comparison
+keeps its runs in, with ``chosen`` (its values of the space's keys) and ``curve`` ([epochs, score] of each validation).
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import Any, Callable, Optional
 
 from tqdm import tqdm
 
-from recbole_diffusion.experiment.jobs import cell as cells
+from recbole_diffusion.experiment.jobs import run_job
 from recbole_diffusion.experiment.jobs.executor import limit_threads, one_line
-from recbole_diffusion.experiment.jobs.store import Cell, Store
+from recbole_diffusion.experiment.jobs.run_spec import RunSpec
+from recbole_diffusion.experiment.jobs.store import Store
 
 Record = dict[str, Any]
 Curve = list[tuple[int, float]]
@@ -35,7 +36,7 @@ class TuningContext:
         model, dataset: what :func:`recbole_diffusion.run` takes.
         settings: of every trial; paths are absolute.
         seed: of the trials.
-        basis: see :class:`Cell`.
+        basis: see :class:`RunSpec`.
         folder: of the tuning; absolute.
         threads: of each trial.
         gpus: of each trial on Ray; 0: it sees none.
@@ -50,11 +51,11 @@ class TuningContext:
     threads: int = 1
     gpus: float = 0.0
 
-    def cell(self, chosen: dict[str, Any], trial: Optional[int] = None, seed: Optional[int] = None) -> Cell:
+    def run_spec(self, chosen: dict[str, Any], trial: Optional[int] = None, seed: Optional[int] = None) -> RunSpec:
         """A trial by its number, or without one a run that is tested."""
         settings = {**self.settings, **chosen}
         seed = self.seed if seed is None else seed
-        return Cell(self.model, self.model, self.dataset, seed, settings, trial, dict(self.basis))
+        return RunSpec(self.model, self.model, self.dataset, seed, settings, trial, dict(self.basis))
 
 
 def run_trial(study: TuningContext, number: int, chosen: dict[str, Any], report: Callable[[int, float], Any]) -> Record:
@@ -71,20 +72,20 @@ def run_trial(study: TuningContext, number: int, chosen: dict[str, Any], report:
     """
     from recbole_diffusion import quick_start
 
-    cell, started = study.cell(chosen, number), datetime.now(timezone.utc)
-    with limit_threads(study.threads), cells.workplace(Path(study.folder), cell.key):
-        own = {"seed": cell.seed, "show_progress": False, "output_dir": str(Path("outputs").absolute())}
+    spec, started = study.run_spec(chosen, number), datetime.now(timezone.utc)
+    with limit_threads(study.threads), run_job.working_directory(Path(study.folder), spec.key):
+        own = {"seed": spec.seed, "show_progress": False, "output_dir": str(Path("outputs").absolute())}
         result = quick_start.run(
-            cell.model,
-            cell.dataset,
-            config_dict={**cell.settings, **own},
+            spec.model,
+            spec.dataset,
+            config_dict={**spec.settings, **own},
             saved=False,
             test=False,
             callback=lambda index, score: report(index + 1, float(score)),
         )
     if not math.isfinite(result["best_valid_score"]):
         raise ValueError("nothing was validated; give eval_args a validation split, and eval_step <= epochs")
-    return cells.record(cell, result, started)
+    return run_job.finished_record(spec, result, started)
 
 
 def better(score: float, than: float, bigger: bool) -> bool:
@@ -188,7 +189,7 @@ class TrialLog:
         curve = self._curves[number]
         scores = [score for _, score in curve]
         timing = {"epochs": curve[-1][0], "total_s": perf_counter() - seconds}
-        record = cells.failure(self.study.cell(chosen, number), "")
+        record = run_job.failed_record(self.study.run_spec(chosen, number), "")
         del record["error"]
         record.update(status="stopped", valid_score=max(scores) if self.bigger else min(scores), timing=timing)
         record.update(started=started.isoformat(timespec="seconds"), valid=None, test=None)
@@ -210,7 +211,7 @@ class TrialLog:
     def fail(self, number: int, reason: str) -> None:
         """A trial failed."""
         chosen = self._started[number][2]
-        record = {**cells.failure(self.study.cell(chosen, number), reason), "chosen": chosen}
+        record = {**run_job.failed_record(self.study.run_spec(chosen, number), reason), "chosen": chosen}
         self.failures[number] = record
         with contextlib.suppress(OSError):
             self.store.fail(record["key"], record)
