@@ -81,7 +81,7 @@ def enable(trust: bool = False) -> None:
             bases.attach(config, loaders)
             provenance.describe(dataset, loaders)
             sequences.check_lengths(config, loaders)
-            sequences.mask_past(config, loaders)
+            sequences.mask_seen_items(config, loaders)
         return loaders
 
     changes += [

@@ -63,8 +63,8 @@ def configure(
         state = checkpoint.read(resume, trust)
         stored = Source(source, settings_of(state, source))
         config = Config(model, dataset, config_file_list, config_dict, stored)
-        numbering.use(config, state, source)
-    pipeline.settle(config)
+        numbering.use_vocabulary(config, state, source)
+    pipeline.resolve_columns(config)
     return config
 
 
@@ -132,13 +132,13 @@ def prepare(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
     """The data set and its loaders; RecBole draws a random split from the global generators."""
     seed = config["seed"] if config["split_seed"] is None else config["split_seed"]
     init_seed(seed, config["reproducibility"])
-    pipeline.settle(config)
+    pipeline.resolve_columns(config)
     if config["prepared_data"] is not None and prepared.can_prepare(config):
         dataset, parts = prepared.load(config, Path(config["prepared_data"]))
     else:
         dataset, parts = pipeline.create_dataset(config), None
     loaders = pipeline.prepare(config, dataset, parts)
-    numbering.check(config, loaders[0]._dataset)
+    numbering.check_ids(config, loaders[0]._dataset)
     return dataset, loaders
 
 
@@ -301,6 +301,6 @@ def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict
         provenance.describe(dataset, loaders)
         provenance.note_loaded(state, _source(path), config, loaders[0]._dataset)
         net = _build_model(config, loaders, state["state_dict"])
-    checkpoint.load_weights(net, state, provenance.misfit(config, _source(path), dataset))
+    checkpoint.load_weights(net, state, provenance.mismatch(config, _source(path), dataset))
     net.eval()
     return Loaded(config, net, dataset, *loaders)
