@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import torch
-from gpu_report import Row, forget_peak, peak_mib, synchronise
+from gpu_report import Row, forget_peak, peak_note, synchronise
 
 from recbole_diffusion import quick_start, registry
 from recbole_diffusion.testing.board import SETTINGS, write_board
@@ -61,14 +61,13 @@ def _trains(name: str, model: str, settings: Keys, device: torch.device) -> list
     loss = trainer.epochs_done[-1]["train_loss"]
     finite = all(bool(torch.isfinite(parameter).all()) for parameter in built.model.parameters())
     right = finite and where == {device.type} and loss == loss
-    peak = peak_mib(device)
     return [
         Row(
             "check",
             name,
             f"loss {loss:.4f}",
             verdict=_verdict(right),
-            note=f"peak {peak:.1f} MiB",
+            note=peak_note(device),
             numbers={"loss": loss},
         )
     ]

@@ -81,7 +81,7 @@ def write_rows(folder: Path, name: str, shape: Shape) -> int:
 
 
 def write_sequences(folder: Path, name: str, shape: Shape) -> int:
-    """Write ``folder/name/name.inter`` with times in a random order of each user's items; returns the number of rows."""
+    """Write ``folder/name/name.inter`` in a random order of each user's items; returns the number of rows."""
     rows = pairs(shape)
     times = np.random.default_rng(1).permutation(len(rows))
     target = folder / name

@@ -14,7 +14,7 @@ from typing import Any, Callable, NamedTuple, Optional
 import gpu_data
 import numpy as np
 import torch
-from gpu_report import Row, Task, duration, forget_peak, kernel_seconds, peak_mib, seconds
+from gpu_report import Row, Task, duration, forget_peak, kernel_seconds, peak_note, seconds
 from torch import nn
 
 from recbole_diffusion import quick_start
@@ -73,7 +73,8 @@ class Bench:
         """The same of :data:`gpu_data.SEQUENCES`."""
         if not (self.folder / name).exists():
             gpu_data.write_sequences(self.folder, name, gpu_data.SEQUENCES[name].scaled(self.scale))
-        return {**COMMON, **LEAVE_ONE_OUT, "data_path": str(self.folder), "dataset": name}
+        small: Keys = {} if self.scale == 1 else {"train_batch_size": 64, "steps": 4}  # only to see that it runs
+        return {**COMMON, **LEAVE_ONE_OUT, **small, "data_path": str(self.folder), "dataset": name}
 
     def build(self, model: str, keys: Keys) -> Prepared:
         keys = {**keys, "use_gpu": self.device.type == "cuda"}
@@ -175,7 +176,8 @@ def diffrec(bench: Bench, name: str) -> list[Row]:
                 kernel_seconds(training_products(ready.model.diffusion.denoiser, 400, bench.device), bench.device)
                 * batches
             )
-            note = f"{batches} batches; data written in {written:.0f} s, read and split in {built:.0f} s; peak {peak_mib(bench.device):.0f} MiB"
+            note = f"{batches} batches; data written in {written:.0f} s, read and split in {built:.0f} s"
+            note = "; ".join(filter(None, [note, peak_note(bench.device)]))
             row = Row(
                 "measure",
                 f"DiffRec epoch, {name}, {variant}",
@@ -202,7 +204,7 @@ def _evaluated(bench: Bench, ready: Prepared, name: str) -> Row:
     products = scoring_products(ready.model.diffusion.denoiser, step, bench.device)
     floor = kernel_seconds(products, bench.device) * users / step
     row = Row("measure", name, duration(took), f"products {duration(floor)}", took / floor)
-    row.note = f"{users} users, {step} at once, {users / took:,.0f} users/s; peak {peak_mib(bench.device):.0f} MiB"
+    row.note = f"{users} users, {step} at once, {users / took:,.0f} users/s; {peak_note(bench.device)}"
     row.aim = f"<= {EVALUATION_RATIO:g} x products"
     row.verdict = "met" if row.ratio is not None and row.ratio <= EVALUATION_RATIO else "missed"
     row.numbers = {"seconds": took, "floor": floor, "users": users}
@@ -233,7 +235,7 @@ def family(bench: Bench, name: str) -> list[Row]:
         ready = bench.build(model, {**shape, **keys})
         with precision(ready.config):
             took[model] = bench.step(ready)
-        peaks[model] = peak_mib(bench.device)
+        peaks[model] = peak_note(bench.device)
         _free(ready)
     return [
         Row(
@@ -242,7 +244,7 @@ def family(bench: Bench, name: str) -> list[Row]:
             duration(value),
             f"DiffRec {duration(took['DiffRec'])}",
             value / took["DiffRec"],
-            note=f"peak {peaks[model]:.0f} MiB",
+            note=peaks[model],
             numbers={"seconds": value},
         )
         for model, value in took.items()
@@ -266,7 +268,7 @@ def diffurec(bench: Bench, name: str, length: int) -> list[Row]:
             ranked = bench.evaluation(ready)
         row = Row("measure", f"DiffuRec training step, {name}, length {length}, {layout}", duration(took[layout]))
         row.beside = f"an epoch of {batches} batches {duration(took[layout] * batches)}"
-        row.note, row.numbers = f"peak {peak_mib(bench.device):.0f} MiB", {"seconds": took[layout], "batches": batches}
+        row.note, row.numbers = peak_note(bench.device), {"seconds": took[layout], "batches": batches}
         rows += [row, Row("measure", f"DiffuRec evaluation, {name}, length {length}, {layout}", duration(ranked))]
         _free(ready)
     ready = bench.build("DiffuRec", shape)
@@ -320,7 +322,7 @@ def _stepped(bench: Bench, ready: Prepared, model: str, name: str) -> list[Row]:
     floor = counted_floor(bench, ready)
     row = Row("measure", f"{model} training step, {name}", duration(took), f"products {duration(floor)}", took / floor)
     row.aim, row.verdict = f"<= {STEP_RATIO:g} x products", "met" if took <= STEP_RATIO * floor else "missed"
-    row.note, row.numbers = f"peak {peak_mib(bench.device):.0f} MiB", {"seconds": took, "floor": floor}
+    row.note, row.numbers = peak_note(bench.device), {"seconds": took, "floor": floor}
     ranked = bench.evaluation(ready)
     result = [row, Row("measure", f"{model} evaluation, {name}", duration(ranked), numbers={"seconds": ranked})]
     _free(ready)

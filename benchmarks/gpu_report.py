@@ -16,8 +16,8 @@ import torch
 from recbole_diffusion.support.atomic_write import atomic_write_text
 
 Task = Callable[[], object]
-#: Most seconds that the repetitions of one task take, whatever their number.
-PATIENCE = 20.0
+#: Most seconds that the calls that warm up, and those that are timed, take, whatever their number.
+PATIENCE = {"cuda": 10.0, "cpu": 1.0}
 
 
 @dataclass
@@ -103,11 +103,15 @@ def seconds(task: Task, device: torch.device, repeats: int = 5, warm: int = 1) -
 
 
 def times(task: Task, device: torch.device, repeats: int = 5, warm: int = 1) -> list[float]:
+    patience = PATIENCE.get(device.type, 1.0)
+    start = perf_counter()
     for _ in range(warm):
         task()
-    synchronise(device)
+        synchronise(device)
+        if perf_counter() - start > patience:
+            break
     measured: list[float] = []
-    while len(measured) < repeats and (not measured or sum(measured) < PATIENCE):
+    while len(measured) < repeats and (not measured or sum(measured) < patience):
         start = perf_counter()
         task()
         synchronise(device)
@@ -138,6 +142,11 @@ def forget_peak(device: torch.device) -> None:
 def peak_mib(device: torch.device) -> float:
     """Most memory that tensors took since :func:`forget_peak`, in MiB; nan on the CPU."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else math.nan
+
+
+def peak_note(device: torch.device) -> str:
+    """The peak as a note; nothing on the CPU."""
+    return f"peak {peak_mib(device):,.0f} MiB" if device.type == "cuda" else ""
 
 
 def duration(value: float) -> str:

@@ -19,8 +19,10 @@ from recbole_diffusion.data.sequences import SeenItems
 #: float32 values per item that scoring one user takes: scores, RecBole's int32 matrix of positives, and two or three
 #: rows of the model.
 FLOATS_PER_SCORE = 6
-#: The largest number of users scored at once.
-MAX_ROWS = 1024
+#: The largest number of users scored at once on the CPU and on a GPU, which needs more rows to be busy.
+MAX_ROWS = {"cpu": 1024, "cuda": 8192}
+#: MiB for the scores of one batch on the CPU, and the share of a GPU's free memory, unless ``eval_memory`` is set.
+CPU_MEMORY, GPU_SHARE = 256.0, 0.25
 
 
 class UserLoader(UserDataLoader):
@@ -139,8 +141,18 @@ def users_per_batch(config: Any, n_items: int) -> int:
     """
     if config["eval_users_per_batch"] is not None:
         return config["eval_users_per_batch"]
-    budget = (config["eval_memory"] or 256) * 2**20
-    return int(min(max(budget // (4 * FLOATS_PER_SCORE * n_items), 1), MAX_ROWS))
+    device = config["device"]
+    mebibytes = config["eval_memory"] or _default_memory(device)
+    fitting = mebibytes * 2**20 // (4 * FLOATS_PER_SCORE * n_items)
+    return int(min(max(fitting, 1), MAX_ROWS.get(device.type, MAX_ROWS["cpu"])))
+
+
+def _default_memory(device: torch.device) -> float:
+    """MiB for the scores of one batch: 256 on the CPU, a quarter of what is free on a GPU."""
+    if device.type != "cuda":
+        return CPU_MEMORY
+    free, _ = torch.cuda.mem_get_info(device)
+    return GPU_SHARE * free / 2**20
 
 
 def _predicts_pairwise(config: Any) -> bool:

@@ -29,7 +29,9 @@ class DeviceTests(ModelCase):
         waits = {place.function: str(place) for place in synchronisations.places}
         unexplained = [place for function, place in waits.items() if function not in allowed]
         assert not unexplained, f"waits for the device that the card does not explain: {', '.join(unexplained)}"
-        assert set(allowed) <= set(waits), f"contract.waits names {', '.join(set(allowed) - set(waits))}, which waits not"
+        assert set(allowed) <= set(waits), (
+            f"contract.waits names {', '.join(set(allowed) - set(waits))}, which waits not"
+        )
 
 
 def _step(trainer: Any, batch: Any) -> None:

@@ -122,7 +122,8 @@ def test_evaluation_batches_follow_the_memory_budget(built):
 def test_recboles_rule_scores_one_user_at_a_time_on_ml_1m():
     from recbole.data.dataloader import FullSortEvalDataLoader
 
-    config = {"eval_batch_size": 4096, "eval_users_per_batch": None, "eval_memory": 256}
+    cpu = torch.device("cpu")
+    config = {"eval_batch_size": 4096, "eval_users_per_batch": None, "eval_memory": None, "device": cpu}
     loader = SimpleNamespace(
         config=config, is_sequential=False, _dataset=SimpleNamespace(item_num=3707), set_batch_size=lambda size: None
     )
@@ -130,6 +131,15 @@ def test_recboles_rule_scores_one_user_at_a_time_on_ml_1m():
     assert loader.step == 1
     assert loaders.users_per_batch(config, 3707) == 1024
     assert loaders.users_per_batch(config, 1_000_000) == 11
+    assert loaders.users_per_batch({**config, "eval_memory": 512.0}, 1_000_000) == 22
+
+
+def test_a_gpu_scores_as_many_users_as_a_quarter_of_its_free_memory_holds(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (40 * 2**30, 80 * 2**30))
+    config = {"eval_users_per_batch": None, "eval_memory": None, "device": torch.device("cuda", 0)}
+    assert loaders.users_per_batch(config, 3707) == 8192
+    assert loaders.users_per_batch(config, 94_949) == 10 * 2**30 // (24 * 94_949) == 4711
+    assert loaders.users_per_batch({**config, "eval_memory": 24.0}, 1_000_000) == 1
 
 
 @pytest.mark.parametrize("users", [1, 7, 1000])

@@ -67,7 +67,7 @@ def test_a_trainers_own_epoch_is_kept(built):
 
 
 def test_an_epoch_without_batches_has_no_loss(built):
-    config, net, _, loaders = built("BPR")
+    config, net, *_ = built("BPR")
     trainer = trainer_class(Trainer)(config, net)
 
     class Empty(list):
