@@ -6,7 +6,6 @@ import itertools
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Optional
 
 from recbole_diffusion import registry
@@ -16,35 +15,14 @@ from recbole_diffusion.experiment.compare.progress import Progress
 from recbole_diffusion.experiment.jobs.cell import Job, failure, run_cell
 from recbole_diffusion.experiment.jobs.executor import executor, one_line
 from recbole_diffusion.experiment.jobs.fingerprint import DECIDING, code_fingerprint, files_fingerprint
+from recbole_diffusion.experiment.jobs.resources import Resources
 from recbole_diffusion.experiment.jobs.store import Cell, Store
 from recbole_diffusion.experiment.report.accounts import words
 from recbole_diffusion.experiment.space import search_space
-from recbole_diffusion.experiment.space.dimensions import identity
+from recbole_diffusion.experiment.space.dimensions import canonical_json
 from recbole_diffusion.training import run_folder
 
 _WITHOUT_CUT = frozenset({"gauc", "auc", "logloss", "mae", "rmse"})
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Where cells run; see :func:`recbole_diffusion.experiment.jobs.executor.executor`."""
-
-    workers: Optional[int] = None
-    address: Optional[str] = None
-    threads: int = 1
-    cpus: float = 1.0
-    gpus: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Before any data are prepared.
-
-        Raises:
-            ValueError: a number that is not allowed.
-        """
-        for name, least in (("workers", 1), ("threads", 1)):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise ValueError(f"{name}={value!r} is not allowed; allowed: a whole number from {least}")
 
 
 def metric_names(settings: Mapping[str, Any]) -> list[str]:
@@ -156,7 +134,7 @@ class Comparison:
         """The model's defaults, then draws from its space. None for a model that has nothing to tune."""
         label = column.entry.label
         try:
-            space = search_space.load(column.entry.model).fix([*column.entry.settings, *self.given])
+            space = search_space.load(column.entry.model).without([*column.entry.settings, *self.given])
             if not space.dimensions:
                 raise ValueError("every key of its space is given")
             space.check(column.entry.model, column.dataset, self._settings(column))
@@ -165,7 +143,7 @@ class Comparison:
             self.notes.append(("", f"{label} is not tuned: {one_line(error)}"))
             return []
         defaults = {key: configured[key] for key in space.dimensions}
-        others = (draw for draw in space.sample(self.tune, seed=0) if identity(draw) != identity(defaults))
+        others = (draw for draw in space.sample(self.tune, seed=0) if canonical_json(draw) != canonical_json(defaults))
         draws = [{}, *itertools.islice(others, self.tune - 1)]
         if len(draws) < self.tune:
             self.notes.append((label, f"{len(draws)} trials are its defaults and all of its space"))
