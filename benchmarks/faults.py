@@ -100,12 +100,12 @@ def _row(fault: str, workers: int, inject: Optional[Callable[[subprocess.Popen[b
         again = subprocess.Popen([sys.executable, "-c", RESUME, str(folder)], **quiet)
         again.wait()
         time.sleep(2)
-        total = sum(len(keys) for model in store.plan()["models"] for keys in model["cells"].values())
+        total = sum(len(keys) for model in store.plan()["models"] for keys in model["runs"].values())
         after, _ = _counts(folder)
         return {
             "fault": fault,
             "executor": f"Ray, {workers} workers" if workers else "serial",
-            "cells": total,
+            "runs": total,
             "finished": finished,
             "failed, with reason": f"{failed}: {reasons[0][:80]}" if failed else 0,
             "not finished": total - finished - failed,
@@ -115,11 +115,11 @@ def _row(fault: str, workers: int, inject: Optional[Callable[[subprocess.Popen[b
 
 
 def _counts(folder: Path) -> tuple[int, int]:
-    return len(list((folder / "cells").glob("*.json"))), len(list((folder / "failed").glob("*.json")))
+    return len(list((folder / "runs").glob("*.json"))), len(list((folder / "failed").glob("*.json")))
 
 
 def _wait_for(folder: Path, process: subprocess.Popen[bytes], count: int) -> None:
-    """Until so many cells are finished and another one is at work."""
+    """Until so many runs are finished and another one is at work."""
     while process.poll() is None:
         if folder.is_dir() and _counts(folder)[0] >= count and list((folder / "work").glob("*")):
             time.sleep(1.0)
@@ -136,7 +136,7 @@ def interrupt(process: subprocess.Popen[bytes], _: Path) -> None:
 
 
 def kill_worker(process: subprocess.Popen[bytes], folder: Path) -> None:
-    """The first of Ray's workers that stands in a cell's folder."""
+    """The first of Ray's workers that stands in a run's folder."""
     for child in psutil.Process(process.pid).children(recursive=True):
         try:
             if Path(child.cwd()).parent == (folder / "work").resolve():

@@ -71,7 +71,7 @@ def _run(words: list[str], tree: Path, workers: Optional[int]) -> tuple[Cost, An
         where = [f"--workers={workers}"] if workers else []
         more = ["--metric_decimal_place=6", "--folder=compared", *where]
         cost = measured(["compare", "--dataset=ml-100k", *words, *more], tree, Path(folder))
-        records = [json.loads(file.read_text()) for file in Path(folder, "compared", "cells").glob("*.json")]
+        records = [json.loads(file.read_text()) for file in Path(folder, "compared", "runs").glob("*.json")]
     return cost, sorted((record["label"], record["seed"], str(record["test"])) for record in records)
 
 

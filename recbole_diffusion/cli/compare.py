@@ -109,8 +109,8 @@ def _compared(work: Callable[[Any], Any], folder: str) -> int:
     files = report.write(store.folder, asked["metric"], asked["reference"])
     print(report.summary(store, asked["metric"], asked["reference"]))
     print(f"\nreport: {shown(files[0].parent) if files else folder}")
-    keys = [key for model in store.plan()["models"] for keys in model["cells"].values() for key in keys]
-    failed = [key for key in keys if store.cell(key) is None]
+    keys = [key for model in store.plan()["models"] for keys in model["runs"].values() for key in keys]
+    failed = [key for key in keys if store.record(key) is None]
     if failed:
         print(f"{len(failed)} runs failed; try them again with --resume={shlex.quote(str(folder))}", file=sys.stderr)
     return 1 if failed else 0

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from recbole_diffusion import cli
-from recbole_diffusion.experiment.compare import work as module
+from recbole_diffusion.experiment.compare import comparison as module
 from recbole_diffusion.experiment.jobs.store import Store
 
 COMMON = ["--dataset=board", "--epochs=1", "--data_path=dataset", "--train_batch_size=16", "--topk=[5,10]"]
@@ -33,9 +33,9 @@ def test_compare_prints_the_table_and_writes_the_report(checkerboard, capsys):
     plan = Store("here").plan()
     assert plan["seeds"] == [1, 2]
     assert plan["command"].startswith("recbole-diffusion compare --dataset=board")
-    record = Store("here").cell(plan["models"][1]["cells"]["board"][0])
+    record = Store("here").record(plan["models"][1]["runs"]["board"][0])
     assert (record["settings"]["steps"], record["settings"]["topk"]) == (3, [5, 10])
-    assert "steps" not in Store("here").cell(plan["models"][0]["cells"]["board"][0])["settings"]
+    assert "steps" not in Store("here").record(plan["models"][0]["runs"]["board"][0])["settings"]
 
 
 def test_seeds_are_a_number_of_them_or_a_list(checkerboard):
@@ -50,7 +50,7 @@ def test_files_are_for_all_and_the_command_line_wins(checkerboard):
     Path("b.yaml").write_text("reg_weight: 4.0\n")
     compare("--models=EASE", "--seeds=1", "--folder=here", "--config_files=a.yaml b.yaml")
     plan = Store("here").plan()
-    settings = Store("here").cell(plan["models"][0]["cells"]["board"][0])["settings"]
+    settings = Store("here").record(plan["models"][0]["runs"]["board"][0])["settings"]
     assert (settings["reg_weight"], settings["epochs"], settings["valid_metric"]) == (4.0, 1, "NDCG@5")
 
 
@@ -61,11 +61,11 @@ def test_without_a_folder_it_is_new_and_named(checkerboard):
 
 
 def test_a_failure_is_exit_code_one_and_resume_goes_on(checkerboard, capsys, monkeypatch):
-    original = module.run_cell
-    monkeypatch.setattr(module, "run_cell", lambda job: original(job) if job.cell.label == "EASE" else 1 / 0)
+    original = module.run_one
+    monkeypatch.setattr(module, "run_one", lambda job: original(job) if job.spec.label == "EASE" else 1 / 0)
     assert compare("--models=EASE,Pop", "--seeds=1", "--folder=here") == 1
     assert "try them again with --resume=here" in capsys.readouterr().err
-    monkeypatch.setattr(module, "run_cell", original)
+    monkeypatch.setattr(module, "run_one", original)
     assert cli.main(["compare", "--resume=here"]) == 0
     assert "there already" in capsys.readouterr().err
 
@@ -74,7 +74,7 @@ def test_ctrl_c_says_how_to_go_on(checkerboard, capsys, monkeypatch):
     def stop(job):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "run_cell", stop)
+    monkeypatch.setattr(module, "run_one", stop)
     assert compare("--models=EASE", "--seeds=1", "--folder=here") == 130
     assert "--resume=here" in capsys.readouterr().err
 

@@ -56,7 +56,7 @@ def test_a_tuning_without_a_test_split_gives_the_best_settings(checkerboard, fil
     kept = json.loads(Path("here/tune.json").read_text())
     assert best["reg_weight"] == kept["best"]["chosen"]["reg_weight"]
     assert kept["test"] == {}
-    assert len(list(Path("here/cells").glob("*.json"))) == 2  # the trials: nothing is trained to be tested
+    assert len(list(Path("here/runs").glob("*.json"))) == 2  # the trials: nothing is trained to be tested
 
 
 @pytest.mark.parametrize("args", [f"--eval_args={each}" for each in NO_VALID] + ["files"])

@@ -17,9 +17,10 @@ from conftest import SMALL
 
 from recbole_diffusion import run
 from recbole_diffusion.experiment.compare import Resources, compare, resume
-from recbole_diffusion.experiment.compare import work as module
-from recbole_diffusion.experiment.jobs import cell as cells
-from recbole_diffusion.experiment.jobs.store import Cell, Store, exclusive_lock
+from recbole_diffusion.experiment.compare import comparison as module
+from recbole_diffusion.experiment.jobs import run_job
+from recbole_diffusion.experiment.jobs.run_spec import RunSpec
+from recbole_diffusion.experiment.jobs.store import Store, exclusive_lock
 
 QUICK = {**SMALL, "epochs": 2}
 QUICK.pop("state")
@@ -32,24 +33,24 @@ def records(store):
 
 
 def _texts(store):
-    return [file.read_text() for file in sorted((store.folder / "cells").glob("*.json"))]
+    return [file.read_text() for file in sorted((store.folder / "runs").glob("*.json"))]
 
 
 @pytest.fixture
 def ran(monkeypatch):
-    """(label, seed, trial) of each cell that is really run."""
+    """(label, seed, trial) of each run that is really made."""
     seen = []
-    original = cells.run_cell
+    original = run_job.run_one
 
     def count(job):
-        seen.append((job.cell.label, job.cell.seed, job.cell.trial))
+        seen.append((job.spec.label, job.spec.seed, job.spec.trial))
         return original(job)
 
-    monkeypatch.setattr(module, "run_cell", count)
+    monkeypatch.setattr(module, "run_one", count)
     return seen
 
 
-def test_a_cell_is_what_run_gives(checkerboard):
+def test_a_run_of_a_comparison_is_what_run_gives(checkerboard):
     store = compare(["DiffRec"], ["board"], [3], "here", QUICK, OWN)
     (record,) = map(json.loads, _texts(store))
     settings = {**record["settings"], "seed": 3, "show_progress": False}
@@ -78,7 +79,7 @@ def test_every_model_and_seed_once_and_never_again(checkerboard, ran):
     assert sorted(ran[6:]) == sorted([(label, 3, None) for label in MODELS] + [("BPR", s, None) for s in (1, 2, 3)])
 
 
-def test_other_settings_data_and_code_make_other_cells(checkerboard, ran, monkeypatch):
+def test_other_settings_data_and_code_make_other_runs(checkerboard, ran, monkeypatch):
     compare(["EASE"], ["board"], [1], "here", QUICK)
     compare(["EASE"], ["board"], [1], "here", {**QUICK, "reg_weight": 3.0})
     assert len(ran) == 2
@@ -92,7 +93,7 @@ def test_other_settings_data_and_code_make_other_cells(checkerboard, ran, monkey
 
 
 def test_the_order_in_time_is_part_of_the_data(checkerboard, ran):
-    """The same pairs in every split, but each user's training rows the other way round: another cell."""
+    """The same pairs in every split, but each user's training rows the other way round: another run."""
     args = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}
     compare(["EASE"], ["board"], [1], "here", {**QUICK, "eval_args": args})
     file = Path("dataset/board/board.inter")
@@ -131,9 +132,9 @@ def test_runs_that_were_not_made_alike_are_said_to_be(checkerboard):
 
 def test_a_model_whose_data_are_not_there_fails_alone(checkerboard):
     store = compare(["EASE", "KGAT"], ["board"], [1], "here", QUICK)
-    plan = {model["label"]: model["cells"]["board"] for model in store.plan()["models"]}
+    plan = {model["label"]: model["runs"]["board"] for model in store.plan()["models"]}
     assert "board.kg" in store.failure(plan["KGAT"][0])["error"]
-    assert store.cell(plan["EASE"][0])
+    assert store.record(plan["EASE"][0])
 
 
 def test_paths_of_single_models_are_absolute(checkerboard):
@@ -159,7 +160,7 @@ def test_what_the_report_cannot_show_is_said_before_the_training(checkerboard, r
 def test_the_defaults_are_tried_once(checkerboard, untrained):
     store = compare(["EASE", "ItemKNN"], ["board"], [1], "here", QUICK, tune=60)
     for model in store.plan()["models"]:
-        trials = [store.cell(key)["settings"] for key in model["trials"]["board"]]
+        trials = [store.record(key)["settings"] for key in model["trials"]["board"]]
         key = {"EASE": "reg_weight", "ItemKNN": "k"}[model["label"]]
         default = {"EASE": 250.0, "ItemKNN": 100}[model["label"]]
         chosen = [(each.get(key, default), each.get("shrink", 0.0)) for each in trials]
@@ -179,49 +180,49 @@ def test_a_model_with_a_loop_of_its_own_is_tested_at_its_best_epoch(settings):
 
 
 def test_where_it_runs_and_where_it_lies_change_no_key():
-    one = Cell("A", "EASE", "board", 1, {"reg_weight": 3.0, "data_path": "/a", "pretrain_dir": "/b"})
-    two = Cell("B", "EASE", "board", 1, {"reg_weight": 3.0, "data_path": "/c"})
+    one = RunSpec("A", "EASE", "board", 1, {"reg_weight": 3.0, "data_path": "/a", "pretrain_dir": "/b"})
+    two = RunSpec("B", "EASE", "board", 1, {"reg_weight": 3.0, "data_path": "/c"})
     assert one.key == two.key
-    assert one.key != Cell("A", "EASE", "board", 1, {"reg_weight": 3.0}, trial=0).key
-    assert one.key != Cell("A", "EASE", "board", 2, {"reg_weight": 3.0}).key
+    assert one.key != RunSpec("A", "EASE", "board", 1, {"reg_weight": 3.0}, trial=0).key
+    assert one.key != RunSpec("A", "EASE", "board", 2, {"reg_weight": 3.0}).key
 
 
 def test_a_model_that_fails_is_named_and_the_others_go_on(checkerboard, capsys):
     own = {"BPR": {"embedding_size": -1}, "MultiVAE": {"learning_rate": 1e30}, "DDRM:MultiVAE": {"dims": [8]}}
     store = compare(["BPR", "MultiVAE", "DDRM:MultiVAE", "EASE"], ["board"], [1, 2], "here", QUICK, own)
-    plan = {model["label"]: model["cells"]["board"] for model in store.plan()["models"]}
+    plan = {model["label"]: model["runs"]["board"] for model in store.plan()["models"]}
     reasons = {label: store.failure(keys[0]) for label, keys in plan.items()}
     assert reasons.pop("EASE") is None
     assert "embedding" in reasons["BPR"]["error"] or "negative" in reasons["BPR"]["error"]
     assert "nan" in reasons["MultiVAE"]["error"].lower() or "not finite" in reasons["MultiVAE"]["error"]
     assert "does not score by the inner product" in reasons["DDRM:MultiVAE"]["error"]
     assert all("\n" not in reason["error"] for reason in reasons.values())
-    assert all(store.cell(key) for key in plan["EASE"])
+    assert all(store.record(key) for key in plan["EASE"])
     assert capsys.readouterr().err.count("FAILED") == 4  # BPR is refused before it runs
 
 
 def test_a_value_that_its_config_refuses_is_that_models_failure(checkerboard):
     store = compare(["DiffRec", "EASE"], ["board"], [1], "here", QUICK, {"DiffRec": {"steps": 0}})
-    plan = {model["label"]: model["cells"]["board"] for model in store.plan()["models"]}
+    plan = {model["label"]: model["runs"]["board"] for model in store.plan()["models"]}
     assert "steps=0 is not allowed" in store.failure(plan["DiffRec"][0])["error"]
-    assert store.cell(plan["EASE"][0])
+    assert store.record(plan["EASE"][0])
     with pytest.raises(ValueError, match="steps=0 is not allowed"):
         compare(["DiffRec"], ["board"], [1], "there", QUICK, {"DiffRec": {"steps": 0}})
 
 
 def test_resume_runs_what_failed_and_nothing_else(checkerboard, ran, monkeypatch):
-    original = module.run_cell
+    original = module.run_one
 
     def fail(job):
-        if job.cell.label == "EASE":
+        if job.spec.label == "EASE":
             raise MemoryError
         return original(job)
 
-    monkeypatch.setattr(module, "run_cell", fail)
+    monkeypatch.setattr(module, "run_one", fail)
     store = compare(MODELS, ["board"], [1], "here", QUICK, OWN)
-    failed = [model["cells"]["board"][0] for model in store.plan()["models"] if model["label"] == "EASE"]
+    failed = [model["runs"]["board"][0] for model in store.plan()["models"] if model["label"] == "EASE"]
     assert store.failure(failed[0])["error"].startswith("out of memory")
-    monkeypatch.setattr(module, "run_cell", original)
+    monkeypatch.setattr(module, "run_one", original)
     ran.clear()
     resume("here")
     assert ran == [("EASE", 1, None)]
@@ -230,10 +231,10 @@ def test_resume_runs_what_failed_and_nothing_else(checkerboard, ran, monkeypatch
 
 def test_resume_finds_files_of_settings_from_elsewhere(checkerboard, ran, monkeypatch, tmp_path):
     Path("mine.yaml").write_text("steps: 3\ndims: [8]\n")
-    counting = module.run_cell
-    monkeypatch.setattr(module, "run_cell", lambda job: 1 / 0)
+    counting = module.run_one
+    monkeypatch.setattr(module, "run_one", lambda job: 1 / 0)
     compare(["DiffRec@mine.yaml"], ["board"], [1], "here", {key: QUICK[key] for key in QUICK if key != "data_path"})
-    monkeypatch.setattr(module, "run_cell", counting)
+    monkeypatch.setattr(module, "run_one", counting)
     (tmp_path / "else").mkdir()
     os.chdir(tmp_path / "else")
     store = resume(tmp_path / "here")
@@ -241,7 +242,7 @@ def test_resume_finds_files_of_settings_from_elsewhere(checkerboard, ran, monkey
     assert record["settings"]["steps"] == 3
 
 
-def test_a_full_disk_loses_one_cell_and_says_so(checkerboard, monkeypatch, capsys):
+def test_a_full_disk_loses_one_run_and_says_so(checkerboard, monkeypatch, capsys):
     original = Store.finish
 
     def full(self, key, record, users=None):
@@ -267,7 +268,7 @@ def test_half_a_write_leaves_no_record(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", torn)
     with pytest.raises(OSError, match="No space left"):
         store.finish("a", {"x": 2})
-    assert store.cell("a") == {"x": 1}
+    assert store.record("a") == {"x": 1}
     assert not list(store.folder.rglob(".*.tmp"))
 
 
@@ -277,10 +278,10 @@ def test_nothing_is_left_of_the_runs(checkerboard):
     assert sorted(each.name for each in Path().iterdir()) == sorted([*before, "here"])
     assert list((store.folder / "work").iterdir()) == []
     assert not (store.folder / "data").exists()
-    assert {each.name for each in store.folder.iterdir()} == {*("cells", "saved", "work", "comparison.json", ".lock")}
+    assert {each.name for each in store.folder.iterdir()} == {*("runs", "saved", "work", "comparison.json", ".lock")}
 
 
-def test_the_cost_of_a_base_counts_for_every_cell_on_it(checkerboard):
+def test_the_cost_of_a_base_counts_for_every_run_on_it(checkerboard):
     own = {"DDRM:BPR": {"dims": [8, 8]}, "DDRM@two": {}}
     Path("two.yaml").write_text("base_model: BPR\ndims: [8, 8]\nsteps: 5\n")
     store = compare(["DDRM:BPR", "DDRM@two.yaml"], ["board"], [1], "here", QUICK, own)
@@ -319,19 +320,21 @@ def test_tuning_gives_each_the_same_trials_and_tests_only_the_best(checkerboard,
     store = compare(["EASE", "DiffRec"], ["board"], [1, 2], "here", {**QUICK, "epochs": 1}, tune=4)
     plan = {model["label"]: model for model in store.plan()["models"]}
     for label in ("EASE", "DiffRec"):
-        trials = [store.cell(key) for key in plan[label]["trials"]["board"]]
+        trials = [store.record(key) for key in plan[label]["trials"]["board"]]
         assert [trial["trial"] for trial in trials] == [0, 1, 2, 3]
         assert all(trial["test"] is None and store.users(trial["key"]) is None for trial in trials)
         assert all(trial["seed"] == 1 for trial in trials)
         best = max(trials, key=lambda trial: trial["valid_score"])
-        finals = [store.cell(key) for key in plan[label]["cells"]["board"]]
+        finals = [store.record(key) for key in plan[label]["runs"]["board"]]
         assert [final["seed"] for final in finals] == [1, 2]
         assert all(final["settings"] == best["settings"] for final in finals)
         assert finals[0]["valid"] == best["valid"]  # the same run, now tested
         assert finals[0]["test"] is not None
         chosen = plan[label].get("best", {}).get("board", {})
         assert {**best["settings"], **chosen} == best["settings"]
-    first = [store.cell(plan["DiffRec"]["trials"]["board"][0])["settings"].get(key) for key in ("steps", "noise_scale")]
+    first = [
+        store.record(plan["DiffRec"]["trials"]["board"][0])["settings"].get(key) for key in ("steps", "noise_scale")
+    ]
     assert first == [None, None]  # the defaults are a trial
     assert len(ran) == 2 * (4 + 2)
     compare(["EASE", "DiffRec"], ["board"], [1, 2], "here", {**QUICK, "epochs": 1}, tune=4)
@@ -343,7 +346,7 @@ def test_what_is_given_is_not_tuned(checkerboard):
     plan = store.plan()
     assert "trials" not in plan["models"][0]
     assert any("every key of its space is given" in note for note in plan["notes"])
-    assert store.cell(plan["models"][0]["cells"]["board"][0])["settings"]["reg_weight"] == 7.0
+    assert store.record(plan["models"][0]["runs"]["board"][0])["settings"]["reg_weight"] == 7.0
 
 
 def test_a_model_without_a_space_runs_as_it_is(checkerboard):
@@ -353,18 +356,18 @@ def test_a_model_without_a_space_runs_as_it_is(checkerboard):
 
 
 def test_failed_trials_are_left_out_and_a_model_of_only_such_is_refused(checkerboard, monkeypatch):
-    original = module.run_cell
+    original = module.run_one
 
     def fail(job):
-        if job.cell.trial == 0 or (job.cell.trial is not None and job.cell.label == "DiffRec"):
+        if job.spec.trial == 0 or (job.spec.trial is not None and job.spec.label == "DiffRec"):
             raise ValueError("Training loss is nan")
         return original(job)
 
-    monkeypatch.setattr(module, "run_cell", fail)
+    monkeypatch.setattr(module, "run_one", fail)
     store = compare(["EASE", "DiffRec"], ["board"], [1], "here", {**QUICK, "epochs": 1}, tune=3)
     plan = {model["label"]: model for model in store.plan()["models"]}
-    assert store.cell(plan["EASE"]["cells"]["board"][0])
-    (key,) = plan["DiffRec"]["cells"]["board"]
+    assert store.record(plan["EASE"]["runs"]["board"][0])
+    (key,) = plan["DiffRec"]["runs"]["board"]
     assert "every trial failed; the first: Training loss is nan" in store.failure(key)["error"]
 
 
@@ -376,14 +379,14 @@ if __name__ == "__main__":
 """
 
 
-def test_a_driver_that_is_killed_loses_the_cell_that_ran(checkerboard, ran):
+def test_a_driver_that_is_killed_loses_the_run_at_work(checkerboard, ran):
     """kill -9 in the middle of DiffRec: what was finished is there, resume does the rest."""
     many = {**QUICK, "epochs": 100000, "stopping_step": 100000}
     Path("drive.py").write_text(SCRIPT.format(settings=many))
     process = subprocess.Popen([sys.executable, "drive.py"], env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
         for _ in range(600):
-            if list(Path("here/cells").glob("*.json")) and list(Path("here/work").glob("*")):
+            if list(Path("here/runs").glob("*.json")) and list(Path("here/work").glob("*")):
                 break
             time.sleep(0.1)
         time.sleep(0.5)

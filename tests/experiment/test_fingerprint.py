@@ -54,7 +54,7 @@ def changed_by(places, file, model, settings=None):
             ],
         ),
         ("DiffRec", [f"{GENERAL}/diffrec.py", "model/rows/vector_diffusion.py"]),
-        ("LightGCN", ["training/trainer.py", "quick_start.py", "data/sequences.py", "experiment/jobs/cell.py"]),
+        ("LightGCN", ["training/trainer.py", "quick_start.py", "data/sequences.py", "experiment/jobs/run_job.py"]),
         ("CDDRec", [f"{SEQUENTIAL}/cddrec.py", "model/sequences/transformer.py", "data/sequences.py"]),
         ("HDRM", [f"{GENERAL}/hdrm.py", f"{GENERAL}/hgcf.py", "model/embeddings/embedding_diffusion.py"]),
         ("recbole:DiffRec", ["training/trainer.py"]),

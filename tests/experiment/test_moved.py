@@ -12,7 +12,7 @@ from conftest import HEADER, SMALL, write_inter
 
 from recbole_diffusion import run
 from recbole_diffusion.experiment.compare import compare, resume
-from recbole_diffusion.experiment.compare import work as module
+from recbole_diffusion.experiment.compare import comparison as module
 from recbole_diffusion.experiment.jobs.moved import found_again
 from recbole_diffusion.experiment.tune import serial as tune_serial
 from recbole_diffusion.experiment.tune import tune
@@ -33,8 +33,8 @@ def project(tmp_path, monkeypatch):
 @pytest.fixture
 def ran(monkeypatch):
     """The label of each run that is really made."""
-    seen, original = [], module.run_cell
-    monkeypatch.setattr(module, "run_cell", lambda job: seen.append(job.cell.label) or original(job))
+    seen, original = [], module.run_one
+    monkeypatch.setattr(module, "run_one", lambda job: seen.append(job.spec.label) or original(job))
     return seen
 
 
@@ -58,15 +58,15 @@ def test_a_comparison_goes_on_where_the_project_is_now(project, ran, monkeypatch
     Path("mine.yaml").write_text(f"base_checkpoint: {checkpoint}\ndims: [8, 8]\nsteps: 3\n")
     models = ["DDRM:BPR@mine.yaml", "EASE"]
     before = compare(models, ["board"], [1], "outputs/here", {**QUICK, **given})
-    records = {file.name: file.read_text() for file in (before.folder / "cells").glob("*.json")}
+    records = {file.name: file.read_text() for file in (before.folder / "runs").glob("*.json")}
     (key,) = [key for key, text in records.items() if json.loads(text)["label"] == "EASE"]
-    (before.folder / "cells" / key).unlink()
+    (before.folder / "runs" / key).unlink()
     monkeypatch.chdir(project.parent)
     shutil.move(project, project.parent / "moved")
     ran.clear()
     after = resume("moved/outputs/here")
     assert ran == ["EASE"]
-    again = {file.name: json.loads(file.read_text()) for file in (after.folder / "cells").glob("*.json")}
+    again = {file.name: json.loads(file.read_text()) for file in (after.folder / "runs").glob("*.json")}
     assert {name: each["test"] for name, each in again.items()} == {
         name: json.loads(text)["test"] for name, text in records.items()
     }
@@ -93,7 +93,7 @@ def test_what_is_missing_after_a_move_is_one_line(project, monkeypatch):
     with pytest.raises(ValueError, match=r"^dataset='board' is not in .*$") as error:
         resume("away")
     assert "\n" not in str(error.value)
-    assert Path("away/cells").is_dir()  # what was there is not lost
+    assert Path("away/runs").is_dir()  # what was there is not lost
 
 
 def test_a_models_file_may_change_after_the_comparison_was_asked_for(project, ran):

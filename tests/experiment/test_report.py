@@ -83,7 +83,7 @@ def plan(seeds, models=tuple(LEVELS), **more):
             "label": label,
             "model": label.partition(":")[0],
             "settings": {},
-            "cells": {"tiny": [f"{place}-{seed}" for seed in seeds]},
+            "runs": {"tiny": [f"{place}-{seed}" for seed in seeds]},
         }
         for place, label in enumerate(models)
     ]
@@ -283,8 +283,8 @@ def test_one_user():
 @pytest.mark.parametrize(
     ("users", "values", "message"),
     [
-        (["a", "b"], [0.1, np.nan], "EASE: ndcg@10 of a user is not finite in cells/0-1.npz"),
-        (["a", "a"], [0.1, 0.2], "EASE: a user is there twice in cells/0-1.npz"),
+        (["a", "b"], [0.1, np.nan], "EASE: ndcg@10 of a user is not finite in runs/0-1.npz"),
+        (["a", "a"], [0.1, 0.2], "EASE: a user is there twice in runs/0-1.npz"),
     ],
 )
 def test_damaged_users_are_refused(users, values, message):
@@ -603,7 +603,7 @@ def test_two_data_sets():
     content = store.plan()
     content["datasets"]["a/b c"] = {}
     for entry in content["models"]:
-        entry["cells"]["a/b c"] = entry["cells"]["tiny"]
+        entry["runs"]["a/b c"] = entry["runs"]["tiny"]
     store.write_plan(content)
     names = {file.name for file in report.write("study")}
     assert "accuracy-a_b_c.csv" in names

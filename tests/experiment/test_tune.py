@@ -79,8 +79,8 @@ def test_the_best_by_validation_is_trained_anew_and_tested_once(search, monkeypa
     assert list(result.test) == [5, 6]
     assert result.test[5] != result.test[6]
     splits = {record["data"]["split_sha256"] for record in result.records.values()}
-    cells = [json.loads(file.read_text()) for file in Path("here/cells").glob("*.json")]
-    assert {cell["data"]["split_sha256"] for cell in cells} == splits  # the seeds of the tests split nothing anew
+    records = [json.loads(file.read_text()) for file in Path("here/runs").glob("*.json")]
+    assert {record["data"]["split_sha256"] for record in records} == splits  # the seeds of the tests split nothing anew
     assert len(splits) == 1
 
 
@@ -142,7 +142,7 @@ def test_nothing_is_left_but_the_folder(search, monkeypatch):
     assert sys.argv == words
     assert {each.name for each in Path().iterdir()} == {"dataset", "here"}
     left = {each.name for each in Path("here").iterdir()} - {"trials.png", "trials.svg", ".lock", "saved", "failed"}
-    assert left == {"cells", "tune.json", "trials.csv", "best.yaml", "best-full.yaml"}
+    assert left == {"runs", "tune.json", "trials.csv", "best.yaml", "best-full.yaml"}
 
 
 def test_a_metric_where_less_is_better(search):
@@ -243,7 +243,7 @@ def test_a_slip_is_one_line(search, arguments, message):
     with pytest.raises(ValueError, match=r"^.*$") as caught:
         search(**arguments)
     assert message in str(caught.value)
-    assert not Path("here/cells").exists()
+    assert not Path("here/runs").exists()
 
 
 # ---------------------------------------------------------------- failures
@@ -626,14 +626,14 @@ def test_kill_9_of_the_driver_loses_the_running_trials_only(executor, settings, 
         f"    tune('BPR', 'board', 8, 's.yaml', json.load(open('a.json')), executor={executor!r}, folder='here')"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
-    cells = Path("here/cells")
+    runs = Path("here/runs")
     for _ in range(600):
-        if len(list(cells.glob("*.json"))) >= 3 or process.poll() is not None:
+        if len(list(runs.glob("*.json"))) >= 3 or process.poll() is not None:
             break
         time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    kept = {file.name: file.read_bytes() for file in cells.glob("*.json")}
+    kept = {file.name: file.read_bytes() for file in runs.glob("*.json")}
     assert len(kept) >= 3
     code = (
         "from recbole_diffusion.experiment.tune import tune\n"
@@ -642,6 +642,6 @@ def test_kill_9_of_the_driver_loses_the_running_trials_only(executor, settings, 
     )  # a process of its own: an earlier test's Ray may run in this one
     resumed = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
     assert resumed.stdout.split()[-1] == "8"
-    assert all((cells / name).read_bytes() == content for name, content in kept.items())
+    assert all((runs / name).read_bytes() == content for name, content in kept.items())
     assert not Path("here/ray").exists()
     assert search_space.load("s.yaml").size is None

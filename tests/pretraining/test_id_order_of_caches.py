@@ -106,7 +106,7 @@ def test_a_comparison_runs_again_in_another_order_of_lines(settings):
     keys = {key: value for key, value in {**settings, **IN_TIME, "epochs": 1}.items() if key != "state"}
 
     def scores(folder):
-        files = compare(["DDRM"], ["board"], [1], folder, keys, {"DDRM": MODELS["DDRM"]}).folder.glob("cells/*.json")
+        files = compare(["DDRM"], ["board"], [1], folder, keys, {"DDRM": MODELS["DDRM"]}).folder.glob("runs/*.json")
         return {file.stem: json.loads(file.read_text())["test"] for file in files}
 
     before = scores("here")

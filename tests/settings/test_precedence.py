@@ -10,9 +10,9 @@ from conftest import SMALL
 
 from recbole_diffusion import cli, run
 from recbole_diffusion.experiment.compare import compare
-from recbole_diffusion.experiment.compare import work as module
+from recbole_diffusion.experiment.compare import comparison as module
 from recbole_diffusion.experiment.compare.entries import entries
-from recbole_diffusion.experiment.jobs.cell import Outcome
+from recbole_diffusion.experiment.jobs.run_job import Outcome
 from recbole_diffusion.experiment.tune import tune
 from recbole_diffusion.settings import precedence
 from recbole_diffusion.settings.config import Config
@@ -28,22 +28,22 @@ def ran(monkeypatch):
     seen = {}
 
     def keep(job):
-        cell = job.cell
-        seen.setdefault(cell.label, []).append({**cell.settings, "trial": cell.trial})
+        spec = job.spec
+        seen.setdefault(spec.label, []).append({**spec.settings, "trial": spec.trial})
         timing = {"wall_s": 1.0, "total_s": 1.0, "epochs": 1}
         record = {
-            "label": cell.label,
-            "seed": cell.seed,
+            "label": spec.label,
+            "seed": spec.seed,
             "test": {},
             "valid": {},
             "valid_score": 0.5,
             "valid_score_bigger": True,
         }
         return Outcome(
-            {**record, "timing": timing, "warnings": [], "settings": cell.settings, "trial": cell.trial}, None
+            {**record, "timing": timing, "warnings": [], "settings": spec.settings, "trial": spec.trial}, None
         )
 
-    monkeypatch.setattr(module, "run_cell", keep)
+    monkeypatch.setattr(module, "run_one", keep)
     return seen
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recbole_diffusion import run
 from recbole_diffusion.data.cache_key import DATA_KEYS
-from recbole_diffusion.experiment.jobs.store import Cell
+from recbole_diffusion.experiment.jobs.run_spec import RunSpec
 from recbole_diffusion.pretraining import bases
 from recbole_diffusion.quick_start import configure
 from recbole_diffusion.settings import known_keys, scopes
@@ -42,7 +42,7 @@ def test_what_changes_the_training_is_in_no_scope_without_effect():
 
 
 def test_caches_and_comparisons_agree_on_what_has_no_effect():
-    assert scopes.without_effect() == Cell.NO_EFFECT
+    assert scopes.without_effect() == RunSpec.NO_EFFECT
     assert scopes.without_effect() < bases._NO_MATTER
     assert {"worker", "eval_batch_size"}.isdisjoint(bases._NO_MATTER)
 

@@ -118,7 +118,7 @@ def _variables(threads: int, own: bool) -> dict[str, str]:
     if own:
         os.environ.pop("RAY_ADDRESS", None)
         variables.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)))
-        variables["RAY_task_oom_retries"] = "0"  # a cell that was too large once will be again
+        variables["RAY_task_oom_retries"] = "0"  # a run that was too large once will be again
         variables["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"  # a task without a GPU sees none, as before 2.50
         variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # loopback, for the processes that Ray starts
         if not any(name in os.environ for name in _AUTHENTICATION):

@@ -1,4 +1,4 @@
-"""Any models side by side on one split: every cell run once, kept at once, and what was asked kept beside it."""
+"""Any models side by side on one split: every run run once, kept at once, and what was asked kept beside it."""
 
 from __future__ import annotations
 
@@ -98,19 +98,19 @@ def compare(
         models: as :func:`entries` takes them.
         datasets: their names.
         seeds: of the trainings; the split is the same for all of them.
-        folder: made where it is not there. Cells in it that the same settings, data and code made are not run again.
+        folder: made where it is not there. Runs in it that the same settings, data and code made are not run again.
         settings: for every model; they win over the defaults of :mod:`plan`, over ``files`` and over a model's file.
         own: for single models, by label; they win over everything.
         tune: trials per model and data set, chosen between on the validation split: the model's defaults first, then
             draws from its search space.
-        resources: where cells run; by default one after the other in this process.
+        resources: where runs run; by default one after the other in this process.
         command: what was typed, for the record.
         metric: the report's main one; None: that which chooses the epochs.
         reference: the label of the model that the others are tested against in the report; None: the best.
         files: yaml files of settings for every model, the later ones win. A model's own file wins over them.
 
     Returns:
-        The folder's store. Cells that failed are in it with their reasons.
+        The folder's store. Runs that failed are in it with their reasons.
 
     Raises:
         ValueError: a model, setting or data set that is not right for all of them, another comparison at work in the

@@ -1,4 +1,4 @@
-"""A comparison at work: cells made, given to an executor, kept when they are done, and what was asked beside them."""
+"""A comparison at work: runs made, given to an executor, kept when they are done, and what was asked beside them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from recbole_diffusion import registry
 from recbole_diffusion.experiment.compare import plan
 from recbole_diffusion.experiment.compare.models_on_datasets import ModelOnDataset, Ready, joined
 from recbole_diffusion.experiment.compare.progress import Progress
-from recbole_diffusion.experiment.jobs.cell import Job, failure, run_cell
 from recbole_diffusion.experiment.jobs.executor import executor, one_line
 from recbole_diffusion.experiment.jobs.fingerprint import DECIDING, code_fingerprint, files_fingerprint
 from recbole_diffusion.experiment.jobs.resources import Resources
-from recbole_diffusion.experiment.jobs.store import Cell, Store
+from recbole_diffusion.experiment.jobs.run_job import RunJob, failed_record, run_one
+from recbole_diffusion.experiment.jobs.run_spec import RunSpec
+from recbole_diffusion.experiment.jobs.store import Store
 from recbole_diffusion.experiment.report.accounts import words
 from recbole_diffusion.experiment.space import search_space
 from recbole_diffusion.experiment.space.dimensions import canonical_json
@@ -46,7 +47,7 @@ class Comparison:
         common: settings for all models.
         given: keys of these that win over a model's file, and are not tuned.
         tune: trials of each model; 0 for none.
-        where: cells run.
+        where: runs are made.
         command: what was typed.
         asked: what ``--resume`` needs.
     """
@@ -91,32 +92,32 @@ class Comparison:
             for note in joined(self.notes):
                 progress.say(f"note: {note}")
             with executor(**vars(self.where), server=server) as pool:
-                self._work([cell for column in working for cell in column.trials], pool, progress)
+                self._work([spec for column in working for spec in column.trials], pool, progress)
                 for column in working:
                     if column.trials:
                         self._choose(column)
                 self._write_plan()
-                cells = [column.finals for column in working if column.error is None]
-                in_turn = [each[place] for place in range(len(self.seeds)) for each in cells if place < len(each)]
+                specs = [column.finals for column in working if column.error is None]
+                in_turn = [each[place] for place in range(len(self.seeds)) for each in specs if place < len(each)]
                 self._work(in_turn, pool, progress)
-        if all(self.store.cell(cell.key) for column in working for cell in column.finals):
+        if all(self.store.record(spec.key) for column in working for spec in column.finals):
             shutil.rmtree(self.store.folder / "data", ignore_errors=True)  # can be gigabytes, made again where needed
-        self._write_plan()  # once more: what the cells were run on is known now
+        self._write_plan()  # once more: what the runs were run on is known now
 
     def _size(self, working: Sequence[ModelOnDataset]) -> list[tuple[str, int]]:
-        """How many cells each model will have."""
+        """How many runs each model will have."""
         sizes: dict[str, int] = {}
         for column in working:
             sizes[column.entry.label] = sizes.get(column.entry.label, 0) + len(column.trials) + len(self.seeds)
         return list(sizes.items())
 
-    def _cell(self, column: ModelOnDataset, chosen: Mapping[str, Any], seed: int, trial: Optional[int]) -> Cell:
+    def _spec(self, column: ModelOnDataset, chosen: Mapping[str, Any], seed: int, trial: Optional[int]) -> RunSpec:
         entry, settings = column.entry, {**self._settings(column), **chosen}
         basis = {"code": self._code_of(entry.model, settings), "files": files_fingerprint(settings)}
         if column.split is not None:
             basis.update(split=column.split.counts["split_sha256"], data=column.split.counts["files_sha256"])
         basis = {name: mark for name, mark in basis.items() if mark}
-        return Cell(entry.label, entry.model, column.dataset, seed, settings, trial, basis)
+        return RunSpec(entry.label, entry.model, column.dataset, seed, settings, trial, basis)
 
     def _settings(self, column: ModelOnDataset) -> dict[str, Any]:
         """Of every run of the model, trials without what they draw."""
@@ -130,7 +131,7 @@ class Comparison:
             self._code[which] = code_fingerprint(model, settings)
         return self._code[which]
 
-    def _trials(self, column: ModelOnDataset) -> list[Cell]:
+    def _trials(self, column: ModelOnDataset) -> list[RunSpec]:
         """The model's defaults, then draws from its space. None for a model that has nothing to tune."""
         label = column.entry.label
         try:
@@ -147,17 +148,17 @@ class Comparison:
         draws = [{}, *itertools.islice(others, self.tune - 1)]
         if len(draws) < self.tune:
             self.notes.append((label, f"{len(draws)} trials are its defaults and all of its space"))
-        return [self._cell(column, draw, self.seeds[0], number) for number, draw in enumerate(draws)]
+        return [self._spec(column, draw, self.seeds[0], number) for number, draw in enumerate(draws)]
 
-    def _finals(self, column: ModelOnDataset, chosen: Mapping[str, Any]) -> list[Cell]:
-        return [self._cell(column, chosen, seed, None) for seed in self.seeds]
+    def _finals(self, column: ModelOnDataset, chosen: Mapping[str, Any]) -> list[RunSpec]:
+        return [self._spec(column, chosen, seed, None) for seed in self.seeds]
 
     def _choose(self, column: ModelOnDataset) -> None:
         """The trial that is best on the validation split; its settings are run with every seed and tested."""
-        done = [(cell, self.store.cell(cell.key)) for cell in column.trials]
-        there = [(cell, record) for cell, record in done if record is not None and record["valid_score"] is not None]
+        done = [(spec, self.store.record(spec.key)) for spec in column.trials]
+        there = [(spec, record) for spec, record in done if record is not None and record["valid_score"] is not None]
         if not there:
-            reasons = [self.store.failure(cell.key) for cell in column.trials]
+            reasons = [self.store.failure(spec.key) for spec in column.trials]
             column.error = f"every trial failed; the first: {(reasons[0] or {}).get('error', 'unknown')}"
             column.finals = []
             self._refuse(column)
@@ -169,38 +170,38 @@ class Comparison:
         column.finals = self._finals(column, column.best)
 
     def _refuse(self, column: ModelOnDataset) -> None:
-        """A model that cannot be run: its cells fail with the reason."""
+        """A model that cannot be run: its runs fail with the reason."""
         for seed in self.seeds:
-            cell = self._cell(column, {}, seed, None)
-            self.store.fail(cell.key, failure(cell, str(column.error)))
-            column.finals.append(cell)
+            spec = self._spec(column, {}, seed, None)
+            self.store.fail(spec.key, failed_record(spec, str(column.error)))
+            column.finals.append(spec)
 
-    def _work(self, cells: Sequence[Cell], pool: Any, progress: Progress) -> None:
+    def _work(self, specs: Sequence[RunSpec], pool: Any, progress: Progress) -> None:
         """Run those that are not there; keep each as soon as it is done."""
-        todo: dict[str, Cell] = {}
-        for cell in cells:
-            record = self.store.cell(cell.key)
+        todo: dict[str, RunSpec] = {}
+        for spec in specs:
+            record = self.store.record(spec.key)
             if record is None:
-                todo[cell.key] = cell
+                todo[spec.key] = spec
             else:
-                progress.found(cell, record)
-        jobs = [(key, Job(cell, str(self.store.folder))) for key, cell in todo.items()]
+                progress.found(spec, record)
+        jobs = [(key, RunJob(spec, str(self.store.folder))) for key, spec in todo.items()]
         progress.start(list(todo.values()))
-        for done in pool.map(run_cell, jobs, tick=lambda: progress.tick(pool.running())):
-            cell = todo[done.key]
+        for done in pool.map(run_one, jobs, tick=lambda: progress.tick(pool.running())):
+            spec = todo[done.key]
             error = done.error
             if error is None:
                 done.value.record["where"] = self._where()
                 try:
-                    self.store.finish(cell.key, done.value.record, done.value.users)
+                    self.store.finish(spec.key, done.value.record, done.value.users)
                 except OSError as failed:  # the disk is full
                     error = f"its result could not be written: {one_line(failed)}"
             if error is None:
-                progress.done(cell, done.value.record)
+                progress.done(spec, done.value.record)
                 continue
-            progress.failed(cell, error)
+            progress.failed(spec, error)
             try:
-                self.store.fail(cell.key, failure(cell, error))
+                self.store.fail(spec.key, failed_record(spec, error))
             except OSError as failed:
                 progress.say(f"its reason could not be written: {one_line(failed)}")
 
@@ -209,9 +210,9 @@ class Comparison:
         for column in self.columns:
             entry = column.entry
             model = models.setdefault(entry.label, self._head(column))
-            model["cells"][column.dataset] = [cell.key for cell in column.finals]
+            model["runs"][column.dataset] = [spec.key for spec in column.finals]
             if column.trials:
-                model.setdefault("trials", {})[column.dataset] = [cell.key for cell in column.trials]
+                model.setdefault("trials", {})[column.dataset] = [spec.key for spec in column.trials]
             if column.best is not None:
                 model.setdefault("best", {})[column.dataset] = column.best
         splits = {column.dataset: column for column in self.columns if column.split is not None}
@@ -223,7 +224,7 @@ class Comparison:
                 "metrics": metric_names(self.common),
                 "main_metric": self.common["valid_metric"].lower(),
                 "mode": self.common["eval_args"].get("mode", "full"),
-                "settings": {key: value for key, value in self.common.items() if key not in Cell.NO_EFFECT},
+                "settings": {key: value for key, value in self.common.items() if key not in RunSpec.NO_EFFECT},
                 "tune": self.tune,
                 "search": "the defaults, then random" if self.tune else None,
                 "equal_budget": self.equal_budget,
@@ -247,7 +248,7 @@ class Comparison:
             "model": entry.model,
             "diffusion": registry.is_diffusion(entry.model),
             "settings": {key: used[key] for key in entry.settings},
-            "cells": {},
+            "runs": {},
         }
 
     def _of_runs(self) -> list[tuple[str, str]]:
@@ -256,19 +257,19 @@ class Comparison:
         where = where if len(where) > 1 else dict.fromkeys(where, "")
         found = []
         for column in self.columns:
-            records = [record for cell in column.finals for record in [self.store.cell(cell.key)] if record]
+            records = [record for spec in column.finals for record in [self.store.record(spec.key)] if record]
             for record in records:
                 found += [(column.entry.label, where[column.dataset] + note) for note in record["warnings"]]
         return found
 
     def _where(self) -> dict[str, Any]:
-        """What a cell's cost depends on beside its settings."""
+        """What a run's cost depends on beside its settings."""
         ray = self.where.workers is not None or self.where.address is not None
         return {"executor": "ray" if ray else "serial", **vars(self.where)}
 
     def _mixed(self) -> list[str]:
-        """A note where cells of different calls were not run alike."""
-        records = [self.store.cell(cell.key) for column in self.columns for cell in column.finals]
+        """A note where runs of different calls were not run alike."""
+        records = [self.store.record(spec.key) for column in self.columns for spec in column.finals]
         found = {tuple(each.get("where", {}).items()) for each in records if each is not None}
         if len(found) < 2:
             return []

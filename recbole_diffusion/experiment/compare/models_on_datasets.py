@@ -11,7 +11,7 @@ from recbole.utils import ModelType
 from recbole_diffusion.experiment.compare import plan
 from recbole_diffusion.experiment.compare.entries import Entry
 from recbole_diffusion.experiment.jobs.executor import one_line
-from recbole_diffusion.experiment.jobs.store import Cell
+from recbole_diffusion.experiment.jobs.run_spec import RunSpec
 from recbole_diffusion.settings import precedence
 from recbole_diffusion.settings.config import Config
 from recbole_diffusion.settings.precedence import Source
@@ -23,7 +23,7 @@ _BUDGET = ("epochs", "stopping_step", "eval_step")
 
 @dataclass
 class ModelOnDataset:
-    """One model on one data set: its cells as they become known.
+    """One model on one data set: its runs as they become known.
 
     ``home``: the data set's ``data_path``, absolute.
     """
@@ -32,8 +32,8 @@ class ModelOnDataset:
     dataset: str
     home: str = ""
     split: Optional[plan.Split] = None
-    trials: list[Cell] = field(default_factory=list)
-    finals: list[Cell] = field(default_factory=list)
+    trials: list[RunSpec] = field(default_factory=list)
+    finals: list[RunSpec] = field(default_factory=list)
     best: Optional[dict[str, Any]] = None
     error: Optional[str] = None
 

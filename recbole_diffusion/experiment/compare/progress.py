@@ -1,6 +1,6 @@
 """What a comparison shows while it works: a table that fills, a bar, and the time that is left.
 
-On a terminal, where rich is there, the table is drawn again in place; elsewhere each cell that ends is one line.
+On a terminal, where rich is there, the table is drawn again in place; elsewhere each run that ends is one line.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Optional
 
-from recbole_diffusion.experiment.jobs.store import Cell
+from recbole_diffusion.experiment.jobs.run_spec import RunSpec
 
 
 class _Row:
@@ -27,9 +27,9 @@ class Progress:
     """A context manager.
 
     Args:
-        sizes: (label, number of cells) of each model.
+        sizes: (label, number of runs) of each model.
         metric: the main one.
-        where: ``workers`` says how many cells run at once.
+        where: ``workers`` says how many runs are made at once.
     """
 
     def __init__(self, sizes: Sequence[tuple[str, int]], metric: str, where: Any, stream: Any = None) -> None:
@@ -38,7 +38,7 @@ class Progress:
         self.stream = stream or sys.stderr
         self.begun = monotonic()
         self.running: dict[str, str] = {}
-        self.waiting: dict[str, Cell] = {}
+        self.waiting: dict[str, RunSpec] = {}
         self.live: Any = None
 
     def __enter__(self) -> Progress:
@@ -63,44 +63,44 @@ class Progress:
         else:
             print(text, file=self.stream, flush=True)
 
-    def found(self, cell: Cell, record: dict[str, Any]) -> None:
-        """A cell that an earlier call has run."""
-        self._count(cell, record)
-        self.rows[cell.label].seconds.pop()  # not the time of this call's machine
-        self.say(f"{self._place()} {_name(cell)}: there already, {self._score(record)}")
+    def found(self, spec: RunSpec, record: dict[str, Any]) -> None:
+        """A run that an earlier call has run."""
+        self._count(spec, record)
+        self.rows[spec.label].seconds.pop()  # not the time of this call's machine
+        self.say(f"{self._place()} {_name(spec)}: there already, {self._score(record)}")
 
-    def start(self, cells: Sequence[Cell]) -> None:
+    def start(self, specs: Sequence[RunSpec]) -> None:
         """These will be run now."""
-        self.waiting = {cell.key: cell for cell in cells}
+        self.waiting = {spec.key: spec for spec in specs}
 
     def tick(self, running: Sequence[str]) -> None:
         """What runs now."""
         self.running = {key: _name(self.waiting[key]) for key in running if key in self.waiting}
 
-    def done(self, cell: Cell, record: dict[str, Any]) -> None:
-        """A cell has ended well."""
-        self._count(cell, record)
+    def done(self, spec: RunSpec, record: dict[str, Any]) -> None:
+        """A run has ended well."""
+        self._count(spec, record)
         text = f"{self._score(record)}, {record['timing']['wall_s']:.1f} s"
-        self.say(f"{self._place()} {_name(cell)}: {text}; {self._left()}")
+        self.say(f"{self._place()} {_name(spec)}: {text}; {self._left()}")
 
-    def failed(self, cell: Cell, error: str) -> None:
-        """A cell has failed."""
-        row = self.rows[cell.label]
+    def failed(self, spec: RunSpec, error: str) -> None:
+        """A run has failed."""
+        row = self.rows[spec.label]
         row.ended, row.failures = row.ended + 1, row.failures + 1
-        self._over(cell)
-        self.say(f"{self._place()} {_name(cell)}: FAILED, {error}")
+        self._over(spec)
+        self.say(f"{self._place()} {_name(spec)}: FAILED, {error}")
 
-    def _count(self, cell: Cell, record: dict[str, Any]) -> None:
-        row = self.rows[cell.label]
+    def _count(self, spec: RunSpec, record: dict[str, Any]) -> None:
+        row = self.rows[spec.label]
         row.ended += 1
         row.seconds.append(float(record["timing"]["wall_s"]))
         if record["test"]:
             row.scores.append(float(record["test"].get(self.metric, float("nan"))))
-        self._over(cell)
+        self._over(spec)
 
-    def _over(self, cell: Cell) -> None:
-        self.waiting.pop(cell.key, None)
-        self.running.pop(cell.key, None)
+    def _over(self, spec: RunSpec) -> None:
+        self.waiting.pop(spec.key, None)
+        self.running.pop(spec.key, None)
 
     def _place(self) -> str:
         total = sum(row.planned for row in self.rows.values())
@@ -112,7 +112,7 @@ class Progress:
         return f"{which} {self.metric} " + ("-" if value is None else f"{value:.4f}")
 
     def seconds_left(self) -> Optional[float]:
-        """By the mean seconds of each model's cells, of all where it has none; None before the first has ended."""
+        """By the mean seconds of each model's runs, of all where it has none; None before the first has ended."""
         every = [second for row in self.rows.values() for second in row.seconds]
         if not every:
             return None
@@ -134,7 +134,7 @@ class Progress:
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False)
-        for title in ("model", "cells", self.metric, "s a cell", ""):
+        for title in ("model", "runs", self.metric, "s a run", ""):
             table.add_column(title, justify="left" if title in ("model", "") else "right")
         running = list(self.running.values())
         for label, row in self.rows.items():
@@ -149,9 +149,9 @@ class Progress:
         return Group(table, ProgressBar(total=max(total, 1), completed=ended, width=60), line)
 
 
-def _name(cell: Cell) -> str:
-    what = f"seed {cell.seed}" if cell.trial is None else f"trial {cell.trial}"
-    return f"{cell.label} {cell.dataset} {what}"
+def _name(spec: RunSpec) -> str:
+    what = f"seed {spec.seed}" if spec.trial is None else f"trial {spec.trial}"
+    return f"{spec.label} {spec.dataset} {what}"
 
 
 def _duration(seconds: float) -> str:

@@ -25,7 +25,7 @@ Job = tuple[str, Any]
 Tick = Optional[Callable[[], Any]]
 KILLED = "the worker process was killed (out of memory?)"
 #: What the fork server calls before it forks.
-PRELOAD = "recbole_diffusion.experiment.jobs.cell:preload"
+PRELOAD = "recbole_diffusion.experiment.jobs.run_job:preload"
 
 
 class Done(NamedTuple):

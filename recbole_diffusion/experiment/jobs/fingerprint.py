@@ -25,14 +25,14 @@ from recbole_diffusion.support.versions import version
 
 OURS = "recbole_diffusion"
 #: What runs: the training, and the job around it.
-_ENTRIES = (f"{OURS}.quick_start", f"{OURS}.experiment.jobs.cell")
+_ENTRIES = (f"{OURS}.quick_start", f"{OURS}.experiment.jobs.run_job")
 #: Modules that no number depends on: they write text, keep files, or find models, which is a part of the fingerprint.
 BESIDE = frozenset(
     {OURS, f"{OURS}.registry", f"{OURS}.cards", f"{OURS}.cards.card", f"{OURS}.cards.model_spec"}
     | {f"{OURS}.cards.own_models", f"{OURS}.training.run_folder", f"{OURS}.training.run_log"}
     | {f"{OURS}.training.run_result", f"{OURS}.support.terminal"}
     | {f"{OURS}.support.versions", f"{OURS}.support.atomic_write"}
-    | {f"{OURS}.experiment", f"{OURS}.experiment.jobs", f"{OURS}.experiment.jobs.store"}
+    | {f"{OURS}.experiment", f"{OURS}.experiment.jobs", f"{OURS}.experiment.jobs.run_spec"}
 )
 _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas")
 #: Settings that name a file or a folder.

@@ -1,24 +1,22 @@
-"""Where a comparison keeps what has been run: one json file per cell, written whole or not at all.
+"""The folder of a comparison or a tuning: one json file per run, written atomically.
 
-A cell is one training: a model with its settings, a data set, a seed. Its key is a hash of everything that its numbers
-depend on, so that a file that is there is never made again and one that was made by other code is not taken for it.
+A run's file is named by its key, a hash of everything that its numbers depend on (:mod:`run_spec`). A finished run is
+therefore never repeated, and a record that other code or data made is never taken for it.
 
 ::
 
-    FOLDER/comparison.json     what was asked: models, data sets, seeds, metrics, budget, environment
-    FOLDER/cells/KEY.json      one finished cell: settings, results, cost, epochs
-    FOLDER/cells/KEY.npz       its test metrics per user, where it has any
-    FOLDER/failed/KEY.json     one cell that failed, with its reason; it is tried again by ``--resume``
+    FOLDER/comparison.json     the request: models, data sets, seeds, metrics, budget, environment
+    FOLDER/runs/KEY.json       a finished run: settings, results, cost, epochs
+    FOLDER/runs/KEY.npz        its test metrics per user, if it has any
+    FOLDER/failed/KEY.json     a failed run with its reason; ``--resume`` tries it again
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -26,75 +24,34 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from recbole_diffusion.evaluation.per_user import UserMetrics
-from recbole_diffusion.settings import scopes
 from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text, sweep
 from recbole_diffusion.support.json_values import nan_to_null
 
-FORMAT = 2
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training.
-
-    Attributes:
-        label: the model's name in tables, e.g. ``DDRM:BPR``.
-        model: what :func:`recbole_diffusion.run` takes.
-        dataset: the data set's name.
-        seed: of the training; the split has a seed of its own.
-        settings: ``config_dict`` of the run, as plain values; paths are absolute.
-        trial: the number of a trial of the tuning, which sees the validation split only; None for a run that is tested.
-        basis: what else the numbers depend on: hashes of the data and of the code.
-    """
-
-    label: str
-    model: str
-    dataset: str
-    seed: int
-    settings: dict[str, Any]
-    trial: Optional[int] = None
-    basis: dict[str, str] = field(default_factory=dict)
-
-    #: Settings that change no number.
-    NO_EFFECT = scopes.without_effect()
-    #: Settings that may name a file: its content is in ``basis``, and where it lies changes no number.
-    OF_FILES = scopes.keys(scopes.Scope.CONTENT)
-
-    @property
-    def key(self) -> str:
-        """The cell's hash, 20 hexadecimal digits. Its label is not part of it, nor is where its files lie."""
-        content = asdict(self)
-        del content["label"]
-        content["settings"] = {
-            key: Path(value).name if key in self.OF_FILES and isinstance(value, str) else value
-            for key, value in self.settings.items()
-            if key not in self.NO_EFFECT
-        }
-        text = json.dumps(content, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:20]
+FORMAT = 3
 
 
 class Store:
-    """A comparison's folder.
+    """Records of runs in a folder.
 
     Args:
-        folder: made where it is not there.
-        new: False: it is to be there.
+        folder: of the comparison or tuning; the first file that is written creates it.
+        new: False: the folder must exist.
 
     Raises:
-        ValueError: it is no folder, or with ``new=False`` not there.
+        ValueError: ``folder`` is a file, or does not exist with ``new=False``.
     """
 
     def __init__(self, folder: Union[str, Path], new: bool = True) -> None:
         self.folder = Path(folder).absolute()
         if not self.folder.is_dir() and (self.folder.exists() or not new):
-            raise ValueError(f"{str(folder)!r} is not the folder of a comparison: {_why_not(self.folder)}")
+            reason = "it is a file" if self.folder.exists() else "it does not exist"
+            raise ValueError(f"{str(folder)!r} is not the folder of a comparison: {reason}")
 
     def plan(self) -> dict[str, Any]:
-        """What was asked: ``comparison.json``.
+        """Read ``comparison.json``.
 
         Raises:
-            ValueError: it is not there, or of another format.
+            ValueError: it is missing or damaged, or has another format.
         """
         file = self.folder / "comparison.json"
         try:
@@ -107,19 +64,19 @@ class Store:
 
     def write_plan(self, plan: dict[str, Any]) -> None:
         """Write ``comparison.json``."""
-        _write(self.folder / "comparison.json", {"format": FORMAT, **plan})
+        _write_json(self.folder / "comparison.json", {"format": FORMAT, **plan})
 
-    def cell(self, key: str) -> Optional[dict[str, Any]]:
-        """The record of a finished cell; None where there is none, or where its file is damaged."""
-        return _read(self.folder / "cells" / f"{key}.json")
+    def record(self, key: str) -> Optional[dict[str, Any]]:
+        """Read the record of a finished run; None if the run has not finished or its file is damaged."""
+        return _read_json(self._record_file(key))
 
     def failure(self, key: str) -> Optional[dict[str, Any]]:
-        """The record of a failed cell, None where there is none."""
-        return _read(self.folder / "failed" / f"{key}.json")
+        """Read the record of a failed run; None if it has not failed."""
+        return _read_json(self._failure_file(key))
 
     def users(self, key: str) -> Optional[UserMetrics]:
-        """The test metrics per user of a finished cell; None where it has none."""
-        file = self.folder / "cells" / f"{key}.npz"
+        """Read the test metrics per user of a finished run; None if it has none."""
+        file = self._users_file(key)
         if not file.is_file():
             return None
         with np.load(file, allow_pickle=False) as arrays:
@@ -127,70 +84,85 @@ class Store:
             return UserMetrics(arrays["users"], dict(zip(map(str, arrays["names"]), values.T.astype(np.float64))))
 
     def finish(self, key: str, record: dict[str, Any], users: Optional[UserMetrics] = None) -> None:
-        """Keep a cell: its users first, its record last, so that a record that is there is whole."""
+        """Keep a finished run. Its record is written last, so that a run with a record is complete.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
         if users is not None:
-            (self.folder / "cells").mkdir(parents=True, exist_ok=True)
-            atomic_write(self.folder / "cells" / f"{key}.npz", lambda file: _write_users(file, users))
-        _write(self.folder / "cells" / f"{key}.json", record)
-        (self.folder / "failed" / f"{key}.json").unlink(missing_ok=True)
+            file = self._users_file(key)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(file, lambda stream: _write_users(stream, users))
+        _write_json(self._record_file(key), record)
+        self._failure_file(key).unlink(missing_ok=True)
 
     def fail(self, key: str, record: dict[str, Any]) -> None:
-        """Keep the reason of a failure."""
-        _write(self.folder / "failed" / f"{key}.json", record)
+        """Keep a failed run.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        _write_json(self._failure_file(key), record)
+
+    def _record_file(self, key: str) -> Path:
+        return self.folder / "runs" / f"{key}.json"
+
+    def _users_file(self, key: str) -> Path:
+        return self.folder / "runs" / f"{key}.npz"
+
+    def _failure_file(self, key: str) -> Path:
+        return self.folder / "failed" / f"{key}.json"
 
 
-def _why_not(folder: Path) -> str:
-    return "it is a file" if folder.exists() else "it is not there"
-
-
-def _write_users(file: Any, users: UserMetrics) -> None:
+def _write_users(stream: Any, users: UserMetrics) -> None:
     names = list(users.metrics)
     values = np.stack([users.metrics[name] for name in names], axis=1) if names else np.empty((len(users.users), 0))
-    np.savez_compressed(file, users=users.users, names=np.array(names), values=values)
+    np.savez_compressed(stream, users=users.users, names=np.array(names), values=values)
 
 
-def _write(file: Path, content: dict[str, Any]) -> None:
+def _write_json(file: Path, content: dict[str, Any]) -> None:
     text = json.dumps(nan_to_null(content), indent=1, default=str) + "\n"
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_text(file, text)
 
 
-def _read(file: Path) -> Optional[dict[str, Any]]:
+def _read_json(file: Path) -> Optional[dict[str, Any]]:
+    """The mapping in a json file; None if it is missing, damaged or holds no mapping."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there; or damaged by hand, since our files are whole
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 @contextlib.contextmanager
-def exclusive_lock(folder: Path, what: str) -> Iterator[None]:
+def exclusive_lock(folder: Path, kind: str) -> Iterator[None]:
     """Create ``folder`` if needed and hold an exclusive lock on it.
 
-    Removes what a process that was killed has left in it. A folder that was made for nothing, since the block was left
-    by an error before anything was written, is removed again.
+    Removes temporary files that a killed process has left in it. If the block creates the folder and raises a
+    ValueError before anything is written, the folder is removed again.
 
     Args:
         folder: of the comparison or tuning.
-        what: is kept there: ``comparison`` or ``tuning``.
+        kind: of its content, for the message: ``comparison`` or ``tuning``.
 
     Raises:
-        ValueError: another process works there.
+        ValueError: another process holds the lock.
     """
-    new = not folder.exists()
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(folder / ".lock"), timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise ValueError(f"another {what} is at work in {str(folder)!r}; wait for it or take another") from None
+        raise ValueError(f"another {kind} is at work in {str(folder)!r}; wait for it or take another folder") from None
     try:
         for name in ("work", "ray"):
             shutil.rmtree(folder / name, ignore_errors=True)
         sweep(folder, recursive=True)
         yield
     except ValueError:
-        if new and not any((folder / name).exists() for name in ("comparison.json", "tune.json", "cells", "failed")):
+        if is_new and not any((folder / name).exists() for name in ("comparison.json", "tune.json", "runs", "failed")):
             shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:

@@ -29,7 +29,7 @@ def write(folder: Union[str, Path], metric: Optional[str] = None, reference: Opt
         The files. Without matplotlib there are no plots, and one line is logged.
 
     Raises:
-        ValueError: the folder holds no comparison; no such metric or model; a cell that is damaged.
+        ValueError: the folder holds no comparison; no such metric or model; a run that is damaged.
     """
     comparison = read(folder)
     analyses = [analyse(comparison, dataset, metric, reference) for dataset in comparison.results]

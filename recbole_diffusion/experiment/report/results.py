@@ -140,7 +140,7 @@ def read(folder: Union[str, Path]) -> Comparison:
     """Read a comparison, finished or not.
 
     Raises:
-        ValueError: the folder holds none; a cell's users or values are not right.
+        ValueError: the folder holds none; a run's users or values are not right.
     """
     folder = Path(folder)
     if not (folder / "comparison.json").is_file():  # Store would make the folder
@@ -148,7 +148,7 @@ def read(folder: Union[str, Path]) -> Comparison:
     store = Store(folder)
     plan = store.plan()
     names = list(plan.get("datasets") or {})
-    names += [name for entry in plan["models"] for name in entry.get("cells") or {} if name not in names]
+    names += [name for entry in plan["models"] for name in entry.get("runs") or {} if name not in names]
     results = {
         name: [_result(store, plan, entry, name) for entry in plan["models"]] for name in list(dict.fromkeys(names))
     }
@@ -156,14 +156,14 @@ def read(folder: Union[str, Path]) -> Comparison:
 
 
 def _result(store: Store, plan: dict[str, Any], entry: dict[str, Any], dataset: str) -> Result:
-    keys = (entry.get("cells") or {}).get(dataset) or []
+    keys = (entry.get("runs") or {}).get(dataset) or []
     runs: list[dict[str, Any]] = []
     missing: list[tuple[int, str]] = []
     failed: list[dict[str, Any]] = []
     users: dict[str, Optional[UserMetrics]] = {}
     for place, seed in enumerate(plan["seeds"]):
         key = keys[place] if place < len(keys) else None
-        record = store.cell(key) if key else None
+        record = store.record(key) if key else None
         if key is not None and record is not None and record.get("trial") is None:
             record["test"] = record.get("test") or {}  # None where the test split is empty
             runs.append(record)
@@ -173,7 +173,7 @@ def _result(store: Store, plan: dict[str, Any], entry: dict[str, Any], dataset: 
             failed += [failure] if failure else []
             missing.append((seed, str(failure.get("error") or "failed") if failure else "not run yet"))
     trial_keys = (entry.get("trials") or {}).get(dataset) or []
-    trials = [record for key in trial_keys for record in [store.cell(key) or store.failure(key)] if record]
+    trials = [record for key in trial_keys for record in [store.record(key) or store.failure(key)] if record]
     for record in [*runs, *trials]:
         record.setdefault("valid_metric", plan["main_metric"])
     best = (entry.get("best") or {}).get(dataset)
@@ -208,7 +208,7 @@ def values_of(part: UserMetrics, metric: str, users: np.ndarray) -> np.ndarray:
 
 
 def _mean_over_seeds(label: str, parts: dict[str, Optional[UserMetrics]]) -> Optional[UserMetrics]:
-    """The mean over runs, of the users and metrics that all of them have. ``parts``: by the cell's key."""
+    """The mean over runs, of the users and metrics that all of them have. ``parts``: by the run's key."""
     for key, part in parts.items():
         if part is None or not part.metrics:
             return None
@@ -224,12 +224,12 @@ def _mean_over_seeds(label: str, parts: dict[str, Optional[UserMetrics]]) -> Opt
 
 
 def _check_users(label: str, key: str, part: UserMetrics) -> None:
-    way_out = f"delete cells/{key}.* and run it again"
+    way_out = f"delete runs/{key}.* and run it again"
     if len(np.unique(part.users)) != len(part.users):
-        raise ValueError(f"{label}: a user is there twice in cells/{key}.npz; {way_out}")
+        raise ValueError(f"{label}: a user is there twice in runs/{key}.npz; {way_out}")
     for metric, values in part.metrics.items():
         if not np.isfinite(values).all():
-            raise ValueError(f"{label}: {metric} of a user is not finite in cells/{key}.npz; {way_out}")
+            raise ValueError(f"{label}: {metric} of a user is not finite in runs/{key}.npz; {way_out}")
 
 
 def _is_number(value: Any) -> bool:

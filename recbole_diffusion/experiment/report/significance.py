@@ -137,7 +137,7 @@ def _in_place(sorted_values: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 def _finite(values: np.ndarray) -> np.ndarray:
     if not np.isfinite(values).all():
-        raise ValueError("a user's metric is not finite (nan or inf); run that cell again")
+        raise ValueError("a user's metric is not finite (nan or inf); run it again")
     return values
 
 

@@ -7,7 +7,7 @@
     FOLDER/best.yaml       the best settings and the given ones, for ``recbole-diffusion run --config_files``
     FOLDER/best-full.yaml  every setting of the best trial, to look things up
     FOLDER/trials.png      the scores in their order, and against each key; also as svg
-    FOLDER/cells, failed   a record of each trial and of the tested runs, see :mod:`store`
+    FOLDER/runs, failed    a record of each trial and of the tested runs, see :mod:`store`
 """
 
 from __future__ import annotations

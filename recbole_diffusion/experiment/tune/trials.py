@@ -1,6 +1,6 @@
 """The trials of a tuning: one trial, the median stopping rule, and the log of all trials.
 
-A trial is a training that is scored on the validation split only. Its record is written when it ends. It has the fields
+A trial is a run that is scored on the validation split only. Its record is written when it ends. It has the fields
 of a comparison's records, and two more: ``chosen``, its values of the space's keys, and ``curve``, a pair
 [epochs, score] for each validation.
 """
@@ -20,9 +20,10 @@ from typing import Any, Callable, Optional
 
 from tqdm import tqdm
 
-from recbole_diffusion.experiment.jobs import cell as cells
+from recbole_diffusion.experiment.jobs import run_job
 from recbole_diffusion.experiment.jobs.executor import limit_threads, one_line
-from recbole_diffusion.experiment.jobs.store import Cell, Store
+from recbole_diffusion.experiment.jobs.run_spec import RunSpec
+from recbole_diffusion.experiment.jobs.store import Store
 
 Record = dict[str, Any]
 Curve = list[tuple[int, float]]
@@ -36,7 +37,7 @@ class TuningContext:
         model, dataset: as :func:`recbole_diffusion.run` takes them.
         settings: settings of every trial; paths are absolute.
         seed: seed of the trials.
-        basis: fingerprints of code and data, see :class:`Cell`.
+        basis: fingerprints of code and data, see :class:`RunSpec`.
         folder: folder of the tuning; absolute.
         threads: threads of each trial.
         gpus: GPUs of each trial on Ray; with 0 it sees none.
@@ -51,11 +52,11 @@ class TuningContext:
     threads: int = 1
     gpus: float = 0.0
 
-    def cell(self, chosen: dict[str, Any], trial: Optional[int] = None, seed: Optional[int] = None) -> Cell:
+    def run_spec(self, chosen: dict[str, Any], trial: Optional[int] = None, seed: Optional[int] = None) -> RunSpec:
         """Describe a trial by its number, or a tested run where the number is None."""
         settings = {**self.settings, **chosen}
         seed = self.seed if seed is None else seed
-        return Cell(self.model, self.model, self.dataset, seed, settings, trial, dict(self.basis))
+        return RunSpec(self.model, self.model, self.dataset, seed, settings, trial, dict(self.basis))
 
 
 def run_trial(
@@ -76,20 +77,20 @@ def run_trial(
     """
     from recbole_diffusion import quick_start
 
-    cell, started = context.cell(chosen, number), datetime.now(timezone.utc)
-    with limit_threads(context.threads), cells.workplace(Path(context.folder), cell.key):
-        own = {"seed": cell.seed, "show_progress": False, "output_dir": str(Path("outputs").absolute())}
+    spec, started = context.run_spec(chosen, number), datetime.now(timezone.utc)
+    with limit_threads(context.threads), run_job.working_directory(Path(context.folder), spec.key):
+        own = {"seed": spec.seed, "show_progress": False, "output_dir": str(Path("outputs").absolute())}
         result = quick_start.run(
-            cell.model,
-            cell.dataset,
-            config_dict={**cell.settings, **own},
+            spec.model,
+            spec.dataset,
+            config_dict={**spec.settings, **own},
             saved=False,
             test=False,
             callback=lambda index, score: report(index + 1, float(score)),
         )
     if not math.isfinite(result["best_valid_score"]):
         raise ValueError("nothing was validated; give eval_args a validation split, and eval_step <= epochs")
-    return cells.record(cell, result, started)
+    return run_job.finished_record(spec, result, started)
 
 
 def is_better(score: float, reference: float, bigger: bool) -> bool:
@@ -216,7 +217,7 @@ class TrialLog:
         curve = self._curves[number]
         score = best_score([score for _, score in curve], self.bigger)
         timing = {"epochs": curve[-1][0], "total_s": perf_counter() - seconds}
-        record = cells.failure(self.context.cell(chosen, number), "")
+        record = run_job.failed_record(self.context.run_spec(chosen, number), "")
         del record["error"]
         record.update(status="stopped", valid_score=score, timing=timing)
         record.update(started=started.isoformat(timespec="seconds"), valid=None, test=None)
@@ -238,7 +239,7 @@ class TrialLog:
     def fail(self, number: int, reason: str) -> None:
         """Store the reason for which a trial failed."""
         chosen = self._started[number][2]
-        record = {**cells.failure(self.context.cell(chosen, number), reason), "chosen": chosen}
+        record = {**run_job.failed_record(self.context.run_spec(chosen, number), reason), "chosen": chosen}
         self.failures[number] = record
         with contextlib.suppress(OSError):
             self.store.fail(record["key"], record)

@@ -10,10 +10,10 @@ from typing import Any
 
 from recbole_diffusion import quick_start
 from recbole_diffusion.experiment.compare import plan as plans
-from recbole_diffusion.experiment.jobs.cell import Job, failure, run_cell
 from recbole_diffusion.experiment.jobs.executor import OnRay, Serial
 from recbole_diffusion.experiment.jobs.fingerprint import code_fingerprint, files_fingerprint
 from recbole_diffusion.experiment.jobs.resources import Resources
+from recbole_diffusion.experiment.jobs.run_job import RunJob, failed_record, run_one
 from recbole_diffusion.experiment.jobs.store import Store
 from recbole_diffusion.experiment.report.accounts import words
 from recbole_diffusion.experiment.space import search_space
@@ -124,11 +124,11 @@ class Tuning:
     def _read_finished_trials(self) -> None:
         """Read the trials of an earlier call, if code and data are the same. Failed trials are run again."""
         stale = 0
-        for file in sorted((self.store.folder / "cells").glob("*.json")):
-            record = self.store.cell(file.stem)
+        for file in sorted((self.store.folder / "runs").glob("*.json")):
+            record = self.store.record(file.stem)
             if record is None or record.get("trial") is None or "chosen" not in record:
                 continue
-            if record["key"] == self.context.cell(record["chosen"], record["trial"]).key:
+            if record["key"] == self.context.run_spec(record["chosen"], record["trial"]).key:
                 self.trial_log.records[record["trial"]] = record
             else:
                 stale += 1
@@ -207,25 +207,25 @@ class Tuning:
             return {}
         seeds = ", ".join(map(str, self.plan.seeds))
         self.trial_log.print_line(f"best: trial {best['trial']}; trained anew and tested with seed {seeds}")
-        cells = [self.context.cell(best["chosen"], seed=seed) for seed in self.plan.seeds]
-        missing = {cell.key: cell for cell in cells if self.store.cell(cell.key) is None}
+        specs = [self.context.run_spec(best["chosen"], seed=seed) for seed in self.plan.seeds]
+        missing = {spec.key: spec for spec in specs if self.store.record(spec.key) is None}
         resources = self.resources
         pool = (
             Serial(resources.threads)
             if ray is None
             else OnRay(ray, resources.threads, gpus=resources.gpus, fresh=False)
         )
-        jobs = [(key, Job(cell, self.context.folder)) for key, cell in missing.items()]
+        jobs = [(key, RunJob(spec, self.context.folder)) for key, spec in missing.items()]
         reasons = []
-        for done in pool.map(run_cell, jobs):
+        for done in pool.map(run_one, jobs):
             if done.error is None:
                 self.store.finish(done.key, done.value.record, done.value.users)
             else:
                 reasons.append(done.error)
-                self.store.fail(done.key, failure(missing[done.key], done.error))
+                self.store.fail(done.key, failed_record(missing[done.key], done.error))
         if reasons:
             raise NoTrialFinished(f"the best trial could not be trained anew: {reasons[0]}; --resume tries again")
-        records = {cell.seed: self.store.cell(cell.key) for cell in cells}
+        records = {spec.seed: self.store.record(spec.key) for spec in specs}
         return {seed: record for seed, record in records.items() if record is not None}
 
     def _conclude(self, best: Record, tested: dict[int, Record]) -> TuneResult:

@@ -26,7 +26,7 @@ from recbole_diffusion.settings.precedence import GIVEN, Source
 from recbole_diffusion.support import yaml_files
 
 #: Version of the format of ``tune.json``.
-FORMAT = 2
+FORMAT = 3
 SpaceSource = Union[str, Path, Space, None]
 
 
