@@ -85,7 +85,7 @@ def test_the_embeddings_keep_their_items(arrays):
     assert keys["pretrain"] == str(folder / "item_emb.npz")
     config = quick_start.configure("LDiffRec", "tiny", config_dict={**keys, "n_cate": 2, "state": "error"})
     _, loaders = quick_start.prepare(config)
-    quick_start._build_model(config, loaders)
+    quick_start.build_model(config, loaders)
     dataset = loaders[0]._dataset
     items = [int(token) for token in dataset.field2id_token["item_id"][1:]]
     np.testing.assert_allclose(dataset.pretrained.embeddings().item[1:], np.load(arrays)["item_emb"][items], rtol=1e-6)

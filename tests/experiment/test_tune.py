@@ -22,6 +22,7 @@ from recbole_diffusion.experiment.tune import report as tune_report
 from recbole_diffusion.experiment.tune import serial as tune_serial
 from recbole_diffusion.experiment.tune.configurations import known_configurations
 from recbole_diffusion.experiment.tune.trials import MedianStoppingRule, best_record
+from recbole_diffusion.training.trainer import Training
 
 SPACE = {"learning_rate": {"choice": [0.003, 0.01, 0.03]}, "embedding_size": {"choice": [4, 8]}}
 NAN = {"learning_rate": {"choice": [0.01, 1e30]}}
@@ -62,13 +63,13 @@ def test_the_defaults_first_then_draws(untrained, search):
 
 def test_the_best_by_validation_is_trained_anew_and_tested_once(search, monkeypatch):
     phases = Counter()
-    evaluate = quick_start.Training.evaluate
+    evaluate = Training.evaluate
 
     def counted(self, eval_data, *args, **kwargs):
         phases[eval_data._sampler.phase] += 1
         return evaluate(self, eval_data, *args, **kwargs)
 
-    monkeypatch.setattr(quick_start.Training, "evaluate", counted)
+    monkeypatch.setattr(Training, "evaluate", counted)
     result = search(trials=3, seeds=[5, 6])
     assert phases["test"] == 2  # once for each seed
     assert phases["valid"] == 4 * (3 + 2)  # four epochs of three trials and two tested runs
