@@ -209,14 +209,15 @@ def _record(record_class: type[_Record], content: Any, source: str, prefix: str)
     if not isinstance(content, dict):
         raise ValueError(f"{source}: {prefix[:-1]} must hold 'field: value', got {content!r}")
     fields = dataclasses.fields(record_class)  # type: ignore[arg-type]
-    known = {one.metadata.get("key", one.name): one for one in fields}
+    known = {declared.metadata.get("key", declared.name): declared for declared in fields}
     for key in content:
         if key not in known:
             similar = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {prefix}{similar[0]}?" if similar else f"allowed: {', '.join(known)}"
             raise ValueError(f"{source}: {prefix}{key} is no field of a card; {hint}")
-    for key, one in known.items():
-        if one.default is MISSING and one.default_factory is MISSING and content.get(key) is None:
+    for key, declared in known.items():
+        is_required = declared.default is MISSING and declared.default_factory is MISSING
+        if is_required and content.get(key) is None:
             raise ValueError(f"{source}: {prefix}{key} is missing")
     values = {
         known[key].name: _value(record_class, known[key], value, source, f"{prefix}{key}")
@@ -225,12 +226,12 @@ def _record(record_class: type[_Record], content: Any, source: str, prefix: str)
     return record_class(**values)
 
 
-def _value(record_class: type, field_of_class: Any, value: Any, source: str, key: str) -> Any:
+def _value(record_class: type, declared: Any, value: Any, source: str, key: str) -> Any:
     """Check the type of a value, and convert mappings to dataclasses and lists to tuples."""
-    nested_class = _NESTED.get((record_class, field_of_class.name))
+    nested_class = _NESTED.get((record_class, declared.name))
     if nested_class is not None and value is not None:
         return _record(nested_class, value, source, f"{key}.")
-    annotation = str(field_of_class.type)
+    annotation = str(declared.type)
     types = _TYPES_IN_YAML.get(annotation)
     if types is None:
         return value

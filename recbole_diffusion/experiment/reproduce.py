@@ -94,9 +94,8 @@ def check_data(setting: Setting, source: Union[str, Path]) -> None:
     counts = _counts_of_sequences(source) if setting.protocols == ("leave-one-out",) else _counts_of_arrays(source)
     for key, expected in setting.data.items():
         if counts[key] != expected:
-            raise ValueError(
-                f"{str(source)!r} is not {setting.name}: {key} {counts[key]} in place of {expected}; here: {counts}"
-            )
+            difference = f"{key} {counts[key]} instead of {expected}"
+            raise ValueError(f"{str(source)!r} is not {setting.name}: {difference}; its counts: {counts}")
 
 
 def _counts_of_arrays(source: Union[str, Path]) -> dict[str, int]:

@@ -169,7 +169,7 @@ def test_a_setting_that_is_not_there_is_named():
 
 def test_other_data_is_refused(arrays):
     reproduce.check_data(SETTING, arrays)
-    with pytest.raises(ValueError, match=r"is not tiny: users 24 in place of 25; here: \{'users': 24"):
+    with pytest.raises(ValueError, match=r"is not tiny: users 24 instead of 25; its counts: \{'users': 24"):
         reproduce.check_data(SETTING._replace(data={"users": 25}), arrays)
 
 
@@ -369,7 +369,7 @@ def test_sequential_settings_run_beside_their_baseline(sequences, monkeypatch):
     monkeypatch.setattr(
         reproduce, "load_setting", lambda *_: SEQUENTIAL._replace(data={"users": 30, "interactions": 1})
     )
-    with pytest.raises(ValueError, match="is not ring: interactions 193 in place of 1"):
+    with pytest.raises(ValueError, match="is not ring: interactions 193 instead of 1"):
         reproduce.reproduce("CDDRec", "ring", sequences)
 
 

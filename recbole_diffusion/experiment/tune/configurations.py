@@ -67,4 +67,4 @@ def limit_to_space(space: Space, trials: int) -> tuple[int, list[str]]:
     limit = trials if space.size is None else min(trials, space.size + 1)
     if limit == trials:
         return trials, []
-    return limit, [f"the space has {space.size} configurations: {limit} trials in place of {trials}"]
+    return limit, [f"the space has {space.size} configurations: {limit} trials instead of {trials}"]

@@ -148,7 +148,7 @@ class Tuning:
     def _search(self, ray: Any) -> None:
         """Run the missing trials.
 
-        Ray may lose track of a trial. Such a trial is run again in the second pass, in a process of its own.
+        Ray may lose track of a trial. Such a trial is run again in the second pass, each in a new process.
         """
         plan, trial_log = self.plan, self.trial_log
         dimension = self.space.dimensions.get("epochs")
@@ -234,8 +234,8 @@ class Tuning:
         retrained = tested.get(plan.seed)
         if best["status"] == "finished" and retrained and retrained["valid_score"] != best["valid_score"]:
             plan.notes.append(
-                f"trained anew with the same seed the best trial has {self.metric} {retrained['valid_score']:.6f} in "
-                f"place of {best['valid_score']:.6f}: training does not repeat here"
+                f"trained anew with the same seed the best trial has {self.metric} {retrained['valid_score']:.6f} "
+                f"instead of {best['valid_score']:.6f}: training does not repeat here"
             )
         for record in tested.values():
             plan.add_notes(*record["warnings"])
