@@ -54,21 +54,21 @@ def rankings(model: Any, loader: Any, users: int) -> tuple[dict[str, float], Ten
 
 def of_cddrec(model: Any, loader: Any) -> Iterator[str]:
     """Change the model, name the change, change it back."""
-    decoder, told = model.decoder, model.decoder.told
+    decoder, step_bias = model.decoder, model.decoder.step_bias
     yield "step 0"
     model.eval_noise = True
     yield "step 0, noise added"
     model.eval_noise = False
-    decoder.told = lambda: told()[-1:]
+    decoder.step_bias = lambda: step_bias()[-1:]
     yield f"step {model.process.steps - 1}"
-    decoder.told = lambda: torch.zeros_like(told())
+    decoder.step_bias = lambda: torch.zeros_like(step_bias())
     yield "no step told"
-    decoder.told = told
-    attended, forward = decoder.attended, decoder.forward
-    decoder.forward = lambda states, told: states
-    decoder.attended = lambda states, real: states
+    decoder.step_bias = step_bias
+    self_attention, forward = decoder.self_attention, decoder.forward
+    decoder.forward = lambda states, step_bias: states
+    decoder.self_attention = lambda states, is_item: states
     yield "the encoder's states, no decoder"
-    decoder.attended, decoder.forward = attended, forward
+    decoder.self_attention, decoder.forward = self_attention, forward
     past, loader.past = loader.past, None
     yield "step 0, the past not masked"
     loader.past = past

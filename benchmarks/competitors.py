@@ -36,7 +36,7 @@ from recbole.utils import init_seed
 from recbole_diffusion import registry
 from recbole_diffusion.data import pipeline
 from recbole_diffusion.data.convert import settings, write_split
-from recbole_diffusion.model.rows import clusters
+from recbole_diffusion.model.embeddings import clusters
 from recbole_diffusion.pretraining import bases
 from recbole_diffusion.quick_start import configure
 from recbole_diffusion.training.trainer import trainer_class

@@ -29,7 +29,7 @@ from recbole.utils import init_seed
 from recbole_diffusion import registry
 from recbole_diffusion.data import pipeline
 from recbole_diffusion.data.convert import PARTS, read_arrays, settings, write_split
-from recbole_diffusion.model.embeddings.base import Base, FixedBase
+from recbole_diffusion.model.embeddings.base_model import BaseModel, FixedBaseModel
 from recbole_diffusion.model.general_recommender.hgcf import HGCF
 from recbole_diffusion.pretraining import bases, pretrained_files
 from recbole_diffusion.quick_start import configure
@@ -177,7 +177,7 @@ class Ours:
         self.trainer.evaluate(self.test, load_best_model=False)
 
 
-def _hyperbolic(files: Files, keys: Keys, dataset: Any) -> Base:
+def _hyperbolic(files: Files, keys: Keys, dataset: Any) -> BaseModel:
     """HGCF's embeddings of the table, which it would train otherwise."""
     tables: Any = pretrained_files.tables(Path(files.table), dataset)
     own = {"embedding_size": tables.item.shape[1], "n_layers": SPECS["HDRM"].layers}
@@ -185,7 +185,7 @@ def _hyperbolic(files: Files, keys: Keys, dataset: Any) -> Base:
     with torch.no_grad():
         net.points.copy_(net.space.exp0(torch.from_numpy(np.concatenate([tables.user, tables.item]))))
         user, item = (each.clone() for each in net())
-    return FixedBase(user, item, net.space.curvature)
+    return FixedBaseModel(user, item, net.space.curvature)
 
 
 # -- the official code ---------------------------------------------------------------------------------------------

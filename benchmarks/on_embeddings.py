@@ -95,12 +95,12 @@ def line(what: str, epoch: str, valid: dict[str, float], test: dict[str, float],
 
 
 def by_the_base(model: Any, users: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = model._prepared()[0][users]
+    found: torch.Tensor = model._ranking_tables()[0][users]
     return found
 
 
 def by_the_mean(model: Any, users: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = model._prepared()[1][users]
+    found: torch.Tensor = model._ranking_tables()[1][users]
     return found
 
 

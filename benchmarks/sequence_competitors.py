@@ -273,7 +273,7 @@ def _cddrec(prepared: Prepared) -> Competitor:
     drawing = config.model_class(config, dataset)
 
     def loss(batch: Any) -> torch.Tensor:
-        return net(batch.items, batch.target, batch.negative, batch.second, 0)[0]
+        return net(batch.items, batch.target, batch.negative, batch.second_view, 0)[0]
 
     def scores(sequences: torch.Tensor) -> torch.Tensor:
         return owner.predict_full(net.inference(sequences)[:, -1])

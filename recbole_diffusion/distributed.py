@@ -1,6 +1,6 @@
-"""One training on several devices: start a process for each, see to their end, bring back the result or the reason.
+"""Data-parallel training: start one worker per device, watch the workers, return the result or raise the error.
 
-What the processes tell each other is in :mod:`recbole_diffusion.training.data_parallel`; when to use this and when
+The collectives of the training are in :mod:`recbole_diffusion.training.data_parallel`. When to use this and when to run
 several trainings at once: docs/several_devices.md.
 """
 
@@ -28,19 +28,19 @@ from recbole.utils import ModelType
 from recbole_diffusion.settings.config import Config
 from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text
 
-#: Seconds that the other processes have to end by themselves after one has failed.
+#: Seconds that the other ranks have to end by themselves after one rank has failed.
 GRACE = 5.0
 
 
 class Group(NamedTuple):
-    """The processes of this machine, and how they find the others.
+    """The ranks of this machine, and their rendezvous with the other machines.
 
     Attributes:
-        nproc: processes here.
-        world_size: processes on all machines.
-        offset: the number of the first one here.
-        address: ``host:port`` of the first process of all; None: all are here and meet in a file.
-        gpus: the GPU of each process here, as CUDA_VISIBLE_DEVICES takes it; empty: the CPU.
+        nproc: number of ranks on this machine.
+        world_size: number of ranks on all machines.
+        offset: the first rank of this machine.
+        address: ``host:port`` of rank 0; None where all ranks are on this machine and meet in a file.
+        gpus: the GPU of each rank of this machine, in the form of CUDA_VISIBLE_DEVICES; empty on the CPU.
     """
 
     nproc: int
@@ -50,8 +50,8 @@ class Group(NamedTuple):
     gpus: tuple[str, ...] = ()
 
 
-class ProcessTraceback(Exception):
-    """Where a process failed; the cause of the error that :func:`launch` raises."""
+class RankTraceback(Exception):
+    """The traceback of the rank that failed; the cause of the error that :func:`launch` raises."""
 
 
 def run(
@@ -69,23 +69,23 @@ def run(
     resume: Union[str, Path, None] = None,
     trust: bool = False,
 ) -> dict[str, Any]:
-    """:func:`recbole_diffusion.run` with the training shared among processes, one for each GPU or for a few CPU cores.
+    """Train one model as :func:`recbole_diffusion.run` does, on several ranks: one per GPU, or per few CPU cores.
 
-    ``train_batch_size`` is that of all processes together, as in RecBole: each takes its part of every batch.
+    ``train_batch_size`` is the global batch size, as in RecBole: each rank takes its shard of every batch.
 
     Args:
         model, dataset, config_file_list, config_dict, saved, resume, trust: see :func:`recbole_diffusion.run`.
-        nproc: processes on this machine.
-        world_size: processes on all machines; -1: there is only this one.
-        ip, port: where the first process of all listens. Not needed on one machine.
-        group_offset: how many of the processes are on the machines before this one.
+        nproc: number of ranks on this machine.
+        world_size: number of ranks on all machines; -1: this machine is the only one.
+        ip, port: where rank 0 listens. Not needed on one machine.
+        group_offset: number of ranks on the machines before this one.
 
     Returns:
-        The result of the first process; on a machine that is not the first one, without its folder.
+        The result of the first rank of this machine. On a machine without rank 0, its ``folder`` is None.
 
     Raises:
-        ValueError: as :func:`recbole_diffusion.run`; a group that is not possible.
-        RuntimeError: a process was killed. Other errors of a process have their own type.
+        ValueError: as :func:`recbole_diffusion.run`; numbers of ranks that do not fit together.
+        RuntimeError: a rank was killed. Other errors of a rank keep their type.
     """
     from recbole_diffusion import quick_start
 
@@ -93,38 +93,42 @@ def run(
     arguments = (model, dataset, config_file_list, dict(config_dict or {}), saved)
     if group.world_size == nproc == 1:
         return quick_start.run(*arguments, resume=resume, trust=trust)
-    group = _checked(group, ip, port)
+    group = _with_address(group, ip, port)
     config = quick_start.configure(*arguments[:4], resume, trust)
     _check_model(config)
-    group = group._replace(gpus=_gpus(config, nproc))
-    result: dict[str, Any] = launch(_run_part, (arguments, {"resume": resume, "trust": trust}), group)[0]
+    group = group._replace(gpus=_choose_gpus(config, nproc))
+    result: dict[str, Any] = launch(_run_on_rank, (arguments, {"resume": resume, "trust": trust}), group)[0]
     return result
 
 
 def launch(function: Callable[..., Any], arguments: tuple[Any, ...], group: Group) -> list[Any]:
-    """Call ``function(*arguments)`` in each process of this machine, in a process group; what each returned.
+    """Call ``function(*arguments)`` on each rank of this machine, within a process group of torch.
 
     Args:
-        function: of a module, so that other processes find it.
+        function: a function of a module, so that the workers can import it.
         arguments: anything that can be pickled.
+        group: how many ranks, and where they meet.
+
+    Returns:
+        The return value of each rank of this machine.
 
     Raises:
-        RuntimeError: a process was killed. Other errors of a process have their own type, and the traceback as cause.
+        RuntimeError: a rank was killed. Other errors of a rank keep their type and have the traceback as their cause.
     """
     with tempfile.TemporaryDirectory(prefix="recbole-diffusion-") as folder:
         threads = max(1, torch.get_num_threads() // group.nproc)
         job = (function, arguments, group, Path(folder), threads)
-        context: Any = torch.multiprocessing.spawn(_process, job, nprocs=group.nproc, join=False)
+        context: Any = torch.multiprocessing.spawn(_worker, job, nprocs=group.nproc, join=False)
         try:
-            _watch(context.processes)
-            killed = [each.exitcode for each in context.processes if (each.exitcode or 0) < 0]
+            _wait_for(context.processes)
+            signals = [worker.exitcode for worker in context.processes if (worker.exitcode or 0) < 0]
         finally:
-            _end(context.processes)
-        return _outcome(Path(folder), group.nproc, killed)
+            _terminate(context.processes)
+        return _results(Path(folder), group.nproc, signals)
 
 
-def _checked(group: Group, ip: str, port: Optional[int]) -> Group:
-    """With its address.
+def _with_address(group: Group, ip: str, port: Optional[int]) -> Group:
+    """Check the numbers of ranks and add the address of rank 0.
 
     Raises:
         ValueError: numbers that do not fit together.
@@ -143,7 +147,7 @@ def _checked(group: Group, ip: str, port: Optional[int]) -> Group:
 
 
 def _check_model(config: Config) -> None:
-    """Whether there is something to share.
+    """Check that the training can be data-parallel.
 
     Raises:
         ValueError: the model is not trained by gradients, or its loaders were saved for one process.
@@ -153,32 +157,32 @@ def _check_model(config: Config) -> None:
     for key in ("save_dataloaders", "dataloaders_save_path"):
         if config[key]:
             raise ValueError(
-                f"{key}={config[key]!r} is not allowed with nproc: loaders are of one process; leave it out"
+                f"{key}={config[key]!r} is not allowed with nproc: saved loaders belong to one process; leave it out"
             )
 
 
-def _gpus(config: Config, nproc: int) -> tuple[str, ...]:
-    """A GPU for each process, among the visible ones; none on the CPU.
+def _choose_gpus(config: Config, nproc: int) -> tuple[str, ...]:
+    """The GPU of each rank, among the visible ones; empty on the CPU.
 
     Raises:
-        ValueError: ``gpu_id`` names fewer, or others than there are.
+        ValueError: ``gpu_id`` has fewer numbers than ranks, or numbers that are not visible.
     """
     if config["device"].type != "cuda":
         return ()
-    named = [each.strip() for each in config["gpu_id"].split(",")]
-    there = [str(number) for number in range(torch.cuda.device_count())]
-    if len({*named} & {*there}) < max(nproc, len(named)):
+    numbers = [number.strip() for number in config["gpu_id"].split(",")]
+    visible_numbers = [str(number) for number in range(torch.cuda.device_count())]
+    if len({*numbers} & {*visible_numbers}) < max(nproc, len(numbers)):
         raise ValueError(
             f"gpu_id={config['gpu_id']!r} is not allowed with nproc={nproc}, which needs as many GPUs; "
-            f"allowed: {nproc} of {','.join(there)}, or use_gpu: False"
+            f"allowed: {nproc} of {','.join(visible_numbers)}, or use_gpu: False"
         )
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else there
-    return tuple(names[int(each)] for each in named[:nproc])
+    names = visible.split(",") if visible else visible_numbers
+    return tuple(names[int(number)] for number in numbers[:nproc])
 
 
-def _run_part(arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
-    """One process's part of :func:`run`. All but the first are silent, and their run folder goes with them."""
+def _run_on_rank(arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """Execute :func:`run` on this rank. Ranks above 0 print nothing and delete their run folder."""
     from recbole_diffusion import quick_start
 
     model, dataset, files, settings, saved = arguments
@@ -193,27 +197,43 @@ def _run_part(arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, 
     return {**result, "folder": None}
 
 
-def _process(
+def _worker(
     local_rank: int, function: Callable[..., Any], arguments: tuple[Any, ...], group: Group, folder: Path, threads: int
 ) -> None:
-    """What a process does: join the group, call the function, leave its result or its error in ``folder``."""
+    """Main function of a worker: join the group, call the function, write its result or its error to ``folder``."""
+    _end_with_parent()
     try:
-        _join(local_rank, group, folder, threads)
+        _init_process_group(local_rank, group, folder, threads)
         result = function(*arguments)
-        torch.distributed.barrier()  # nobody leaves while another still listens
+        torch.distributed.barrier()  # a rank that leaves early would break the others' connections
         torch.distributed.destroy_process_group()
     except Exception as error:
-        kinds = [each.__name__ for each in type(error).__mro__]
+        kinds = [kind.__name__ for kind in type(error).__mro__]
         text = " ".join(str(error).split())
         report = {"time": time.time_ns(), "kinds": kinds, "text": text, "trace": traceback.format_exc()}
         atomic_write_text(folder / f"error-{local_rank}.json", json.dumps(report))
         sys.stderr.flush()
-        os._exit(1)  # without waiting for threads of a group that has lost a member
+        os._exit(1)  # a normal exit would wait for threads of a group that has lost a member
     content = pickle.dumps(result)
     atomic_write(folder / f"result-{local_rank}.pickle", lambda file: file.write(content))
 
 
-def _join(local_rank: int, group: Group, folder: Path, threads: int) -> None:
+def _end_with_parent() -> None:
+    """Have the kernel end this rank with its parent.
+
+    torch asks for SIGINT, which a command started by ``nohup``, or by ``&`` in a script, ignores.
+    """
+    set_death_signal = getattr(torch.multiprocessing, "_prctl_pr_set_pdeathsig", None)  # Linux only
+    if set_death_signal is not None and _ignores_interrupts():
+        set_death_signal(signal.SIGTERM)
+
+
+def _ignores_interrupts() -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def _init_process_group(local_rank: int, group: Group, folder: Path, threads: int) -> None:
+    """Initialise torch.distributed on this rank: nccl with GPUs, else gloo with ``threads`` threads."""
     os.environ["LOCAL_RANK"] = str(local_rank)
     if group.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = group.gpus[local_rank]
@@ -221,61 +241,76 @@ def _join(local_rank: int, group: Group, folder: Path, threads: int) -> None:
         torch.set_num_threads(threads)
     options: dict[str, Any] = {"init_method": f"tcp://{group.address}"}
     if group.address is None:
-        options = {"store": torch.distributed.FileStore(str(folder / "meeting"), group.world_size)}
-        for name in [name for _, name in socket.if_nameindex() if name.startswith("lo")][:1]:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+        options = {"store": torch.distributed.FileStore(str(folder / "rendezvous"), group.world_size)}
+        loopback = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
+        if loopback:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])
     torch.distributed.init_process_group(
         "nccl" if group.gpus else "gloo", rank=group.offset + local_rank, world_size=group.world_size, **options
     )
 
 
-def _watch(processes: Sequence[Any]) -> None:
-    """Until all have ended, or one has failed and the others have had their time to notice."""
+def _wait_for(workers: Sequence[Any]) -> None:
+    """Wait until all workers have ended, or one has failed and the others have had :data:`GRACE` seconds to notice."""
     while True:
-        codes = [each.exitcode for each in processes]  # once: one that ends from here on wakes us up
+        codes = [worker.exitcode for worker in workers]  # read once: the end of a worker after this wakes wait()
         if any(codes) or None not in codes:
             break
-        wait([each.sentinel for each, code in zip(processes, codes) if code is None])
-    for each in processes:
-        each.join(GRACE)
+        wait([worker.sentinel for worker, code in zip(workers, codes) if code is None])
+    for worker in workers:
+        worker.join(GRACE)
 
 
-def _end(processes: Sequence[Any]) -> None:
-    """Leave no process behind: ask, then insist."""
-    for each in processes:
-        if each.is_alive():
-            os.kill(each.pid, signal.SIGINT)
-    for each in processes:
-        each.join(GRACE)
-        if each.is_alive():
-            each.kill()
-            each.join()
+def _terminate(workers: Sequence[Any]) -> None:
+    """End all workers: SIGINT first, SIGKILL after :data:`GRACE` seconds."""
+    for worker in workers:
+        if worker.is_alive():
+            os.kill(worker.pid, signal.SIGTERM if _ignores_interrupts() else signal.SIGINT)
+    for worker in workers:
+        worker.join(GRACE)
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
 
 
-def _outcome(folder: Path, nproc: int, killed: Sequence[int]) -> list[Any]:
-    """The results; the first error, since those of the others follow from it."""
+def _results(folder: Path, nproc: int, signals: Sequence[int]) -> list[Any]:
+    """Read the results of the ranks, or raise the first error; the other ranks' errors follow from it.
+
+    Args:
+        folder: where the workers wrote their results and errors.
+        nproc: number of ranks on this machine.
+        signals: negative exit codes of killed workers.
+
+    Raises:
+        RuntimeError: a rank was killed, or ended without a result. Other errors of a rank keep their type.
+    """
     reports = [json.loads(file.read_text()) for file in folder.glob("error-*.json")]
-    if killed:
-        name = signal.Signals(-killed[0]).name
+    if signals:
+        name = signal.Signals(-signals[0]).name
         hint = ": out of memory?" if name == "SIGKILL" else ""
-        raise RuntimeError(f"one of the {nproc} processes was killed by {name}{hint}")
+        raise RuntimeError(f"one of the {nproc} ranks was killed by {name}{hint}")
     if reports:
         first = min(reports, key=lambda report: report["time"])
-        raise _error(first["kinds"], first["text"]) from ProcessTraceback(first["trace"])
-    files = [folder / f"result-{number}.pickle" for number in range(nproc)]
+        raise _rebuild_error(first["kinds"], first["text"]) from RankTraceback(first["trace"])
+    files = [folder / f"result-{local_rank}.pickle" for local_rank in range(nproc)]
     if not all(file.is_file() for file in files):
-        raise RuntimeError(f"one of the {nproc} processes ended without a result")
+        raise RuntimeError(f"one of the {nproc} ranks ended without a result")
     return [pickle.loads(file.read_bytes()) for file in files]
 
 
-def _error(kinds: Sequence[str], text: str) -> Exception:
-    """An error of the nearest type that Python itself has."""
+def _rebuild_error(kinds: Sequence[str], text: str) -> Exception:
+    """An error of the nearest built-in type.
+
+    Args:
+        kinds: class names of the error and its bases, in method resolution order.
+        text: its message.
+    """
     for kind in kinds:
-        found = getattr(builtins, kind, None)
-        if isinstance(found, type) and issubclass(found, Exception):
-            said = text if kind == kinds[0] or found is ValueError else f"{kinds[0]}: {text}"
+        error_class = getattr(builtins, kind, None)
+        if isinstance(error_class, type) and issubclass(error_class, Exception):
+            message = text if kind == kinds[0] or error_class is ValueError else f"{kinds[0]}: {text}"
             try:
-                return found(said)
-            except TypeError:  # one that wants more than a text
+                return error_class(message)
+            except TypeError:  # a class that needs more arguments than a message
                 continue
     return RuntimeError(f"{kinds[0]}: {text}")

@@ -19,7 +19,7 @@ from recbole_diffusion.compat import repairs
 from recbole_diffusion.data import numbering, pipeline, prepared, provenance
 from recbole_diffusion.evaluation.user_metrics import UserMetrics
 from recbole_diffusion.model import hooks
-from recbole_diffusion.pretraining import base_settings, bases
+from recbole_diffusion.pretraining import base_settings, bases, cache
 from recbole_diffusion.settings.config import Config, settings_of
 from recbole_diffusion.settings.precedence import Source
 from recbole_diffusion.support import terminal, trusted_files
@@ -205,8 +205,8 @@ def _train_and_test(
             trainer.resume_checkpoint(options.resume, options.trust)
         best_score, best_result, test_result, file = fit.fit_and_evaluate(config, trainer, loaders, options)
     folder.link_checkpoints(Path(trainer.saved_model_file))
-    pretraining = getattr(config, "pretraining", None) or bases.Spent(0.0, 0.0)
-    seconds = run_cost.RunSeconds(perf_counter() - start, pretraining.trained, pretraining.here)
+    pretraining = getattr(config, "pretraining", None) or cache.PretrainingTime(0.0, 0.0)
+    seconds = run_cost.RunSeconds(perf_counter() - start, pretraining.training_s, pretraining.this_run_s)
     tested = test_result is not None
     result = {
         "best_valid_score": best_score,

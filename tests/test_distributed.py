@@ -5,6 +5,7 @@ Starting two processes takes seconds, so that one pair answers several questions
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -87,7 +88,7 @@ def _exchange() -> dict[str, Any]:
         loss = net.loss(ROWS[rank::2], rank) + trainer.sync_grad_loss()
         loss.backward()
         found[averaged] = {name: each.grad for name, each in net.named_parameters()}
-        found["mean", averaged] = trainer.mean(float(loss.detach())), trainer.mean((1.0 + rank, 2.0))
+        found["mean", averaged] = trainer.reduce_losses(float(loss.detach())), trainer.reduce_losses((1.0 + rank, 2.0))
     net.seen.fill_(5.0 + rank)
     with torch.no_grad():
         net.w.add_(1e-6 * rank)  # what rounding might do: there has been an averaging
@@ -208,7 +209,7 @@ def _trained(jobs: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> list[dic
             options["resume"] = found[options["resume"]]["checkpoint"].replace(".pth", "-last.pth")
         saved = options.pop("saved")
         if dist.is_initialized():
-            found.append(distributed._run_part((model, "board", None, settings, saved), options))
+            found.append(distributed._run_on_rank((model, "board", None, settings, saved), options))
         else:
             found.append(run(model, "board", config_dict=settings, saved=saved, **options))
     return found
@@ -338,7 +339,7 @@ def _alive(folder: Path) -> list[int]:
     ("function", "kind", "says"),
     [
         (_fails, ValueError, "key=1 is not allowed; allowed: 2"),
-        (_is_killed, RuntimeError, "one of the 2 processes was killed by SIGKILL: out of memory?"),
+        (_is_killed, RuntimeError, "one of the 2 ranks was killed by SIGKILL: out of memory?"),
     ],
 )
 def test_an_error_is_that_of_the_process_that_failed(function, kind, says, tmp_path, monkeypatch):
@@ -371,7 +372,7 @@ class _Ends:
 def test_an_end_between_two_looks_is_not_missed(code, monkeypatch):
     waited = []
     monkeypatch.setattr(distributed, "wait", lambda sentinels: waited.append([*sentinels]))
-    distributed._watch([_Ends(7, [None, None, 0]), _Ends(8, [None, code])])
+    distributed._wait_for([_Ends(7, [None, None, 0]), _Ends(8, [None, code])])
     assert waited == ([[7, 8]] if code else [[7, 8], [7]])
 
 
@@ -399,7 +400,7 @@ def test_two_machines_meet_at_a_port():
     ],
 )
 def test_an_error_keeps_its_type_where_python_has_it(kinds, expected):
-    found = distributed._error(kinds, "text")
+    found = distributed._rebuild_error(kinds, "text")
     assert type(found) is type(expected)
     assert str(found) == str(expected)
 
@@ -456,7 +457,7 @@ def test_each_process_has_a_gpu_of_its_own(gpu_id, visible, expected, monkeypatc
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     config: Any = _Gpus(device=torch.device("cuda", 0), gpu_id=gpu_id)
-    assert distributed._gpus(config, 2) == expected
+    assert distributed._choose_gpus(config, 2) == expected
 
 
 @pytest.mark.parametrize("gpu_id", ["0", "0,0", "0,3", "0,x"])
@@ -464,7 +465,7 @@ def test_too_few_gpus_are_refused(gpu_id, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     config: Any = _Gpus(device=torch.device("cuda", 0), gpu_id=gpu_id)
     with pytest.raises(ValueError, match=f"gpu_id='{gpu_id}' is not allowed with nproc=2"):
-        distributed._gpus(config, 2)
+        distributed._choose_gpus(config, 2)
 
 
 SCRIPT = """
@@ -483,19 +484,37 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_running(how, tmp_path):
+@pytest.mark.parametrize(
+    ("how", "interrupt"),
+    [
+        (signal.SIGINT, signal.SIG_DFL),
+        (signal.SIGKILL, signal.SIG_DFL),
+        (signal.SIGKILL, signal.SIG_IGN),  # as nohup and & in a script start it
+        (signal.SIGTERM, signal.SIG_IGN),
+    ],
+)
+def test_nothing_is_left_running(how, interrupt, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
-    parent = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, stderr=subprocess.DEVNULL)
-    for _ in range(600):
-        if len(list(tmp_path.glob("pid-*"))) == 2:
-            break
-        time.sleep(0.1)
-    time.sleep(1)
-    parent.send_signal(how)
-    parent.wait(60)
-    for _ in range(300):
-        if not _alive(tmp_path):
-            break
-        time.sleep(0.1)
-    assert _alive(tmp_path) == []
+    parent = subprocess.Popen(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, interrupt),
+    )
+    try:
+        for _ in range(600):
+            if len(list(tmp_path.glob("pid-*"))) == 2:
+                break
+            time.sleep(0.1)
+        time.sleep(1)
+        parent.send_signal(how)
+        parent.wait(60)
+        for _ in range(300):
+            if not _alive(tmp_path):
+                break
+            time.sleep(0.1)
+        assert _alive(tmp_path) == []
+    finally:
+        for left in (parent.pid, *_alive(tmp_path)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(left, signal.SIGKILL)

@@ -1,1 +1,1 @@
-"""What is wrong with RecBole 1.2.1 and with an installation, and the repairs."""
+"""Faults of RecBole 1.2.1 with their repairs, and the diagnosis of an installation."""

@@ -1,9 +1,9 @@
-"""Diffusion mathematics: processes, solvers, schedules, laws of the times. Needs torch only."""
+"""Diffusion mathematics: processes, solvers, noise schedules, timestep samplers. Needs torch only."""
 
 from recbole_diffusion.diffusion.flow import LinearFlow
 from recbole_diffusion.diffusion.gaussian import GaussianDiffusion
 from recbole_diffusion.diffusion.identity import IdentityProcess
-from recbole_diffusion.diffusion.noise import Generators, Shared, randn, row_generators
+from recbole_diffusion.diffusion.noise import Generators, SharedGenerator, randn, row_generators
 from recbole_diffusion.diffusion.ode import OdeSolver
 from recbole_diffusion.diffusion.process import PathSample, Process, full_time, row_mse
 from recbole_diffusion.diffusion.sampler import Denoiser, Step, StepCallback, sample
@@ -31,7 +31,7 @@ __all__ = [
     "OdeSolver",
     "PathSample",
     "Process",
-    "Shared",
+    "SharedGenerator",
     "Solver",
     "Step",
     "StepCallback",

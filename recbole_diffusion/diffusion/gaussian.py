@@ -1,8 +1,8 @@
-r"""The Gaussian process: forward noising, posterior, and what a network's output means.
+r"""The Gaussian process: forward noising, posterior, and the meaning of a network's output.
 
 :math:`q(x_t \mid x_0) = \mathcal N(\sqrt{\bar\alpha_t}\, x_0,\ (1-\bar\alpha_t) I)` (Ho et al. 2020, eq. 4) and
 :math:`q(x_{t-1} \mid x_t, x_0) = \mathcal N(c^1_t x_0 + c^2_t x_t,\ \tilde\beta_t I)` (eq. 6, 7).
-Nothing is clipped. Tables are float64 buffers; a value takes the dtype of the data when it meets it.
+Nothing is clipped. The coefficient tables are float64 buffers; a value is cast to the dtype of the data on use.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recbole_diffusion.diffusion.process import Normal, PathSample, over_rows, row_mse
+from recbole_diffusion.diffusion.process import Normal, PathSample, broadcast_per_row, row_mse
 from recbole_diffusion.diffusion.sampler import Step
 
 PREDICTIONS = ("x0", "eps", "v")
@@ -21,10 +21,10 @@ class GaussianDiffusion(nn.Module):
 
     Args:
         betas: (T,), each in (0, 1]; see :mod:`recbole_diffusion.diffusion.schedule`.
-        prediction_type: what the network's output estimates: ``x0``, ``eps`` (the noise) or ``v``
+        prediction_type: the quantity that the network estimates: ``x0``, ``eps`` (the noise) or ``v``
             (:math:`v = \sqrt{\bar\alpha}\,\epsilon - \sqrt{1-\bar\alpha}\,x_0`, Salimans and Ho 2022).
-        reweight: weight the squared error by :meth:`loss_weights`; otherwise all steps alike.
-        first_step_weight: the weight at t = 0.
+        reweight: weight the squared error by :meth:`loss_weights`; otherwise every step has weight 1.
+        first_step_weight: weight of the squared error at t = 0.
         time_scale: see :class:`~recbole_diffusion.diffusion.process.Process`.
 
     Buffers (float64, (T,)): ``betas``, ``alpha_bar`` :math:`\bar\alpha_t`, ``alpha_bar_prev``
@@ -33,7 +33,7 @@ class GaussianDiffusion(nn.Module):
     from the settings and are not in the state dict.
 
     Raises:
-        ValueError: another prediction type.
+        ValueError: ``prediction_type`` is not one of ``x0``, ``eps``, ``v``.
     """
 
     betas: Tensor
@@ -76,25 +76,27 @@ class GaussianDiffusion(nn.Module):
     @staticmethod
     def at(table: Tensor, t: Tensor, like: Tensor) -> Tensor:
         """``table[t]`` in the dtype of ``like`` and shaped (B, 1, ...) to broadcast against it."""
-        return over_rows(table[t], like)
+        return broadcast_per_row(table[t], like)
 
     def source(self, like: Tensor, normal: Normal) -> Tensor:
+        r"""Draw the noise :math:`\epsilon`, shape of ``like`` (B, ...)."""
         return normal(like)
 
     def sample(self, x0: Tensor, t: Tensor, source: Tensor) -> PathSample:
-        """x0, source: (B, ...); t: (B,), int64."""
+        """Noise ``x0`` to the steps ``t``. x0, source: (B, ...); t: (B,), int64."""
         return PathSample(self.q_sample(x0, t, source), self.target(x0, t, source), x0)
 
     def time_after(self, count: int) -> int:
+        """Step reached after ``count`` forward steps; steps are counted from 0."""
         return count - 1
 
     def q_sample(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         r""":math:`x_t = \sqrt{\bar\alpha_t} x_0 + \sqrt{1-\bar\alpha_t}\,\epsilon`. x0, noise: (B, ...); t: (B,)."""
-        noise_part = self.at(self.sqrt_one_minus_alpha_bar, t, x0) * noise
-        return torch.addcmul(noise_part, self.at(self.sqrt_alpha_bar, t, x0), x0)
+        scaled_noise = self.at(self.sqrt_one_minus_alpha_bar, t, x0) * noise
+        return torch.addcmul(scaled_noise, self.at(self.sqrt_alpha_bar, t, x0), x0)
 
     def target(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """What the network should output for ``x_t``; shape of ``x0``."""
+        """Training target of the network for ``x_t``: x0, the noise or v; shape of ``x0``."""
         if self.prediction_type == "x0":
             return x0
         if self.prediction_type == "eps":
@@ -102,22 +104,22 @@ class GaussianDiffusion(nn.Module):
         return self.at(self.sqrt_alpha_bar, t, x0) * noise - self.at(self.sqrt_one_minus_alpha_bar, t, x0) * x0
 
     def x0_from_output(self, out: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        r"""The estimate of :math:`x_0` that the output ``out`` stands for; shape of ``x_t``."""
+        r"""Estimate :math:`\hat x_0` from the network's output ``out``; shape of ``x_t``."""
         if self.prediction_type == "x0":
             return out
         a, b = (self.at(table, t, x_t) for table in self._x0_tables())
         return a * x_t + b * out
 
     def posterior_mean(self, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        r""":math:`c^1_t x_0 + c^2_t x_t`; shape of ``x_t``."""
+        r"""Mean of :math:`q(x_{t-1} \mid x_t, x_0)`: :math:`c^1_t x_0 + c^2_t x_t`; shape of ``x_t``."""
         return self.at(self.coef_x0, t, x_t) * x0 + self.at(self.coef_xt, t, x_t) * x_t
 
     def loss(self, out: Tensor, x0_hat: Tensor, sample: PathSample, t: Tensor) -> Tensor:
-        """The weighted squared error of what is predicted (DiffRec, eq. 9 to 12)."""
+        """Weighted squared error of the network's output (DiffRec, eq. 9 to 12); float64, (B,)."""
         error = row_mse(out, sample.target)
         if not self.reweight:
             return error.double()
-        if self.prediction_type == "eps":  # the bound's first term is the likelihood of x0, not an error of eps
+        if self.prediction_type == "eps":  # at t = 0 the term of the bound is the likelihood of x0, not an error of eps
             error = torch.where(t == 0, row_mse(x0_hat, sample.x0) / 2, error)
         return self.loss_weights(self.first_step_weight)[t] * error.double()
 
@@ -126,11 +128,13 @@ class GaussianDiffusion(nn.Module):
         return self.alpha_bar / (1 - self.alpha_bar)
 
     def loss_weights(self, first: float = 1.0) -> Tensor:
-        r"""Weights of the squared error that the bound asks for, float64, (T,).
+        r"""Weights of the squared error in the variational lower bound, float64, (T,).
 
-        For the error of x0: :math:`\mathrm{SNR}(t-1) - \mathrm{SNR}(t)` (DiffRec, eq. 10, without its 1/2, as
-        the official code); for that of eps: :math:`(1-\bar\alpha_t) / ((1-\bar\alpha_{t-1})^2 (1-\beta_t))`.
-        Both are infinite at t = 0, where ``first`` stands instead. The error of v has weight 1.
+        For x0: :math:`\mathrm{SNR}(t-1) - \mathrm{SNR}(t)` (DiffRec, eq. 10, without its factor 1/2, as in the
+        official code). For eps: :math:`(1-\bar\alpha_t) / ((1-\bar\alpha_{t-1})^2 (1-\beta_t))`. For v: 1.
+
+        Args:
+            first: the weight at t = 0, where the first two formulas are infinite.
         """
         if self.prediction_type == "x0":
             snr = self.snr()
@@ -153,11 +157,18 @@ class GaussianDiffusion(nn.Module):
     def ancestral_steps(
         self, last: int, noise: bool = False, large: bool = False, extra_steps: bool = False
     ) -> list[Step]:
-        r"""The ``last`` final reverse steps t = last-1 .. 0 of the ancestral chain (Ho et al. 2020, alg. 2).
+        r"""Last reverse steps t = last-1 .. 0 of the ancestral chain (Ho et al. 2020, alg. 2).
 
-        With ``noise``, step t > 0 adds :math:`\sqrt{\tilde\beta_t} z`, or :math:`\sqrt{\beta_t} z` if ``large`` (the
-        two choices of Ho et al., section 3.2); without, it is the posterior mean. ``extra_steps`` allows more
-        than T of them: a step t >= T has the coefficients of T-1 while the network is given t, as in the official DDRM.
+        Args:
+            last: the number of steps, 1..T.
+            noise: step t > 0 adds noise; otherwise each step is the posterior mean.
+            large: the noise is :math:`\sqrt{\beta_t} z` rather than :math:`\sqrt{\tilde\beta_t} z` (the two choices
+                of Ho et al., section 3.2).
+            extra_steps: allow ``last`` > T. A step t >= T has the coefficients of T-1 while the network sees t, as
+                in the official DDRM.
+
+        Raises:
+            ValueError: ``last`` is out of range.
         """
         if last < 1 or (last > self.steps and not extra_steps):
             raise ValueError(f"inference_steps must be in 1..steps={self.steps}, got {last}")
@@ -166,27 +177,34 @@ class GaussianDiffusion(nn.Module):
         r = (self.betas if large else self.posterior_variance).sqrt() * float(noise)
         steps = []
         for t in reversed(range(last)):
-            at = min(t, self.steps - 1)
-            steps.append(Step(t, float(p[at]), float(q[at]), float(r[at]) if t else 0.0))
+            index = min(t, self.steps - 1)
+            steps.append(Step(t, float(p[index]), float(q[index]), float(r[index]) if t else 0.0))
         return steps
 
     def ddim_steps(self, count: int, eta: float = 0.0) -> list[Step]:
-        r"""``count`` strided steps of DDIM (Song et al. 2021, eq. 12) from T-1 to 0, evenly spaced.
+        r"""Evenly spaced steps of DDIM from T-1 to 0 (Song et al. 2021, eq. 12).
 
-        :math:`\eta = 0` is deterministic; with ``count`` = T and :math:`\eta = 1` each step has the mean and the
-        variance of the ancestral one.
+        Args:
+            count: the number of steps, 1..T.
+            eta: 0 is deterministic. With 1 and ``count`` = T each step has the mean and the variance of the
+                ancestral one.
+
+        Raises:
+            ValueError: ``count`` is out of range.
         """
         if not 1 <= count <= self.steps:
             raise ValueError(f"the number of DDIM steps must be in 1..steps={self.steps}, got {count}")
         times = torch.linspace(0, self.steps - 1, count, dtype=torch.float64).round().long().tolist()
         times = [self.steps - 1] if count == 1 else times
         a, b = (table.tolist() for table in self._x0_tables())
-        result = []
+        steps = []
         for index in reversed(range(count)):
             t = times[index]
-            now, then = float(self.alpha_bar[t]), float(self.alpha_bar[times[index - 1]]) if index else 1.0
-            variance = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
-            along = max(1 - then - variance, 0.0) ** 0.5 / (1 - now) ** 0.5  # factor of sqrt(1 - now) * eps
-            scale = then**0.5 - along * now**0.5  # x_s = scale * x0 + along * x_t + r z
-            result.append(Step(t, scale * a[t] + along, scale * b[t], variance**0.5))
-        return result
+            alpha_bar_t = float(self.alpha_bar[t])
+            alpha_bar_s = float(self.alpha_bar[times[index - 1]]) if index else 1.0
+            variance = eta**2 * (1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)
+            # x_s = factor_x0 * x0 + factor_xt * x_t + r z
+            factor_xt = max(1 - alpha_bar_s - variance, 0.0) ** 0.5 / (1 - alpha_bar_t) ** 0.5
+            factor_x0 = alpha_bar_s**0.5 - factor_xt * alpha_bar_t**0.5
+            steps.append(Step(t, factor_x0 * a[t] + factor_xt, factor_x0 * b[t], variance**0.5))
+        return steps

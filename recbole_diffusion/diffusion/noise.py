@@ -1,4 +1,4 @@
-"""Standard normal noise: from one generator, from one generator per row, or one draw shared by all rows."""
+"""Standard normal noise from one generator, from one generator per row, or from one draw shared by all rows."""
 
 from __future__ import annotations
 
@@ -9,33 +9,45 @@ import torch
 from torch import Tensor
 
 
-class Shared(NamedTuple):
-    """One draw for all rows. The noise of a row depends neither on the batch nor on the row's place in it."""
+class SharedGenerator(NamedTuple):
+    """Generator of one draw that all rows share.
+
+    The noise of a row then depends neither on the other rows of its batch nor on its position among them.
+    """
 
     generator: torch.Generator
 
 
-#: Where noise comes from: torch's default generator (None), one for the batch, one per row, or one draw for all rows.
-Generators = Union[None, torch.Generator, Sequence[torch.Generator], Shared]
+#: Source of noise: torch's default generator (None), one for the batch, one per row, or one draw for all rows.
+Generators = Union[None, torch.Generator, Sequence[torch.Generator], SharedGenerator]
 
 
 def row_generators(rows: Sequence[int], seed: int, device: torch.device) -> list[torch.Generator]:
-    """One generator per row, seeded by ``seed`` and the row's own number (e.g. its user id).
+    """Make one generator per row, so that a row's noise does not depend on its batch.
 
-    With them a row's noise does not depend on the batch in which it is drawn.
+    Args:
+        rows: a number that identifies each row, e.g. the user id.
+        seed: combined with the row's number into the row's seed.
+        device: device of the generators.
     """
-    seeds = [(seed * 0x9E3779B1 + row) % 2**32 for row in rows]
-    return [torch.Generator(device).manual_seed(one) for one in seeds]
+    row_seeds = [(seed * 0x9E3779B1 + row) % 2**32 for row in rows]
+    return [torch.Generator(device).manual_seed(row_seed) for row_seed in row_seeds]
 
 
 def randn(like: Tensor, generator: Generators = None) -> Tensor:
-    """Standard normal noise, shape, dtype and device of ``like``; a sequence holds one generator per row.
+    """Draw standard normal noise with the shape, dtype and device of ``like`` (B, ...).
 
-    Noise of :class:`Shared` is one row, expanded: do not write into it.
+    Args:
+        like: a tensor of the wanted shape.
+        generator: a sequence holds one generator per row. The noise of a :class:`SharedGenerator` is one row,
+            expanded: do not write into it.
     """
-    if isinstance(generator, Shared):
+    if isinstance(generator, SharedGenerator):
         return randn(like[:1], generator.generator).expand_as(like)
     if generator is None or isinstance(generator, torch.Generator):
         return torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=generator)
-    rows = [torch.randn(like.shape[1:], dtype=like.dtype, device=like.device, generator=g) for g in generator]
+    rows = [
+        torch.randn(like.shape[1:], dtype=like.dtype, device=like.device, generator=row_generator)
+        for row_generator in generator
+    ]
     return torch.stack(rows)

@@ -1,4 +1,4 @@
-"""Explicit Runge-Kutta methods on a fixed grid, for processes whose reverse is an ordinary differential equation."""
+"""Explicit Runge-Kutta methods on a fixed grid, for reverse processes that are ordinary differential equations."""
 
 from __future__ import annotations
 
@@ -30,29 +30,31 @@ def _heun(field: _Field, x: Tensor, t: float, h: float) -> Tensor:
 
 
 class _Method(NamedTuple):
+    """``step(field, x, t, h)`` advances x from t to t + h with ``calls`` evaluations of the field."""
+
     step: Callable[[_Field, Tensor, float, float], Tensor]
     calls: int
 
 
-#: By name: one step, and its evaluations of the derivative. Orders 1, 2 and 2 (Hairer et al. 1993, section II.1).
+#: Methods by name, of orders 1, 2 and 2 (Hairer et al. 1993, section II.1).
 METHODS = {"euler": _Method(_euler, 1), "midpoint": _Method(_midpoint, 2), "heun": _Method(_heun, 2)}
 
 
 class OdeSolver:
-    """An explicit Runge-Kutta method on a fixed grid, for :math:`dx/dt = velocity(f(x, t), x, t)`.
+    r"""An explicit Runge-Kutta method on a fixed grid, for :math:`dx/dt = u(f(x, t), x, t)` with network f.
 
-    Adaptive step sizes are left out on purpose: the error norm is over the batch, so that a user's scores would depend
-    on who else is in it.
+    Adaptive step sizes are left out on purpose: their error norm is taken over the batch, so a user's scores would
+    depend on the other users in it.
 
     Args:
-        grid: times from the start's to the last one, n + 1 of them.
+        grid: n + 1 times, from the start's to the last one.
         method: one of :data:`METHODS`.
-        velocity: the derivative that the network's output stands for.
-        euler_last: take the last step by Euler, where the velocity has no value at the last time (Karras et al. 2022,
-            alg. 1).
+        velocity: u, computes the derivative from the network's output.
+        euler_last: take the last step by Euler's method, for a velocity that is undefined at the last time (Karras
+            et al. 2022, alg. 1).
 
     Raises:
-        ValueError: another method.
+        ValueError: ``method`` is not one of :data:`METHODS`.
     """
 
     stochastic = False
@@ -68,6 +70,7 @@ class OdeSolver:
 
     @property
     def nfe(self) -> int:
+        """Number of function evaluations: network calls per sample."""
         return sum(method.calls for method in self.methods)
 
     def solve(
@@ -77,7 +80,10 @@ class OdeSolver:
         generator: Generators = None,
         callback: Optional[StepCallback] = None,
     ) -> Tensor:
-        """The state at the last time. The callback is given the network's output at the start of each step."""
+        """Integrate from ``start`` to the last time of the grid. Arguments: see :func:`sample`.
+
+        The callback gets the network's output at the beginning of each step.
+        """
         outputs: list[Tensor] = []
 
         def field(x: Tensor, t: float) -> Tensor:
@@ -86,9 +92,9 @@ class OdeSolver:
             return self.velocity(outputs[-1], x, times)
 
         x = start
-        for method, now, then in zip(self.methods, self.grid[:-1], self.grid[1:]):
+        for method, t, next_t in zip(self.methods, self.grid[:-1], self.grid[1:]):
             outputs.clear()
-            x = method.step(field, x, now, then - now)
+            x = method.step(field, x, t, next_t - t)
             if callback is not None:
-                callback(t=now, out=outputs[0], x=x)
+                callback(t=t, out=outputs[0], x=x)
         return x

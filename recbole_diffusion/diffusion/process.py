@@ -1,10 +1,10 @@
-r"""What a diffusion process is: how clean data are corrupted, and what the network's output means.
+r"""Protocol of a forward process: corruption of clean data, and the meaning of the network's output.
 
-The reverse direction is a :class:`~recbole_diffusion.diffusion.solver.Solver`. The two are separate, as in libraries of
-flow matching, so that "diffusion" is neither Gaussian nor a chain of integer steps: see
+The reverse direction is a :class:`~recbole_diffusion.diffusion.solver.Solver`. The two are separate, as in flow
+matching libraries, so that a process need be neither Gaussian nor a chain of integer steps. Implementations:
 :mod:`~recbole_diffusion.diffusion.gaussian`, :mod:`~recbole_diffusion.diffusion.flow` and
-:mod:`~recbole_diffusion.diffusion.identity`. The law of the times of training is a third part
-(:mod:`~recbole_diffusion.diffusion.timestep`): its state is in checkpoints, a process has none.
+:mod:`~recbole_diffusion.diffusion.identity`. The timestep sampler of training is a third part
+(:mod:`~recbole_diffusion.diffusion.timestep`): its state is in checkpoints, while a process has none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Normal = Callable[[Tensor], Tensor]
 class PathSample(NamedTuple):
     """A point on the path from data to source, (B, ...) each.
 
-    ``x_t``: what the network sees. ``target``: what it should output. ``x0``: the clean data.
+    ``x_t``: the network's input. ``target``: its training target. ``x0``: the clean data.
     """
 
     x_t: Tensor
@@ -33,11 +33,13 @@ class PathSample(NamedTuple):
 
 
 class Process(Protocol):
-    """The forward process, and the meaning of the network's output; a module, so that its tables follow the model.
+    """The forward process, and the meaning of the network's output.
+
+    Implementations are modules, so that their tables move to the device of the model.
 
     Attributes:
-        steps: T, the number of forward steps; of a continuous process the number of intervals of its grid.
-        time_scale: the time embedding is given ``t * time_scale``.
+        steps: T, the number of forward steps, or of grid intervals of a continuous process.
+        time_scale: the time embedding is computed from ``t * time_scale``.
     """
 
     steps: int
@@ -46,7 +48,7 @@ class Process(Protocol):
     def source(self, like: Tensor, normal: Normal) -> Tensor:
         """Draw the noise end of the path for data of the shape of ``like``, (B, ...).
 
-        Randomness comes in through ``normal`` alone: the caller decides whose generator it uses.
+        All randomness comes from ``normal``, so that the caller chooses the generator.
         """
         ...
 
@@ -55,33 +57,33 @@ class Process(Protocol):
         ...
 
     def x0_from_output(self, out: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """The estimate of the clean data that the network's output stands for; shape of ``x_t``."""
+        """Estimate the clean data from the network's output; shape of ``x_t``."""
         ...
 
     def loss(self, out: Tensor, x0_hat: Tensor, sample: PathSample, t: Tensor) -> Tensor:
-        """The loss of each row, float64, (B,). ``x0_hat``: :meth:`x0_from_output` of ``out``."""
+        """Loss of each row, float64, (B,). ``x0_hat``: :meth:`x0_from_output` of ``out``."""
         ...
 
     def time_after(self, count: int) -> Time:
-        """The time that is reached after ``count`` >= 1 forward steps."""
+        """Time reached after ``count`` >= 1 forward steps."""
         ...
 
 
 def row_mse(out: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of each row, (B,), of (B, d)."""
+    """Mean squared error of each row. out, target: (B, d); returns (B,)."""
     return F.mse_loss(out, target, reduction="none").mean(dim=1)
 
 
 def full_time(t: Time, like: Tensor) -> Tensor:
-    """The time ``t`` for every row of ``like``, (B,): int64, or for a float the dtype of ``like``."""
+    """Repeat the time ``t`` for every row of ``like``, (B,): int64 for a step, else the dtype of ``like``."""
     return torch.full((len(like),), t, dtype=time_dtype(t, like), device=like.device)
 
 
 def time_dtype(t: Time, like: Tensor) -> torch.dtype:
-    """int64 for a step, the dtype of the data for a point of time."""
+    """Dtype of a time: int64 for a step, the dtype of the data for a point of time."""
     return torch.int64 if isinstance(t, int) else like.dtype
 
 
-def over_rows(values: Tensor, like: Tensor) -> Tensor:
-    """One value per row (B,), in the dtype of ``like`` and shaped (B, 1, ...) to broadcast against it."""
+def broadcast_per_row(values: Tensor, like: Tensor) -> Tensor:
+    """Cast one value per row (B,) to the dtype of ``like`` and reshape to (B, 1, ...) to broadcast against it."""
     return values.to(like.dtype).view(-1, *[1] * (like.dim() - 1))

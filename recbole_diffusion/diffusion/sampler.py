@@ -1,7 +1,8 @@
 r"""Affine reverse steps, and the loop that applies them.
 
 Every sampler of a Gaussian process (ancestral with and without noise, strided DDIM with eta) and every Euler step of a
-linear flow is an affine map of the network's output, :math:`x_s = p\,x_t + q\,f(x_t, t) + r z`: one loop serves them.
+linear flow is affine in the state and the network's output, :math:`x_s = p\,x_t + q\,f(x_t, t) + r z`. One loop
+therefore serves all of them.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from torch import Tensor
 from recbole_diffusion.diffusion.noise import Generators, randn
 from recbole_diffusion.diffusion.process import Time, full_time
 
-#: ``denoise(x, t)`` with x (B, ...) and t (B,) gives the network's output, shape of x.
+#: ``denoise(x, t)`` with x (B, ...) and t (B,) returns the network's output, shape of x.
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
 class Step(NamedTuple):
-    r"""One reverse step as an affine map of the network's output: :math:`x_{s} = p\,x_t + q\,\mathrm{out} + r z`.
+    r"""One affine reverse step: :math:`x_{s} = p\,x_t + q\,\mathrm{out} + r z` with z standard normal.
 
-    ``t``: the time that the network sees. ``p``, ``q``, ``r``: floats; ``r`` is 0 in deterministic steps.
+    ``t``: the time given to the network. ``p``, ``q``, ``r``: floats; ``r`` is 0 in deterministic steps.
     """
 
     t: Time
@@ -31,17 +32,19 @@ class Step(NamedTuple):
 
     @classmethod
     def take_output(cls, t: Time) -> Step:
-        """The step that replaces the state by the network's output, :math:`x_s = f(x_t, t)`."""
+        """Step that replaces the state by the network's output, :math:`x_s = f(x_t, t)`."""
         return cls(t, 0.0, 1.0, 0.0)
 
 
 class StepCallback(Protocol):
-    """Called after each step with its t, the network's output and the new x; what it returns is ignored."""
+    """Function called after each step with its t, the network's output and the new x."""
 
     def __call__(self, t: Time, out: Tensor, x: Tensor) -> None: ...
 
 
-class _Solves(Protocol):
+class _HasSolve(Protocol):
+    """The method of a Solver that :func:`sample` needs; ``solver.py`` imports this module, not vice versa."""
+
     def solve(
         self,
         denoise: Denoiser,
@@ -54,7 +57,7 @@ class _Solves(Protocol):
 def sample(
     denoise: Denoiser,
     start: Tensor,
-    steps: Union[Sequence[Step], _Solves],
+    steps: Union[Sequence[Step], _HasSolve],
     generator: Generators = None,
     callback: Optional[StepCallback] = None,
 ) -> Tensor:
@@ -64,12 +67,12 @@ def sample(
         denoise: the network.
         start: (B, ...), the state at the first step's t.
         steps: from the noisiest to t = 0; or a :class:`~recbole_diffusion.diffusion.solver.Solver`.
-        generator: where the noise comes from: one for the batch, one per row (see :func:`row_generators`), or one
-            draw for all (:class:`Shared`); torch's default one if None. Unused by deterministic steps.
-        callback: sees each step, e.g. to plot trajectories.
+        generator: source of the noise: one for the batch, one per row (see :func:`row_generators`), or one draw for
+            all rows (:class:`SharedGenerator`); torch's default one if None. Unused by deterministic steps.
+        callback: called after each step, e.g. to plot trajectories.
 
     Returns:
-        The last state, shape of ``start``, which is not changed.
+        The last state, shape of ``start``. ``start`` itself is not changed.
     """
     if not isinstance(steps, Sequence):
         return steps.solve(denoise, start, generator, callback)

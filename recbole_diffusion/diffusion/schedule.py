@@ -35,7 +35,7 @@ def linear_var(steps: int, start: float, end: float) -> Tensor:
 
 
 def from_alpha_bar(steps: int, alpha_bar: Callable[[float], float]) -> Tensor:
-    r""":math:`\beta_t = \min(1 - \bar\alpha((t+1)/T) / \bar\alpha(t/T),\ 0.999)` for a function on [0, 1]."""
+    r"""Discretise a function on [0, 1]: :math:`\beta_t = \min(1 - \bar\alpha((t+1)/T) / \bar\alpha(t/T),\ 0.999)`."""
     betas = [1 - alpha_bar((t + 1) / steps) / alpha_bar(t / steps) for t in range(steps)]
     return torch.tensor(betas, dtype=torch.float64).clamp(max=MAX_BETA)
 
@@ -50,8 +50,8 @@ def binomial(steps: int) -> Tensor:
     return 1 / (steps + 1 - torch.arange(steps, dtype=torch.float64))
 
 
-def _with_first(steps: int, alpha_bar: Callable[[float], float]) -> Tensor:
-    r"""Diffusion-LM's left-shifted form: :math:`\beta_0 = 1 - \bar\alpha(0)`, then ``T - 1`` ratios of step 1/T."""
+def _from_alpha_bar_shifted(steps: int, alpha_bar: Callable[[float], float]) -> Tensor:
+    r"""Diffusion-LM's shift by one step: :math:`\beta_0 = 1 - \bar\alpha(0)`, then the first ``T - 1`` ratios."""
     betas = [1 - alpha_bar(0.0)]
     betas += [1 - alpha_bar((t + 1) / steps) / alpha_bar(t / steps) for t in range(steps - 1)]
     return torch.tensor(betas, dtype=torch.float64).clamp(max=MAX_BETA)
@@ -63,15 +63,15 @@ def sqrt(steps: int) -> Tensor:
 
 
 def trunc_cos(steps: int) -> Tensor:
-    r""":math:`\bar\alpha(u) = \cos^2\!\big(\tfrac{u + 0.1}{1.1} \tfrac{\pi}{2}\big)`, the first step left in."""
-    return _with_first(steps, lambda u: math.cos((u + 0.1) / 1.1 * math.pi / 2) ** 2)
+    r""":math:`\bar\alpha(u) = \cos^2\!\big(\tfrac{u + 0.1}{1.1} \tfrac{\pi}{2}\big)`, shifted by one step."""
+    return _from_alpha_bar_shifted(steps, lambda u: math.cos((u + 0.1) / 1.1 * math.pi / 2) ** 2)
 
 
 def trunc_lin(steps: int) -> Tensor:
     r"""Linear from :math:`10^{-4} s + 0.01` to :math:`0.02 s + 0.01` with :math:`s = 1000 / T`.
 
-    For ``T <= 20`` the end would exceed 1 and drops to :math:`0.001 s + 0.01`, a much weaker corruption:
-    the schedule changes its nature there (DiffuRec's code, kept because its published setting is ``T = 32``).
+    For ``T <= 20`` the end would exceed 1; it then is :math:`0.001 s + 0.01`, a much weaker corruption. DiffuRec's
+    code does the same. Its published setting, ``T = 32``, is not affected.
     """
     scale = 1000 / steps
     start, end = 1e-4 * scale + 0.01, 0.02 * scale + 0.01
@@ -88,7 +88,7 @@ def pw_lin(steps: int) -> Tensor:
     return torch.cat([head, tail])
 
 
-#: ``schedule(steps, start, end)`` gives the variances, (steps,); a schedule without bounds ignores the last two.
+#: ``schedule(steps, start, end)`` returns the variances, (steps,); a schedule without bounds ignores the last two.
 Schedule = Callable[[int, float, float], Tensor]
 
 
@@ -106,7 +106,7 @@ _SCHEDULES: dict[str, Schedule] = {
     "trunc_lin": _without_bounds(trunc_lin),
     "pw_lin": _without_bounds(pw_lin),
 }
-#: The names of all schedules, registered ones included: what the key ``noise_schedule`` may be.
+#: Names of all schedules, registered ones included: the values allowed for the key ``noise_schedule``.
 NAMES = _SCHEDULES.keys()
 
 
@@ -114,16 +114,18 @@ def register(name: str) -> Callable[[Schedule], Schedule]:
     """Decorate a function ``(steps, start, end) -> betas`` to make it the schedule ``name``.
 
     ``start`` and ``end`` are ``noise_scale * noise_min`` and ``noise_scale * noise_max``. The same function may be
-    registered again, as when its module is reloaded.
+    registered again, e.g. when its module is reloaded.
 
     Raises:
-        ValueError: the name is another schedule's.
+        ValueError: another function is registered under the name.
     """
 
     def add(schedule: Schedule) -> Schedule:
-        before = _SCHEDULES.get(name)
-        if before is not None and _place(before) != _place(schedule):
-            raise ValueError(f"noise_schedule {name!r} is {'.'.join(_place(before))} already; choose another name")
+        registered = _SCHEDULES.get(name)
+        if registered is not None and _qualified_name(registered) != _qualified_name(schedule):
+            raise ValueError(
+                f"noise_schedule {name!r} is {'.'.join(_qualified_name(registered))} already; choose another name"
+            )
         _SCHEDULES[name] = schedule
         return schedule
 
@@ -131,11 +133,11 @@ def register(name: str) -> Callable[[Schedule], Schedule]:
 
 
 def unregister(name: str) -> None:
-    """Take back :func:`register`."""
+    """Remove a schedule added by :func:`register`."""
     _SCHEDULES.pop(name, None)
 
 
-def _place(schedule: Schedule) -> tuple[str, str]:
+def _qualified_name(schedule: Schedule) -> tuple[str, str]:
     return schedule.__module__, schedule.__qualname__
 
 
@@ -148,20 +150,21 @@ def make_betas(
     noise_max: float = 0.02,
     beta_fixed: bool = False,
 ) -> Tensor:
-    r"""The schedule ``name`` with ``steps`` steps, checked.
+    r"""Compute the variances of the schedule ``name`` and check that they are in (0, 1].
 
     Args:
-        name: one of :data:`NAMES`. ``linear``, ``linear-var`` and registered ones run from ``noise_scale * noise_min``
-            to ``noise_scale * noise_max``; the others ignore the three noise values.
+        name: one of :data:`NAMES`.
         steps: number of steps T, at least 1.
+        noise_scale, noise_min, noise_max: ``linear``, ``linear-var`` and registered schedules run from
+            ``noise_scale * noise_min`` to ``noise_scale * noise_max``; the others ignore the three values.
         beta_fixed: set :math:`\beta_0 = 10^{-5}` afterwards, as the official DiffRec does. For small
-            ``noise_scale`` this one value is larger than all the others together.
+            ``noise_scale`` this value is larger than the sum of all the others.
 
     Returns:
         float64, shape ``(T,)``.
 
     Raises:
-        ValueError: an unknown name, or values for which a variance would leave (0, 1].
+        ValueError: an unknown name, a wrong number of variances, or a variance outside (0, 1].
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")

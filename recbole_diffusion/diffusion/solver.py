@@ -1,4 +1,4 @@
-"""Solvers: how the reverse process is walked from the start to the clean data; the solver of affine steps."""
+"""Solvers of the reverse process, from noise to clean data: the protocol, and the solver of affine steps."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from recbole_diffusion.diffusion.sampler import Denoiser, Step, StepCallback, sa
 
 
 class Solver(Protocol):
-    """The reverse process.
+    """A numerical method for the reverse process.
 
     Attributes:
         nfe: number of function evaluations: network calls per sample; None if it depends on the sample.
-        stochastic: whether noise is drawn on the way.
+        stochastic: whether the method draws noise.
     """
 
     @property
@@ -33,7 +33,11 @@ class Solver(Protocol):
         generator: Generators = None,
         callback: Optional[StepCallback] = None,
     ) -> Tensor:
-        """The clean data, shape of ``start`` (B, ...), which is not changed. Arguments: see :func:`sample`."""
+        """Solve the reverse process from ``start`` (B, ...), which is not changed. Arguments: see :func:`sample`.
+
+        Returns:
+            The clean data, shape of ``start``.
+        """
         ...
 
 
@@ -43,19 +47,19 @@ class ChainDenoiser(Protocol):
 
     @property
     def folds(self) -> bool:
-        """Whether :meth:`chain` equals the loop now, up to rounding."""
+        """Whether :meth:`chain` equals the loop in the current mode, up to rounding."""
         ...
 
     def chain(self, x: Tensor, steps: Sequence[Step]) -> Tensor:
-        """The state after all steps, without gradients; shape of ``x``."""
+        """Compute the state after all steps, without gradients; shape of ``x``."""
         ...
 
 
 class AffineSolver:
-    """A list of affine steps.
+    """Solver that applies a list of affine steps.
 
-    Deterministic steps go to the denoiser's ``chain`` (:class:`ChainDenoiser`) where it has one, unless a callback
-    watches the steps or gradients are wanted.
+    If the steps are deterministic, the denoiser has a ``chain`` (:class:`ChainDenoiser`), no callback is given and
+    gradients are off, ``chain`` applies them at once.
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
@@ -63,10 +67,12 @@ class AffineSolver:
 
     @property
     def nfe(self) -> int:
+        """Number of function evaluations: network calls per sample."""
         return len(self.steps)
 
     @property
     def stochastic(self) -> bool:
+        """Whether a step draws noise."""
         return any(step.r for step in self.steps)
 
     def solve(
@@ -76,7 +82,8 @@ class AffineSolver:
         generator: Generators = None,
         callback: Optional[StepCallback] = None,
     ) -> Tensor:
-        plain = callback is not None or self.stochastic or torch.is_grad_enabled()
-        if not plain and isinstance(denoise, ChainDenoiser) and denoise.folds:
+        """Apply the steps one after another. Arguments: see :func:`sample`."""
+        needs_loop = callback is not None or self.stochastic or torch.is_grad_enabled()
+        if not needs_loop and isinstance(denoise, ChainDenoiser) and denoise.folds:
             return denoise.chain(start, self.steps)
         return sample(denoise, start, self.steps, generator, callback)

@@ -1,6 +1,6 @@
-r"""Laws of the times in training: uniform, or by the second moment of the recent losses; steps, or points of time.
+r"""Timestep samplers for training: uniform, or importance sampling by the second moment of recent losses.
 
-All state of a law is in buffers, so that it is in the checkpoint.
+They draw integer steps or continuous times. All state of a sampler is in buffers, so that it is in the checkpoint.
 """
 
 from __future__ import annotations
@@ -12,19 +12,23 @@ from torch import Tensor, nn
 
 
 class Timesteps(NamedTuple):
-    """``t``: (B,), int64 steps in 0..T-1, or float64 points of time. ``ratio``: float64 (B,), the density of t over
-    the uniform one, of steps :math:`T p_t`; a loss divided by it is unbiased."""
+    """Drawn times and their density ratios.
+
+    ``t``: (B,), int64 steps in 0..T-1, or float64 points of time. ``ratio``: float64 (B,), the density of t divided
+    by the uniform density (for steps :math:`T p_t`). The mean of losses divided by it is an unbiased estimate of the
+    mean loss over uniform times.
+    """
 
     t: Tensor
     ratio: Tensor
 
 
 class Times(Protocol):
-    """A law of the times; a module.
+    """Timestep sampler; implementations are modules.
 
-    A law that learns has an attribute ``gather`` too: a function that gives the values (n,) of this rank's rows for the
-    rows of all ranks, in the order of one process. The identity by default; training in several processes replaces it,
-    so that all ranks learn from the losses of all rows.
+    An adaptive sampler also has an attribute ``gather``: a function that all-gathers the values (n,) of this rank's
+    rows over all ranks, in the row order of a single process. It is the identity by default. Distributed training
+    replaces it, so that every rank learns from the losses of all rows.
     """
 
     def sample(self, n: int, generator: Optional[torch.Generator] = None) -> Timesteps:
@@ -32,16 +36,16 @@ class Times(Protocol):
         ...
 
     def update(self, t: Tensor, loss: Tensor) -> None:
-        """Learn from the losses (B,) at the times t (B,)."""
+        """Update the sampler with the losses (B,) at the times t (B,)."""
         ...
 
 
-def _own_rows(values: Tensor) -> Tensor:
+def _identity(values: Tensor) -> Tensor:
     return values
 
 
 class UniformTimesteps(nn.Module):
-    """Each step with probability 1/T."""
+    """Sampler that draws each step with probability 1/T."""
 
     _device: Tensor
 
@@ -51,13 +55,13 @@ class UniformTimesteps(nn.Module):
         self.register_buffer("_device", torch.empty(0, dtype=torch.float64), persistent=False)
 
     def sample(self, n: int, generator: Optional[torch.Generator] = None) -> Timesteps:
-        """``n`` steps, drawn with ``generator`` (torch's default one if None)."""
-        where = self._device.device
-        t = torch.randint(0, self.steps, (n,), device=where, generator=generator)
-        return Timesteps(t, torch.ones(n, dtype=torch.float64, device=where))
+        """Draw ``n`` steps with ``generator`` (torch's default one if None)."""
+        device = self._device.device
+        t = torch.randint(0, self.steps, (n,), device=device, generator=generator)
+        return Timesteps(t, torch.ones(n, dtype=torch.float64, device=device))
 
     def update(self, t: Tensor, loss: Tensor) -> None:
-        """Do nothing: a uniform law learns nothing."""
+        """Do nothing: the uniform distribution does not depend on the losses."""
 
 
 class LossSecondMomentTimesteps(UniformTimesteps):
@@ -69,7 +73,7 @@ class LossSecondMomentTimesteps(UniformTimesteps):
 
     Buffers:
         losses: (T, history) float64, the last losses of each step, oldest first.
-        count: (T,) int64, how many of them are there.
+        count: (T,) int64, the number of losses stored for each step.
     """
 
     losses: Tensor
@@ -78,12 +82,12 @@ class LossSecondMomentTimesteps(UniformTimesteps):
 
     def __init__(self, steps: int, history: int = 10, uniform_prob: float = 0.001) -> None:
         super().__init__(steps)
-        self.history, self.uniform_prob, self.gather = history, uniform_prob, _own_rows
+        self.history, self.uniform_prob, self.gather = history, uniform_prob, _identity
         self.register_buffer("losses", torch.zeros(steps, history, dtype=torch.float64))
         self.register_buffer("count", torch.zeros(steps, dtype=torch.int64))
 
     def probabilities(self) -> Tensor:
-        """:math:`p_t`, float64, shape (T,), summing to 1."""
+        """Current :math:`p_t`, float64, shape (T,), summing to 1."""
         uniform = torch.full_like(self.losses[:, 0], 1 / self.steps)
         moment = self.losses.square().mean(dim=1).sqrt()
         total = moment.sum()
@@ -92,6 +96,7 @@ class LossSecondMomentTimesteps(UniformTimesteps):
         return (1 - self.uniform_prob) * moment / total + self.uniform_prob * uniform
 
     def sample(self, n: int, generator: Optional[torch.Generator] = None) -> Timesteps:
+        """Draw ``n`` steps with ``generator`` (torch's default one if None)."""
         if bool((self.count < self.history).any()):
             return super().sample(n, generator)
         p = self.probabilities()
@@ -101,33 +106,34 @@ class LossSecondMomentTimesteps(UniformTimesteps):
     def update(self, t: Tensor, loss: Tensor) -> None:
         """Append ``loss`` (B,) of steps ``t`` (B,) in batch order; each step keeps its last ``history`` losses.
 
-        The same as appending one after another, for all steps at once: a sample's place in the merged list
-        of its step is the step's old count plus the number of earlier samples of that step.
+        Equals appending one loss after another, but handles all steps at once. A loss's index in the merged list of
+        its step is the step's old count plus the number of earlier losses of that step in the batch.
         """
         t, loss = self.gather(t), self.gather(loss.detach()).to(self.losses.dtype)
         t, order = torch.sort(t, stable=True)
         loss = loss[order]
-        arrived = torch.bincount(t, minlength=self.steps)
-        first = arrived.cumsum(0) - arrived
-        place = self.count[t] + torch.arange(len(t), device=t.device) - first[t]
-        dropped = (self.count + arrived - self.history).clamp(min=0)
+        new_count = torch.bincount(t, minlength=self.steps)
+        first_row = new_count.cumsum(0) - new_count
+        index = self.count[t] + torch.arange(len(t), device=t.device) - first_row[t]
+        n_dropped = (self.count + new_count - self.history).clamp(min=0)
         column = torch.arange(self.history, device=t.device)
-        shifted = (column + dropped[:, None]).clamp(max=self.history - 1)
+        shifted = (column + n_dropped[:, None]).clamp(max=self.history - 1)
         losses = self.losses.gather(1, shifted)
-        kept = place >= dropped[t]
-        losses[t[kept], (place - dropped[t])[kept]] = loss[kept]
+        remains = index >= n_dropped[t]
+        losses[t[remains], (index - n_dropped[t])[remains]] = loss[remains]
         self.losses.copy_(losses)
-        self.count.copy_((self.count + arrived).clamp(max=self.history))
+        self.count.copy_((self.count + new_count).clamp(max=self.history))
 
 
 class ContinuousTimes(nn.Module):
-    r"""Points of time in (0, end], stratified: a law draws one of n equal intervals, the point in it is uniform.
+    r"""Sampler of continuous times in (0, end].
 
-    The density ratio is the interval's, so that a loss divided by it is unbiased whatever the law.
+    A sampler of steps draws one of n equal intervals; the point in the interval is uniform. The density ratio is the
+    interval's, so that a loss divided by it is unbiased for every distribution of the intervals.
 
     Args:
-        law: draws intervals as steps 0..n-1.
-        steps: n.
+        law: the sampler of intervals, numbered 0..n-1.
+        steps: n, the number of intervals.
         end: the largest time.
     """
 
@@ -136,20 +142,27 @@ class ContinuousTimes(nn.Module):
         self.law, self.steps, self.end = law, steps, end
 
     def sample(self, n: int, generator: Optional[torch.Generator] = None) -> Timesteps:
+        """Draw ``n`` times with ``generator`` (torch's default one if None)."""
         interval, ratio = self.law.sample(n, generator)
-        place = torch.rand(n, dtype=torch.float64, device=interval.device, generator=generator)
-        return Timesteps((interval + 1 - place) * (self.end / self.steps), ratio)
+        fraction = torch.rand(n, dtype=torch.float64, device=interval.device, generator=generator)
+        return Timesteps((interval + 1 - fraction) * (self.end / self.steps), ratio)
 
     def update(self, t: Tensor, loss: Tensor) -> None:
+        """Update the sampler of intervals with the losses (B,) at the times t (B,)."""
         interval = (t * (self.steps / self.end)).ceil().long() - 1
         self.law.update(interval.clamp(0, self.steps - 1), loss)
 
 
 def make_sampler(name: str, steps: int, history: int = 10, uniform_prob: float = 0.001) -> UniformTimesteps:
-    """``uniform`` or ``importance``.
+    """Make the timestep sampler ``uniform`` or ``importance``.
+
+    Args:
+        name: ``uniform`` or ``importance``.
+        steps: T.
+        history, uniform_prob: see :class:`LossSecondMomentTimesteps`.
 
     Raises:
-        ValueError: another name.
+        ValueError: ``name`` is neither of the two.
     """
     if name == "uniform":
         return UniformTimesteps(steps)

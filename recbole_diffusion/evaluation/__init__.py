@@ -1,1 +1,1 @@
-"""How good a ranking is: metrics of users, lists and values."""
+"""Metrics of users, of recommended lists and of predicted values."""

@@ -1,8 +1,8 @@
-"""What RecBole's collector keeps of an evaluation: lists of candidates only, exact ranks, counts of the train split.
+"""Replacements for methods of RecBole's collector: lists of candidates only, exact ranks, counts of the train split.
 
-RecBole ranks all items and gives those that are no candidates the score -inf: the padding item, items of the user's
+RecBole ranks all items and gives those that are not candidates the score -inf: the padding item, items of the user's
 past, and in sampled evaluation every item that was not drawn. Where a user has fewer candidates than the largest k,
-its lists go on with such items. Here they end; the places that are left hold the padding item 0.
+RecBole's list continues with such items. Here the list ends, and the remaining places hold the padding item 0.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: In place of an item, where a user has no candidate left.
+#: Fills a list after the last candidate of a user.
 NO_ITEM = 0
 
 
-def batch(collector: Any, scores: Tensor, rows: Any, positive_u: Tensor, positive_i: Tensor) -> None:
-    """Take a batch of scores in, in place of ``Collector.eval_batch_collect``.
+def collect_batch(collector: Any, scores: Tensor, rows: Any, positive_u: Tensor, positive_i: Tensor) -> None:
+    """Collect a batch of scores; replaces ``Collector.eval_batch_collect``.
 
     Args:
-        collector: RecBole's, whose ``register`` says what the metrics need.
-        scores: of rankings (n_users, n_items), -inf where an item is no candidate; of values (n_rows,).
-        rows: the batch; holds the label of values.
-        positive_u, positive_i: row and item of each positive; a pair may come several times and counts once.
+        collector: of RecBole; its ``register`` lists what the metrics need.
+        scores: (n_users, n_items) for a ranking, -inf where an item is not a candidate; (n_rows,) for values.
+        rows: the batch, with the labels of values.
+        positive_u, positive_i: row and item of each positive, (n_positives,) each; a repeated pair counts once.
     """
     need, struct = collector.register.need, collector.data_struct
     if need("rec.items") or need("rec.topk") or need("rec.meanrank"):
@@ -49,42 +49,55 @@ def batch(collector: Any, scores: Tensor, rows: Any, positive_u: Tensor, positiv
 
 
 def all_finite(scores: Tensor, ranking: bool) -> bool:
-    """Whether scores are numbers; in rankings -inf is for items that are no candidates."""
-    ends = [float(scores.max()), *([] if ranking else [float(scores.min())])]  # nan comes through both
-    return all(math.isfinite(end) or (ranking and end == -math.inf) for end in ends)
+    """Whether all scores are finite; in a ranking -inf is allowed, for items that are not candidates."""
+    extremes = [float(scores.max()), *([] if ranking else [float(scores.min())])]  # max and min propagate nan
+    return all(math.isfinite(extreme) or (ranking and extreme == -math.inf) for extreme in extremes)
 
 
 def top_items(scores: Tensor, k: int) -> Tensor:
-    """The ``k`` best candidates of each row, (n_users, k); :data:`NO_ITEM` where there are no more."""
+    """The ``k`` best candidates of each row, (n_users, k), filled up with :data:`NO_ITEM`.
+
+    Args:
+        scores: (n_users, n_items), -inf where an item is not a candidate.
+        k: length of the lists.
+    """
     best, items = torch.topk(scores, k, dim=-1)
     return items.masked_fill(best == -torch.inf, NO_ITEM)
 
 
 def rank_sums(collector: Any, scores: Tensor, positives: Tensor) -> Tensor:
-    """For GAUC, of each row: the sum of the positives' ranks, the numbers of items and positives; float64, (n, 3).
+    """The rank sums that GAUC is computed from.
 
-    Equal scores share their mean rank. A positive that is no candidate counts as an item behind all the others.
+    Equal scores share their mean rank. A positive that is not a candidate ranks behind all candidates.
+
+    Args:
+        collector: of RecBole.
+        scores: (n_users, n_items), -inf where an item is not a candidate.
+        positives: bool, (n_users, n_items).
+
+    Returns:
+        The sum of the positives' ranks, the number of ranked items and the number of positives; float64, (n_users, 3).
     """
     ordered, order = torch.sort(scores, dim=-1, descending=True)
-    inside = ordered > -torch.inf
-    found = positives.gather(1, order) & inside
-    ranks = collector._average_rank(ordered).double().masked_fill(~found, 0).sum(1)
-    candidates, count = inside.sum(1), positives.sum(1)
-    lost = count - found.sum(1)
-    ranks += lost * candidates + lost * (lost + 1) / 2
-    return torch.stack([ranks, (candidates + lost).double(), count.double()], dim=1)
+    is_candidate = ordered > -torch.inf
+    ranked_positives = positives.gather(1, order) & is_candidate
+    ranks = collector._average_rank(ordered).double().masked_fill(~ranked_positives, 0).sum(1)
+    candidates, count = is_candidate.sum(1), positives.sum(1)
+    unranked = count - ranked_positives.sum(1)
+    ranks += unranked * candidates + unranked * (unranked + 1) / 2
+    return torch.stack([ranks, (candidates + unranked).double(), count.double()], dim=1)
 
 
 def clear(collector: Any) -> None:
-    """Forget the rows of an evaluation that was broken off."""
+    """Delete the rows of an interrupted evaluation."""
     for key in ("rec.items", "rec.topk", "rec.meanrank", "rec.score", "data.label"):
         collector.data_struct._data_dict.pop(key, None)
 
 
-def train_data(collector: Any, loader: Any) -> None:
-    """Take in what the metrics need of the training data, in place of ``Collector.data_collect``.
+def collect_train_data(collector: Any, loader: Any) -> None:
+    """Collect the counts of the training data that the metrics need; replaces ``Collector.data_collect``.
 
-    RecBole's asks the loader for ``dataset``, which that of knowledge-aware models has not.
+    RecBole reads ``loader.dataset``, which the loader of knowledge-aware models does not have.
     """
     dataset = loader._dataset
     for key, value in (
@@ -95,13 +108,15 @@ def train_data(collector: Any, loader: Any) -> None:
         if collector.register.need(key):
             collector.data_struct.set(key, getattr(dataset, value))
     fields = (dataset.uid_field, dataset.iid_field)
-    counts(collector, lambda: np.stack([dataset.inter_feat[field].numpy() for field in fields], axis=1))
+    collect_counts(collector, lambda: np.stack([dataset.inter_feat[field].numpy() for field in fields], axis=1))
 
 
-def counts(collector: Any, pairs: Callable[[], np.ndarray]) -> None:
-    """Set the metrics' counts of the train split; ``pairs`` gives its (user, item) pairs, (N, 2), where any is needed.
+def collect_counts(collector: Any, pairs: Callable[[], np.ndarray]) -> None:
+    """Count interactions (``data.count_items``) and users (``data.item_users``) of each item in the train split.
 
-    ``data.count_items``: the interactions of each item; ``data.item_users``: the users who had it.
+    Args:
+        collector: of RecBole; its ``register`` lists what the metrics need.
+        pairs: returns the (user, item) pairs of the train split, (N, 2). Called only where a metric needs the counts.
     """
     need, struct = collector.register.need, collector.data_struct
     if need("data.count_items"):

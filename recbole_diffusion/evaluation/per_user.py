@@ -1,4 +1,4 @@
-"""The record of the metrics of each user. Needs numpy only, so that a report reads it without torch."""
+"""The metrics of each user. This module needs numpy only, so that a report reads them without torch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 
 class UserMetrics(NamedTuple):
-    """The metrics of one evaluation, user by user.
+    """The metrics of one evaluation by user.
 
     Attributes:
-        users: the users, shape (n_users,): ids in the trainer, names as in the data's files in results.
-        metrics: of each metric that is a mean over users, e.g. ``ndcg@10``, its values in the same order, float64,
-            shape (n_users,).
+        users: (n_users,); ids in the trainer, names from the data's files in results.
+        metrics: the values of each metric that is a mean over users, e.g. ``ndcg@10``, in the order of ``users``;
+            float64, (n_users,).
     """
 
     users: np.ndarray

@@ -1,4 +1,4 @@
-"""The metrics of each user, beside the means that RecBole keeps."""
+"""The metrics of each user, which RecBole averages and discards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Optional
 import numpy as np
 import torch
 
-from recbole_diffusion.evaluation.list_metrics import OfEachList
+from recbole_diffusion.evaluation.list_metrics import PerListMetric
 from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.settings.recbole_config import TopkMetric
 
@@ -18,43 +18,64 @@ __all__ = ["UserMetrics", "collect", "recorded", "users_of"]
 
 @contextlib.contextmanager
 def recorded(evaluator: Any) -> Iterator[dict[str, np.ndarray]]:
-    """What the evaluator's metrics average over the users, each vector of shape (n_users,), filled in while it works.
+    """Record the values that the evaluator's metrics average over the users.
 
-    Every such metric ends in ``topk_result(name, values)`` with values of shape (n_users, largest k). Coverage, Gini
-    and entropy are of all users together; GAUC weights the users by their positives.
+    Every such metric ends in ``topk_result(name, values)`` with values of shape (n_users, largest k), which is wrapped
+    here. Coverage, Gini and entropy are metrics of all users together, and GAUC weights the users by their positives;
+    these have no values per user.
+
+    Args:
+        evaluator: of RecBole.
+
+    Yields:
+        A dict that is filled while the evaluator runs: values by metric, e.g. ``ndcg@10``, float64, (n_users,).
     """
-    kept: dict[str, np.ndarray] = {}
-    wrapped: list[Any] = [
-        each for each in evaluator.metric_class.values() if isinstance(each, (TopkMetric, OfEachList))
+    values_by_metric: dict[str, np.ndarray] = {}
+    wrapped_metrics: list[Any] = [
+        metric for metric in evaluator.metric_class.values() if isinstance(metric, (TopkMetric, PerListMetric))
     ]
 
-    def keep(metric: Any, original: Any, name: str, values: np.ndarray) -> Any:
-        kept.update({f"{name}@{k}": np.asarray(values[:, k - 1], dtype=np.float64) for k in metric.topk})
+    def record(metric: Any, original: Any, name: str, values: np.ndarray) -> Any:
+        values_by_metric.update({f"{name}@{k}": np.asarray(values[:, k - 1], dtype=np.float64) for k in metric.topk})
         return original(name, values)
 
-    for metric in wrapped:
+    for metric in wrapped_metrics:
         original = metric.topk_result
-        metric.topk_result = lambda name, values, m=metric, o=original: keep(m, o, name, values)
+        metric.topk_result = lambda name, values, m=metric, o=original: record(m, o, name, values)
     try:
-        yield kept
+        yield values_by_metric
     finally:
-        for metric in wrapped:
+        for metric in wrapped_metrics:
             del metric.topk_result
 
 
 def users_of(rows: Any, field: str, count: int) -> torch.Tensor:
-    """The users of an evaluation batch in the order of its ``count`` rows of scores, shape (count,)."""
+    """The user of each row of scores of an evaluation batch, (count,).
+
+    Args:
+        rows: the batch. A sampled evaluation has one row per candidate.
+        field: the column of the users.
+        count: number of rows of scores.
+    """
     users: torch.Tensor = rows[field]
-    return users if len(users) == count else torch.unique_consecutive(users)  # sampled: a row per candidate
+    return users if len(users) == count else torch.unique_consecutive(users)
 
 
 def collect(users: Sequence[torch.Tensor], metrics: dict[str, np.ndarray]) -> Optional[UserMetrics]:
-    """The vectors by user, of one with several evaluation rows their mean; None where they are not one per row."""
+    """The metrics by user. A user with several evaluation rows gets their mean.
+
+    Args:
+        users: ids of each batch's rows.
+        metrics: values by metric, (n_rows,) each.
+
+    Returns:
+        None where a metric does not have one value per row.
+    """
     ids = torch.cat(list(users)).cpu().numpy() if users else np.empty(0, dtype=np.int64)
     if not metrics or any(len(values) != len(ids) for values in metrics.values()):
         return None
-    unique, place = np.unique(ids, return_inverse=True)
-    if len(unique) == len(ids):
+    unique_ids, index = np.unique(ids, return_inverse=True)
+    if len(unique_ids) == len(ids):
         return UserMetrics(ids, dict(metrics))
-    counts = np.bincount(place)
-    return UserMetrics(unique, {key: np.bincount(place, values) / counts for key, values in metrics.items()})
+    counts = np.bincount(index)
+    return UserMetrics(unique_ids, {key: np.bincount(index, values) / counts for key, values in metrics.items()})

@@ -1,4 +1,4 @@
-"""Checks of what AUC, LogLoss, MAE and RMSE are taken of: one score and one label a row."""
+"""Checks of the labels and scores that AUC, LogLoss, MAE and RMSE are computed from: one of each per row."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ from typing import Any
 
 import numpy as np
 
-#: Metrics whose labels are 0 and 1.
-OF_TWO_CLASSES = {"auc": "AUC", "logloss": "LogLoss"}
+#: Metrics that need labels of 0 and 1.
+BINARY_METRICS = {"auc": "AUC", "logloss": "LogLoss"}
 
 
 def check_labels(struct: Any, metrics: Sequence[str], field: str) -> None:
-    """Whether the labels suit the metrics. RecBole's AUC takes any label but 1 for negative, and is nan for one class.
+    """Check that the labels suit the metrics.
+
+    RecBole's AUC counts any label but 1 as negative, and is nan for one class.
 
     Args:
-        struct: what the collector has of an evaluation.
+        struct: data of RecBole's collector after an evaluation.
         metrics: names, in lower case.
         field: the label's column.
 
     Raises:
-        ValueError: other labels than 0 and 1 for AUC or LogLoss, one class only for AUC.
+        ValueError: other labels than 0 and 1 for AUC or LogLoss; only one class for AUC.
     """
-    names = [name for metric, name in OF_TWO_CLASSES.items() if metric in metrics]
+    names = [name for metric, name in BINARY_METRICS.items() if metric in metrics]
     labels = np.unique(struct.get("data.label").numpy())
     others = labels[(labels != 0) & (labels != 1)]
     if names and len(others):
@@ -38,8 +40,14 @@ def check_labels(struct: Any, metrics: Sequence[str], field: str) -> None:
         )
 
 
-def clipped(struct: Any, metrics: Sequence[str], model: str) -> list[str]:
-    """A note where LogLoss takes scores that are no probabilities, which it clips to [1e-15, 1 - 1e-15]."""
+def clipping_warnings(struct: Any, metrics: Sequence[str], model: str) -> list[str]:
+    """A warning where scores outside [0, 1] are clipped to [1e-15, 1 - 1e-15] by LogLoss; else an empty list.
+
+    Args:
+        struct: data of RecBole's collector after an evaluation.
+        metrics: names, in lower case.
+        model: name for the warning.
+    """
     scores = struct.get("rec.score").numpy()
     if "logloss" not in metrics or ((scores >= 0).all() and (scores <= 1).all()):
         return []

@@ -1,6 +1,6 @@
-"""The runs that a folder holds, read from what each left; imports neither torch nor RecBole.
+"""List the runs in a folder, from the files that each run has written. Imports neither torch nor RecBole.
 
-A run that was killed, or whose files are damaged, is listed too, with what is wrong.
+Runs that were killed and runs with damaged files are listed too, with their problem.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
 
-#: What a run writes first, in this order; a folder with one of these is a run's.
-_FILES = ("manifest.json", "config.yaml", "run.log", "metrics.json")
+#: The first files that a run writes, in this order; a folder with one of them is a run's.
+_RUN_FILES = ("manifest.json", "config.yaml", "run.log", "metrics.json")
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,13 @@ class Run:
 
     Attributes:
         folder: of the run.
-        status: ``finished``, ``running``, ``interrupted`` (its process has gone), ``failed``, ``damaged``.
-        problem: one line for a run that failed or is damaged.
-        started: local time; of a damaged folder its last change.
-        seconds: in all; None unless it finished.
+        status: ``finished``, ``running``, ``interrupted`` (its process has ended), ``failed`` or ``damaged``.
+        started: local time; for a damaged folder the time of its last change.
+        model, dataset, seed: of the run; None if unknown.
+        seconds: total time; None unless it finished.
         valid, test: the metrics of the best epoch.
+        checkpoint: path of the checkpoint; None if unknown.
+        problem: one line for a failed or damaged run.
     """
 
     folder: Path
@@ -46,7 +48,7 @@ class Run:
     problem: Optional[str] = None
 
     def row(self) -> dict[str, Any]:
-        """One flat row, for csv: ``valid_<metric>`` and ``test_<metric>`` for each metric."""
+        """Return one flat row for csv, with ``valid_<metric>`` and ``test_<metric>`` for each metric."""
         row: dict[str, Any] = {"folder": str(self.folder), "model": self.model, "dataset": self.dataset}
         row.update(seed=self.seed, status=self.status, started=self.started.isoformat(timespec="seconds"))
         row.update(seconds=self.seconds, checkpoint=self.checkpoint, problem=self.problem)
@@ -56,43 +58,43 @@ class Run:
 
 
 def find(folder: Path) -> list[Run]:
-    """The runs directly below a folder, or the run that it is; the newest first.
+    """Return the runs directly below a folder, and the folder itself if it is a run; the newest first.
 
     Raises:
-        ValueError: there is no such folder.
+        ValueError: the folder does not exist.
     """
     if not folder.is_dir():
         raise ValueError(
             f"folder {str(folder)!r} does not exist; runs are kept in outputs unless --output_dir is given"
         )
     candidates = [folder, *(path for path in folder.iterdir() if path.is_dir())]
-    runs = [read(path) for path in candidates if any((path / name).is_file() for name in _FILES)]
+    runs = [read(path) for path in candidates if any((path / name).is_file() for name in _RUN_FILES)]
     return sorted(runs, key=lambda run: (run.started.timestamp(), run.folder.name), reverse=True)
 
 
 def read(folder: Path) -> Run:
-    """One run; files that are missing or damaged are named in its ``problem``."""
+    """Read a run; ``problem`` names a missing or damaged file."""
     try:
-        manifest = _mapping(folder / "manifest.json")
+        manifest = _read_mapping(folder / "manifest.json")
         status, started = str(manifest["status"]), datetime.fromisoformat(str(manifest["started"])).astimezone()
     except (OSError, ValueError, KeyError, OverflowError) as error:
-        changed = datetime.fromtimestamp(folder.stat().st_mtime, timezone.utc).astimezone()
+        last_change = datetime.fromtimestamp(folder.stat().st_mtime, timezone.utc).astimezone()
         reason = f"manifest.json lacks {error}" if isinstance(error, KeyError) else str(error)
-        return Run(folder, "damaged", changed, problem=reason)
+        return Run(folder, "damaged", last_change, problem=reason)
     metrics, problem = {}, manifest.get("error")
     if status == "finished":
         try:
-            metrics = _mapping(folder / "metrics.json")
+            metrics = _read_mapping(folder / "metrics.json")
         except (OSError, ValueError) as error:
             status, problem = "damaged", error
-    elif status == "running" and _has_gone(manifest.get("process")):
+    elif status == "running" and _has_ended(manifest.get("process")):
         status = "interrupted"
-    about: dict[str, Any] = {key: manifest.get(key) for key in ("model", "dataset", "seed", "checkpoint")}
+    fields: dict[str, Any] = {key: manifest.get(key) for key in ("model", "dataset", "seed", "checkpoint")}
     return Run(
         folder,
         status,
         started,
-        **about,
+        **fields,
         seconds=_numbers(manifest, "timing").get("total_s"),
         valid=_numbers(metrics, "best_valid_result"),
         test=_numbers(metrics, "test_result"),
@@ -100,11 +102,11 @@ def read(folder: Path) -> Run:
     )
 
 
-def _mapping(file: Path) -> dict[str, Any]:
+def _read_mapping(file: Path) -> dict[str, Any]:
     """The mapping in a json file.
 
     Raises:
-        ValueError: it is missing, no json, or no mapping.
+        ValueError: the file is missing, is not json or holds no mapping.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -118,35 +120,33 @@ def _mapping(file: Path) -> dict[str, Any]:
 
 
 def _numbers(content: dict[str, Any], key: str) -> dict[str, float]:
-    """The numbers in the mapping below ``key``; none where it is no mapping."""
-    value = content.get(key)
-    return (
-        {name: part for name, part in value.items() if isinstance(part, (int, float))}
-        if isinstance(value, dict)
-        else {}
-    )
+    """The numbers in the mapping ``content[key]``; empty if it is no mapping."""
+    mapping = content.get(key)
+    if not isinstance(mapping, dict):
+        return {}
+    return {name: value for name, value in mapping.items() if isinstance(value, (int, float))}
 
 
-def _has_gone(process: Any) -> bool:
-    """Whether a run's process is known to have ended; on another machine it is not known."""
+def _has_ended(process: Any) -> bool:
+    """Whether a run's process is known to have ended; unknown for another machine."""
     if os.name != "posix" or not isinstance(process, dict) or process.get("host") != platform.node():
         return False
     try:
         os.kill(int(process["pid"]), 0)
     except ProcessLookupError:
         return True
-    except (OSError, ValueError, TypeError, KeyError, OverflowError):  # another user's, or no number
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):  # another user's process, or not a number
         return False
     return False
 
 
-def metrics_of(runs: Iterable[Run], most: int = 3) -> list[str]:
-    """The metrics to show where none are asked for: the first of the newest run that has some."""
-    return next((list(run.test or run.valid)[:most] for run in runs if run.test or run.valid), [])
+def metrics_of(runs: Iterable[Run], limit: int = 3) -> list[str]:
+    """Return the default metrics of the table: the first ones of the newest run that has any."""
+    return next((list(run.test or run.valid)[:limit] for run in runs if run.test or run.valid), [])
 
 
 def as_table(runs: Sequence[Run], metrics: Sequence[str]) -> str:
-    """The runs as text, with test metrics; of a run that was not tested those of the validation split, in brackets."""
+    """Return the runs as text with test metrics; validation metrics, in brackets, for runs that were not tested."""
     from texttable import Texttable
 
     header = ["model", "data", "seed", "status", *metrics, "time", "started", "folder"]
@@ -174,20 +174,20 @@ def as_table(runs: Sequence[Run], metrics: Sequence[str]) -> str:
 
 
 def as_csv(runs: Sequence[Run]) -> str:
-    """The runs as csv, with all metrics; a metric that a run has not is empty."""
+    """Return the runs as csv with all metrics; a metric that a run does not have is empty."""
     rows = [run.row() for run in runs]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, names or ["folder"], lineterminator="\n")
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns or ["folder"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return out.getvalue()
+    return text.getvalue()
 
 
 def _score(run: Run, metric: str) -> str:
-    scores, form = (run.test, "{:.4f}") if run.test else (run.valid, "({:.4f})")
-    value = {name.lower(): number for name, number in scores.items()}.get(metric.lower())
-    return "-" if value is None else form.format(value)
+    scores, template = (run.test, "{:.4f}") if run.test else (run.valid, "({:.4f})")
+    value = {name.lower(): score for name, score in scores.items()}.get(metric.lower())
+    return "-" if value is None else template.format(value)
 
 
 def _duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
-"""The hooks: everything that training, evaluation and reports ask of a model beyond RecBole's own methods.
+"""Hooks: the methods of a model that training, evaluation and reports call in addition to RecBole's own.
 
-A model overrides the hooks that it needs; :class:`Hooks` documents them and holds the defaults. RecBole's models, and
-models of other packages that do not inherit from :class:`Hooks`, have the defaults for what they do not define.
+A model overrides the hooks that it needs; :class:`Hooks` documents them and holds the defaults. For models that do not
+inherit from :class:`Hooks`, e.g. RecBole's, :func:`of` adds the default of every hook that they do not define.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recbole_diffusion.model.geometry.space import FLAT, Space
 
-#: Gives (user, item) of the validation split, int64 (n, 2); None where the evaluation mode does not know it.
+#: Returns the (user, item) pairs of the validation split, int64 (n, 2); None if the evaluation mode does not know them.
 ValidPairs = Callable[[], Optional[np.ndarray]]
 
 
@@ -25,24 +25,28 @@ class Hooks:
     """Mixin with every hook and its default.
 
     Attributes:
-        space: where the embeddings of users and items are scored: flat (inner products) or hyperbolic.
+        space: geometry in which the embeddings of users and items are scored: flat (inner products) or hyperbolic.
     """
 
     space: Space = FLAT
 
     def make_optimizer(self, learning_rate: float, weight_decay: float) -> Optional[torch.optim.Optimizer]:
-        """Make an optimiser of the model's own; None: the one that the key ``learner`` names."""
+        """Make the model's optimiser; None: use the optimiser of the key ``learner``."""
         return None
 
     def parameter_groups(self) -> Optional[list[dict[str, Any]]]:
-        """Parameter groups for that optimiser, for learning rates of their own; None: all parameters in one group."""
+        """Return parameter groups for the optimiser of ``learner``, e.g. with different learning rates.
+
+        None: all parameters in one group.
+        """
         return None
 
     @property
     def loss_reduction(self) -> str:
-        """``mean`` or ``sum``: how ``calculate_loss`` reduces over the rows of a batch.
+        """Reduction of ``calculate_loss`` over the rows of a batch: ``mean`` or ``sum``.
 
-        Several processes average the gradients of a mean and add those of a sum. ``averaged`` (bool) is an older name.
+        Distributed training averages the gradients of a mean and adds those of a sum. ``averaged`` (bool) is an older
+        name.
         """
         return "mean" if getattr(self, "averaged", True) else "sum"
 
@@ -53,13 +57,17 @@ class Hooks:
         """Called before each evaluation.
 
         Args:
-            phase: ``valid`` or ``test``; None where the loader does not say.
-            valid_pairs: gives the validation split's interactions.
+            phase: ``valid`` or ``test``; None if the loader does not tell.
+            valid_pairs: returns the interactions of the validation split.
         """
 
     @classmethod
     def from_state(cls, config: Any, dataset: Any, state: dict[str, Tensor]) -> Any:
-        """Build the model for a checkpoint's weights; for shapes that follow from something trained or drawn."""
+        """Build the model for the weights of a checkpoint, which the caller loads.
+
+        Override it if parameter shapes depend on a pretrained model or on random draws: it then takes them from
+        ``state`` instead of computing them again.
+        """
         return cls(config, dataset)  # type: ignore[call-arg]
 
     @property
@@ -72,26 +80,26 @@ class Hooks:
         return None if calls is None else int(calls)
 
     def project(self) -> None:
-        """Put parameters back on their manifold, after an epoch of an optimiser that does not know it."""
+        """Project parameters onto their manifold, after an epoch of an optimiser that does not know it."""
 
 
 NAMES = tuple(name for name in vars(Hooks) if not name.startswith("_"))
 #: Older names of hooks.
 ALIASES = ("averaged", "denoiser_calls")
-#: Hooks of other libraries that a model may be written for by mistake, with ours.
-_ELSEWHERE = {"configure_optimizers": "make_optimizer", "configure_optimizer": "make_optimizer"}
-#: Words that a hook's name may have more or otherwise than ours.
+#: Hooks of other libraries that a model may define by mistake, with our names.
+_FOREIGN_HOOKS = {"configure_optimizers": "make_optimizer", "configure_optimizer": "make_optimizer"}
+#: Words ignored and words equated when a name is compared with the hooks.
 _FILLERS = {"on", "the", "train", "training"}
 _SYNONYMS = {"start": "begin", "before": "begin", "after": "end", "finish": "end", "eval": "evaluation"}
 #: Packages whose classes are not searched for misspelt hooks.
-_OF_LIBRARIES = ("recbole", "torch", "builtins", "typing", "abc")
-#: Names that are shorter than this are compared whole: ``space`` is near to many words.
-_SHORTEST = 9
-_NEAR = 0.85
+_LIBRARIES = ("recbole", "torch", "builtins", "typing", "abc")
+#: Shorter names are compared word by word only: ``space`` resembles many words.
+_MIN_LENGTH = 9
+_MIN_SIMILARITY = 0.85
 
 
-class _Asked:
-    """A model that does not inherit from :class:`Hooks`, seen as if it did."""
+class _WithDefaults:
+    """Wrapper that adds the default hooks to a model that does not inherit from :class:`Hooks`."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -107,12 +115,12 @@ class _Asked:
 
 
 def of(model: Any) -> Hooks:
-    """The hooks of a model: its own, and the defaults of those that it does not have."""
-    return model if isinstance(model, Hooks) else _Asked(model)  # type: ignore[return-value]
+    """Return the hooks of any model: those it defines, and the defaults of the others."""
+    return model if isinstance(model, Hooks) else _WithDefaults(model)  # type: ignore[return-value]
 
 
 def averages(model: Any) -> bool:
-    """Whether the model's loss is a mean over the rows of a batch.
+    """Return whether the model's loss is a mean over the rows of a batch.
 
     Raises:
         ValueError: ``loss_reduction`` is neither ``mean`` nor ``sum``.
@@ -124,7 +132,13 @@ def averages(model: Any) -> bool:
 
 
 def build(model_class: type, config: Any, dataset: Any, state: Optional[dict[str, Tensor]] = None) -> Any:
-    """Build a model; with ``state`` for a checkpoint's weights, which the caller loads.
+    """Build a model.
+
+    Args:
+        model_class: the class of the model.
+        config: the settings.
+        dataset: the train data set.
+        state: weights of a checkpoint for which the model is built; the caller loads them.
 
     Raises:
         ValueError: the class has a misspelt hook, see :func:`check`.
@@ -137,37 +151,38 @@ def build(model_class: type, config: Any, dataset: Any, state: Optional[dict[str
 
 
 def check(model_class: type) -> None:
-    """Refuse a method that looks like a hook and is none; it would never be called.
+    """Reject a class with a misspelt hook, which would never be called.
 
     Raises:
-        ValueError: one line with the class, the name and the nearest hook.
+        ValueError: one line with the class, the name and the closest hook.
     """
-    for owner, name in _own_names(model_class):
-        near = None if name in (*NAMES, *ALIASES) else _near_hook(name)
-        if near is not None:
+    for owner, name in _public_names(model_class):
+        hook = None if name in (*NAMES, *ALIASES) else _closest_hook(name)
+        if hook is not None:
             raise ValueError(
-                f"{owner.__name__}.{name} looks like the hook {near} and is none: it would never be called; "
-                f"rename it to {near}, or to something else (the hooks: {', '.join(NAMES)})"
+                f"{owner.__name__}.{name} looks like the hook {hook} and is none: it would never be called; "
+                f"rename it to {hook}, or to something else (the hooks: {', '.join(NAMES)})"
             )
 
 
-def _own_names(model_class: type) -> Iterator[tuple[type, str]]:
-    """Public methods, properties and class attributes of the classes that are no library's."""
+def _public_names(model_class: type) -> Iterator[tuple[type, str]]:
+    """Public attributes of a model's classes, without those of libraries; pairs (class, name)."""
     for owner in model_class.__mro__:
-        if owner.__module__.partition(".")[0] not in _OF_LIBRARIES and owner is not Hooks:
+        if owner.__module__.partition(".")[0] not in _LIBRARIES and owner is not Hooks:
             yield from ((owner, name) for name in vars(owner) if not name.startswith("_"))
 
 
-def _near_hook(name: str) -> Optional[str]:
+def _closest_hook(name: str) -> Optional[str]:
+    """Hook with the same words as ``name`` or a similar spelling; None if no hook resembles it."""
     words = _words(name)
-    same = next((hook for hook in (*NAMES, *ALIASES) if _words(hook) == words), None)
-    if same is None and len(name) >= _SHORTEST:
-        long_enough = [hook for hook in (*NAMES, *ALIASES) if len(hook) >= _SHORTEST]
-        same = next(iter(difflib.get_close_matches(name, long_enough, n=1, cutoff=_NEAR)), None)
-    return _ELSEWHERE.get(name) or same
+    closest = next((hook for hook in (*NAMES, *ALIASES) if _words(hook) == words), None)
+    if closest is None and len(name) >= _MIN_LENGTH:
+        long_hooks = [hook for hook in (*NAMES, *ALIASES) if len(hook) >= _MIN_LENGTH]
+        closest = next(iter(difflib.get_close_matches(name, long_hooks, n=1, cutoff=_MIN_SIMILARITY)), None)
+    return _FOREIGN_HOOKS.get(name) or closest
 
 
 def _words(name: str) -> frozenset[str]:
-    """The words of a name without fillers and plurals, whatever their order."""
+    """Set of the words of a name, without fillers and plurals."""
     words = (_SYNONYMS.get(word, word) for word in name.lower().split("_") if word not in _FILLERS)
     return frozenset(word.rstrip("s") for word in words)

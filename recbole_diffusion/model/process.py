@@ -1,7 +1,7 @@
-"""The one place where settings become a process, a solver and a law of the times, for every family of models.
+"""Factory of the process, the solver and the timestep sampler of every family of models.
 
-The families have different keys (a schedule by name, or the ends of a linear one; a number of reverse steps, or a
-factor): :data:`~recbole_diffusion.model.process_settings.FAMILIES` translates their keys to one
+The families have different keys: a schedule by name or the bounds of a linear one, a number of reverse steps or a
+factor. :data:`~recbole_diffusion.model.process_settings.FAMILIES` translates their keys to one
 :class:`~recbole_diffusion.model.process_settings.ProcessSettings`.
 """
 
@@ -28,10 +28,11 @@ from recbole_diffusion.model.process_settings import FAMILIES, ProcessSettings
 FLOW_TIME_SCALE = 1000.0
 
 
-class Parts(NamedTuple):
-    """``process``, ``solver``, the law ``times``, and by how many forward ``sampling_steps`` the start is noised.
+class DiffusionParts(NamedTuple):
+    """``process``, ``solver``, the timestep sampler ``times``, and ``sampling_steps``.
 
-    The law stands beside the process since its state is in checkpoints, under the name that models give it.
+    ``sampling_steps`` is the number of forward steps by which the start of the reverse process is noised. The sampler
+    is not part of the process because its state is in checkpoints, under the attribute name that the model chooses.
     """
 
     process: Process
@@ -40,46 +41,47 @@ class Parts(NamedTuple):
     sampling_steps: int
 
 
-def process_of(config: Any, family: str = "rows") -> Parts:
-    """Make the parts that a model's settings describe.
+def process_of(config: Any, family: str = "rows") -> DiffusionParts:
+    """Make process, solver and timestep sampler from a model's settings.
 
     Args:
         config: the settings.
         family: one of :data:`FAMILIES`.
 
     Raises:
-        ValueError: values that make no schedule, no solver, or more steps than there are.
+        ValueError: values that make no schedule or no solver, or more reverse steps than ``steps``.
     """
     return make_parts(FAMILIES[family](config))
 
 
-def make_parts(settings: ProcessSettings) -> Parts:
-    """Make the parts; for models of other packages, whose keys :func:`process_of` does not know.
+def make_parts(settings: ProcessSettings) -> DiffusionParts:
+    """Make process, solver and timestep sampler, for models whose keys :func:`process_of` does not know.
 
     Raises:
         ValueError: see :func:`process_of`.
     """
     _check_steps(settings)
     count = settings.steps if settings.inference_steps is None else settings.inference_steps
-    law = make_sampler(settings.timestep_sampling, settings.steps, settings.history, settings.uniform_prob)
+    times = make_sampler(settings.timestep_sampling, settings.steps, settings.history, settings.uniform_prob)
     if settings.process == "identity":
         identity = IdentityProcess(settings.steps, _time_scale(settings))
-        return Parts(identity, AffineSolver(identity.iterated(count)), law, 0)
+        return DiffusionParts(identity, AffineSolver(identity.iterated_steps(count)), times, 0)
     if settings.process == "flow":
         flow = _flow(settings)
-        times = ContinuousTimes(law, settings.steps, flow.t_max)
-        return Parts(flow, _flow_solver(flow, settings.solver, count), times, settings.sampling_steps)
+        flow_times = ContinuousTimes(times, settings.steps, flow.t_max)
+        return DiffusionParts(flow, _flow_solver(flow, settings.solver, count), flow_times, settings.sampling_steps)
     if settings.process != "gaussian":
         raise ValueError(f"process={settings.process!r} is not allowed; allowed: gaussian | flow")
     gaussian = _gaussian(settings)
-    return Parts(gaussian, AffineSolver(_gaussian_steps(gaussian, settings, count)), law, settings.sampling_steps)
+    solver = AffineSolver(_gaussian_steps(gaussian, settings, count))
+    return DiffusionParts(gaussian, solver, times, settings.sampling_steps)
 
 
 def _check_steps(settings: ProcessSettings) -> None:
-    limited = {"sampling_steps": settings.sampling_steps}
+    step_counts = {"sampling_steps": settings.sampling_steps}
     if not settings.extra_steps:
-        limited = {"inference_steps": settings.inference_steps or 0, **limited}
-    for name, value in limited.items():
+        step_counts = {"inference_steps": settings.inference_steps or 0, **step_counts}
+    for name, value in step_counts.items():
         if value > settings.steps:
             raise ValueError(f"{name}={value} is more than steps={settings.steps}; allowed: at most steps")
 
@@ -118,7 +120,7 @@ def _flow(settings: ProcessSettings) -> LinearFlow:
 
 
 def _flow_solver(flow: LinearFlow, method: str, count: int) -> Solver:
-    """Euler's steps are affine in the network's output, so that the folded chain takes them."""
+    """Make the solver of a flow. Euler's steps are affine, so that the folded chain of the network can apply them."""
     if method == "euler":
         return AffineSolver(flow.euler_steps(count))
     return OdeSolver(flow.grid(count), method, flow.velocity, euler_last=flow.prediction_type == "x0")

@@ -1,4 +1,4 @@
-"""The settings of a process and its solver under one name each, and the translation of every family's keys to them."""
+"""Settings of a process and its solver under common names, and their translation from the keys of every family."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any, Callable, Optional
 
 @dataclass(frozen=True)
 class ProcessSettings:
-    """What describes a process and its solver, under one name for all models.
+    """Settings of a process, its solver and its timestep sampler, under the same names for all models.
 
     Attributes:
-        steps: T; of a flow the intervals of its grid.
-        process: gaussian, flow, or identity (no noise).
-        prediction_type: what the network outputs: x0, eps, v.
-        time_scale: the time embedding is given ``t * time_scale``; None: 1, of a flow 1000.
-        schedule, noise_scale, noise_min, noise_max, beta_fixed: of a Gaussian process; see :func:`make_betas`.
-        reweight, first_step_weight: of its loss; see :class:`GaussianDiffusion`.
-        t_max, source_std: of a flow; see :class:`LinearFlow`.
-        timestep_sampling, history, uniform_prob: the law of the times in training.
-        solver: ancestral or ddim of a Gaussian process; euler, midpoint or heun of a flow.
-        inference_steps: reverse steps; None: T. 0: none, the start is the result.
-        extra_steps: whether these may be more than T.
-        sampling_noise, large_variance: noise in the ancestral steps; see :meth:`GaussianDiffusion.ancestral_steps`.
-        eta: noise in the ddim steps.
-        sampling_steps: forward steps by which the start is noised first.
+        steps: number of steps T, or of grid intervals of a flow.
+        process: ``gaussian``, ``flow``, or ``identity`` (no noise).
+        prediction_type: the network's output: ``x0``, ``eps`` or ``v``.
+        time_scale: the time embedding is computed from ``t * time_scale``; None: 1, for a flow 1000.
+        schedule, noise_scale, noise_min, noise_max, beta_fixed: Gaussian only; see :func:`make_betas`.
+        reweight, first_step_weight: loss of the Gaussian process; see :class:`GaussianDiffusion`.
+        t_max, source_std: flow only; see :class:`LinearFlow`.
+        timestep_sampling, history, uniform_prob: timestep sampler of training; see :func:`make_sampler`.
+        solver: ``ancestral`` or ``ddim`` for a Gaussian process; ``euler``, ``midpoint`` or ``heun`` for a flow.
+        inference_steps: number of reverse steps; None: T; 0: the start is returned as it is.
+        extra_steps: allow ``inference_steps`` > T.
+        sampling_noise, large_variance: noise of ancestral steps; see :meth:`GaussianDiffusion.ancestral_steps`.
+        eta: noise of DDIM steps; see :meth:`GaussianDiffusion.ddim_steps`.
+        sampling_steps: number of forward steps by which the start is noised first.
     """
 
     steps: int
@@ -53,12 +53,12 @@ class ProcessSettings:
 
 
 def _optional(config: Any, key: str, default: Any) -> Any:
-    """A key that not all models of a family have."""
+    """Read a key that only some models of a family have."""
     return config[key] if key in config else default  # noqa: SIM401  RecBole's Config has no get
 
 
 def _noise(config: Any) -> dict[str, Any]:
-    """The keys of a Gaussian process as DiffRec and DDRM name them."""
+    """Translate the keys of a Gaussian process that DiffRec and DDRM share."""
     process = _optional(config, "process", "gaussian")
     return {
         "process": process if config["noise_scale"] else "identity",
@@ -73,7 +73,7 @@ def _noise(config: Any) -> dict[str, Any]:
 
 
 def _rows(config: Any) -> ProcessSettings:
-    """DiffRec, T-DiffRec, L-DiffRec, LT-DiffRec."""
+    """Translate the keys of DiffRec, T-DiffRec, L-DiffRec and LT-DiffRec."""
     return ProcessSettings(
         steps=config["steps"],
         time_scale=_optional(config, "time_scale", None),
@@ -92,23 +92,23 @@ def _rows(config: Any) -> ProcessSettings:
 
 
 def _embeddings(config: Any) -> ProcessSettings:
-    """DDRM, HDRM."""
+    """Translate the keys of DDRM and HDRM."""
     steps, count, factor = config["steps"], config["inference_steps"], config["infer_factor"]
-    noised = config["sampling_steps"]
+    sampling_steps = config["sampling_steps"]
     return ProcessSettings(
         steps=steps,
         inference_steps=max(int(factor * steps), 1) if count is None else count,
         extra_steps=True,
-        sampling_steps=steps if noised is None else noised,
+        sampling_steps=steps if sampling_steps is None else sampling_steps,
         **_noise(config),
     )
 
 
 def _diffurec(config: Any) -> ProcessSettings:
-    """All the steps of the official chain, whose variance is beta, or fewer strided ones.
+    """Translate the keys of DiffuRec: all T ancestral steps with variance beta, or fewer DDIM steps.
 
-    The bounds of the schedule ``linear`` are those of 1000 steps, scaled. Where nothing of x_t reaches the network, all
-    passes give the same, and one is made.
+    The bounds of the schedule ``linear`` are defined for 1000 steps and scaled by 1000 / T. If lambda is 0, x_t does
+    not reach the network, so that all its calls return the same: one call is made.
     """
     steps, count = config["steps"], config["inference_steps"]
     count = steps if count is None else count
@@ -131,7 +131,7 @@ def _diffurec(config: Any) -> ProcessSettings:
 
 
 def _cddrec(config: Any) -> ProcessSettings:
-    """A linear schedule. There is no chain: the prediction at t = 0 ranks."""
+    """Translate the keys of CDDRec: a linear schedule and one network call, since the prediction at t = 0 ranks."""
     return ProcessSettings(
         steps=config["steps"],
         noise_min=config["beta_start"],
@@ -140,7 +140,7 @@ def _cddrec(config: Any) -> ProcessSettings:
     )
 
 
-#: By family: what translates its keys.
+#: Translations of settings, by family of models.
 FAMILIES: dict[str, Callable[[Any], ProcessSettings]] = {
     "rows": _rows,
     "embeddings": _embeddings,

@@ -1,4 +1,4 @@
-"""What modules with a reverse process have in common: the solver, and the number of network calls read off it."""
+"""Mixins for modules with a reverse process, and for models that report their number of function evaluations."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 from recbole_diffusion.diffusion import AffineSolver, Generators, Solver, Step, row_generators
 
 
-class Reverse:
-    """The reverse process of a module: its solver, and what is read off it.
+class ReverseProcess:
+    """Mixin for a module with a solver of its reverse process.
 
     Attributes:
-        solver: how the reverse process is walked.
-        sampling_steps: forward steps by which the start is noised first.
-        eval_seed: of the noise at inference.
+        solver: numerical method for the reverse process.
+        sampling_steps: number of forward steps by which the start is noised first.
+        eval_seed: seed of the noise at inference.
     """
 
     solver: Solver
@@ -30,7 +30,7 @@ class Reverse:
 
     @property
     def reverse(self) -> Sequence[Step]:
-        """The affine steps of the solver; assigning a list makes it the solver."""
+        """Affine steps of the solver; empty for other solvers. Assigning steps replaces the solver."""
         return self.solver.steps if isinstance(self.solver, AffineSolver) else []
 
     @reverse.setter
@@ -38,13 +38,13 @@ class Reverse:
         self.solver = AffineSolver(steps)
 
     def generators(self, users: Tensor) -> Generators:
-        """Each user's own noise at inference; None where there is none. users: (B,)."""
-        noisy = self.sampling_steps > 0 or self.solver.stochastic
-        return row_generators(users.tolist(), self.eval_seed, users.device) if noisy else None
+        """Make one noise generator per user, (B,); None if inference draws no noise."""
+        stochastic = self.sampling_steps > 0 or self.solver.stochastic
+        return row_generators(users.tolist(), self.eval_seed, users.device) if stochastic else None
 
 
-class CountsCalls:
-    """A model that knows its number of function evaluations."""
+class ReportsNfe:
+    """Mixin for a model that reports its number of function evaluations."""
 
     @property
     def nfe(self) -> Optional[int]:
@@ -53,5 +53,5 @@ class CountsCalls:
 
     @property
     def denoiser_calls(self) -> Optional[int]:
-        """The former name of :attr:`nfe`, still read of models that have it alone."""
+        """Former name of :attr:`nfe`."""
         return self.nfe

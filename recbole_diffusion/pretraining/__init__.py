@@ -1,1 +1,1 @@
-"""A model under a model: trained on the same split, cached, or from a file."""
+"""Base models, whose embeddings another model starts from: trained on the same split, cached, or read from a file."""

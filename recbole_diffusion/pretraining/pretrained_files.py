@@ -1,4 +1,4 @@
-"""Embeddings and recommenders in files, put in the ids of a data set: a .npy, a .npz, a checkpoint."""
+"""Embeddings and recommenders from files (.npy, .npz, checkpoints), in the ids of a data set."""
 
 from __future__ import annotations
 
@@ -17,17 +17,25 @@ from recbole_diffusion.support import trusted_files
 from recbole_diffusion.support.random_state import random_state, restore_random_state
 from recbole_diffusion.training import checkpoint
 
-#: What RecBole's graph models keep of their last evaluation: the embeddings over the graph of the file's own split.
-_OF_A_GRAPH = frozenset({"restore_user_e", "restore_item_e", "restore_entity_e"})
-#: What LightGCN-PyTorch calls its tables, as DDRM's authors ship them; their rows count from 0.
+#: Attributes in which RecBole's graph models cache the propagated embeddings of the split that they were trained on.
+_PROPAGATED = frozenset({"restore_user_e", "restore_item_e", "restore_entity_e"})
+#: Names of the tables of LightGCN-PyTorch, as DDRM's authors ship them; their rows count from 0.
 OFFICIAL = {"user": "embedding_user.weight", "item": "embedding_item.weight"}
 
 
 def embeddings(config: Any, file: Path, dataset: Any) -> Embeddings:
-    """What the key ``pretrain`` names; the user table may be missing, and is empty then.
+    """Read the embeddings in the file of the key ``pretrain``.
+
+    Args:
+        config: of the run.
+        file: a .npy, a .npz or a checkpoint.
+        dataset: whose ids the rows take.
+
+    Returns:
+        The tables; that of the users has width 0 where the file has none.
 
     Raises:
-        ValueError: no such file, or what it holds does not fit the data set.
+        ValueError: the file does not exist, or its content does not fit the data set.
     """
     if not file.is_file():
         raise ValueError(
@@ -47,10 +55,15 @@ def embeddings(config: Any, file: Path, dataset: Any) -> Embeddings:
 
 
 def tables(config: Any, file: Path, dataset: Any) -> Optional[Embeddings]:
-    """What the key ``base_checkpoint`` names, if it is a file of two tables; None for a checkpoint of a run.
+    """Read the two tables in the file of the key ``base_checkpoint``; None for a checkpoint of a run.
+
+    Args:
+        config: of the run.
+        file: a .npz, or a checkpoint.
+        dataset: whose ids the rows take.
 
     Raises:
-        ValueError: no such file, or what it holds does not fit the data set.
+        ValueError: the file does not exist, or its content does not fit the data set.
     """
     what = f"base_checkpoint={str(file)!r}"
     if not file.is_file():
@@ -61,7 +74,7 @@ def tables(config: Any, file: Path, dataset: Any) -> Optional[Embeddings]:
         state = checkpoint.read(file, trust=trusted_files.trusts_all())
         if not isinstance(state, dict) or not all(isinstance(state.get(key), Tensor) for key in OFFICIAL.values()):
             return None
-        content = _named({key: state[key].numpy() for key in OFFICIAL.values()})
+        content = _with_our_names({key: state[key].numpy() for key in OFFICIAL.values()})
     if not {"user", "item"} <= {*content}:
         raise ValueError(f"{what} holds {', '.join(content)}; needed: user, item (user_token, item_token)")
     user, item = (_table(content, kind, what, dataset) for kind in ("user", "item"))
@@ -72,12 +85,18 @@ def tables(config: Any, file: Path, dataset: Any) -> Optional[Embeddings]:
 
 
 def model(config: Any, file: Path, dataset: Any, key: str) -> Any:
-    """A recommender that was saved by RecBole or by us, on the same users and items; its settings as ``own_config``.
+    """Load a recommender that RecBole or this package has saved; its settings are the attribute ``own_config``.
 
-    Our runner has put the data set into the id order of the file, where it has names.
+    Our runner has numbered the data set as in the file, where the file has names.
+
+    Args:
+        config: of the run.
+        file: the checkpoint.
+        dataset: with the same users and items.
+        key: the setting with the path, for error messages.
 
     Raises:
-        ValueError: not a checkpoint, or of other users or items, or of another id order; the line names ``key``.
+        ValueError: not a checkpoint, or one of other users, items or id order.
     """
     what = f"{key}={str(file)!r}"
     state = checkpoint.read(file, trust=trusted_files.trusts_all(), map_location=config["device"])
@@ -87,15 +106,15 @@ def model(config: Any, file: Path, dataset: Any, key: str) -> Any:
     provenance.check_names(state, what, config, dataset)
     _compare_splits(config, state, settings, what, dataset)
     base = config_of(config, {"model": name, **settings})
-    random = random_state()
+    random_state_before = random_state()
     try:
         repairs.repair_model(base.model_class)
         net = base.model_class(base, dataset).to(base["device"])
     finally:
-        restore_random_state(random)
+        restore_random_state(random_state_before)
     checkpoint.load_weights(net, state, provenance.misfit(config, what, dataset))
-    for name in _OF_A_GRAPH & {*vars(net)}:
-        setattr(net, name, None)
+    for attribute in _PROPAGATED & {*vars(net)}:  # to be computed anew over the graph of this split
+        setattr(net, attribute, None)
     net.own_config = base
     return net
 
@@ -103,25 +122,32 @@ def model(config: Any, file: Path, dataset: Any, key: str) -> Any:
 def config_of(config: Any, settings: dict[str, Any]) -> Config:
     """The Config of a saved recommender, on this run's data set and device.
 
+    Args:
+        config: of the run.
+        settings: in the checkpoint.
+
     Raises:
         ValueError: a setting that is not allowed.
     """
-    kept = {key: value for key, value in settings.items() if key not in {"dataset", "data_path"}}
-    here = {"use_gpu": config["use_gpu"], "gpu_id": config["gpu_id"]}
-    return Config(None, config["dataset"], stored=Source("checkpoint", {**kept, **here}))
+    stored = {key: value for key, value in settings.items() if key not in {"dataset", "data_path"}}
+    device = {"use_gpu": config["use_gpu"], "gpu_id": config["gpu_id"]}
+    return Config(None, config["dataset"], stored=Source("checkpoint", {**stored, **device}))
 
 
 def _compare_splits(config: Any, state: Any, settings: dict[str, Any], what: str, dataset: Any) -> None:
-    """Note where a recommender may have been trained on rows of this test split, by the hash where there is one."""
-    now = (getattr(dataset, "described", None) or {}).get("split_sha256")
-    if provenance.split_of(state) is not None and now is not None:
-        if provenance.split_of(state) != now:
+    """Warn where a recommender may have been trained on rows of this test split.
+
+    The hashes of the splits are compared; where one is missing, the settings that determine the split.
+    """
+    split_hash = (getattr(dataset, "described", None) or {}).get("split_sha256")
+    if provenance.split_of(state) is not None and split_hash is not None:
+        if provenance.split_of(state) != split_hash:
             provenance.note(config, f"{what} was trained on another split; it may have seen rows of this test split")
         return
     for key in ("seed", "eval_args", "benchmark_filename"):
         if settings.get(key) != config[key]:
-            seen = f"it may have seen rows of this test split (now {config[key]!r})"
-            provenance.note(config, f"{what} was trained with {key}={settings.get(key)!r}: {seen}")
+            warning = f"it may have seen rows of this test split (now {config[key]!r})"
+            provenance.note(config, f"{what} was trained with {key}={settings.get(key)!r}: {warning}")
 
 
 def _note_rows_without_names(config: Any, content: dict[str, np.ndarray], what: str) -> None:
@@ -132,12 +158,14 @@ def _note_rows_without_names(config: Any, content: dict[str, np.ndarray], what: 
 
 
 def arrays(file: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .npz; a .npy is called ``item``."""
-    return _named(convert.load_arrays(file)) if file.suffix == ".npz" else {"item": convert.load_arrays(file)[""]}
+    """Read the arrays of a file by name; the array of a .npy is named ``item``."""
+    return (
+        _with_our_names(convert.load_arrays(file)) if file.suffix == ".npz" else {"item": convert.load_arrays(file)[""]}
+    )
 
 
-def _named(content: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Tables under the official names get ours, with the names of their rows: 0, 1, ..."""
+def _with_our_names(content: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rename tables with :data:`OFFICIAL` names to ``user`` and ``item``, and name their rows 0, 1, ..."""
     for kind, name in OFFICIAL.items():
         if name in content:
             table = content.pop(name)
@@ -146,10 +174,22 @@ def _named(content: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _table(content: dict[str, np.ndarray], kind: str, what: str, dataset: Any) -> np.ndarray:
-    """A table in RecBole's ids.
+    """Put a table into the ids of the data set.
 
-    With names (``item_token``) the rows are found by them; without, they are taken in RecBole's order, with the padding
-    row or without it.
+    Rows with names (``item_token``) are found by name. Rows without names are taken in RecBole's id order, with the
+    padding row or without it.
+
+    Args:
+        content: the arrays of the file.
+        kind: ``user`` or ``item``.
+        what: setting and path, for error messages.
+        dataset: whose ids the rows take.
+
+    Returns:
+        The table, float32, (``item_num`` or ``user_num``, width); row 0 is the padding row.
+
+    Raises:
+        ValueError: not a table of finite numbers, missing names, or another number of rows.
     """
     table, tokens = content[kind], content.get(f"{kind}_token")
     count = dataset.item_num if kind == "item" else dataset.user_num
@@ -161,13 +201,8 @@ def _table(content: dict[str, np.ndarray], kind: str, what: str, dataset: Any) -
     if not np.isfinite(table).all():
         raise ValueError(f"{what}: {kind} holds numbers that are not finite")
     if tokens is not None:
-        place = {str(token): row for row, token in enumerate(np.atleast_1d(tokens))}
         names = [str(token) for token in dataset.field2id_token[field][1:]]
-        missing = [name for name in names if name not in place]
-        if missing or np.size(tokens) != len(table):
-            lacks = f"{len(missing)} {kind}s of the data set, e.g. {missing[0]}" if missing else f"{len(table)} names"
-            raise ValueError(f"{what} lacks {lacks}; a row per name in {kind}_token is needed")
-        table = table[[place[name] for name in names]]
+        table = _rows_by_name(table, tokens, names, kind, what)
     if len(table) == count - 1:
         table = np.concatenate([np.zeros((1, table.shape[1]), table.dtype), table])
     if len(table) != count:
@@ -176,3 +211,23 @@ def _table(content: dict[str, np.ndarray], kind: str, what: str, dataset: Any) -
             f"RecBole's internal order, or a .npz with {kind}_token, their names"
         )
     return table
+
+
+def _rows_by_name(table: np.ndarray, tokens: np.ndarray, names: list[str], kind: str, what: str) -> np.ndarray:
+    """The rows of a table in the order of ``names``.
+
+    Args:
+        table: (rows, width).
+        tokens: the name of each row.
+        names: of the data set, without the padding.
+        kind, what: for error messages.
+
+    Raises:
+        ValueError: a name without a row, or another number of names than rows.
+    """
+    row_of = {str(token): row for row, token in enumerate(np.atleast_1d(tokens))}
+    missing = [name for name in names if name not in row_of]
+    if missing or np.size(tokens) != len(table):
+        lacks = f"{len(missing)} {kind}s of the data set, e.g. {missing[0]}" if missing else f"{len(table)} names"
+        raise ValueError(f"{what} lacks {lacks}; a row per name in {kind}_token is needed")
+    return table[[row_of[name] for name in names]]

@@ -1,4 +1,4 @@
-"""The contract suite: what every model must do, for the models of this package and of others.
+"""The contract suite: tests that every diffusion model must pass, in this package and in others.
 
 A test file of another package::
 
@@ -7,7 +7,7 @@ A test file of another package::
     class TestMine(ContractTests):
         model = "Mine"
 
-The settings come from the model's card (``contract``). pytest is imported when :class:`ContractTests` is.
+The settings come from the model's card (``contract``). pytest is imported with :class:`ContractTests`, not before.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ _LAZY = {
 }
 __all__ = list(_LAZY)
 
+#: Modules that hold assertions of the contract suite.
+_ASSERTING = ("contract_settings", "contract_scores", "contract_evaluation", "contract_checkpoint")
+
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
@@ -42,7 +45,8 @@ def __getattr__(name: str) -> Any:
     if name == "ContractTests" and module not in sys.modules:
         import pytest
 
-        pytest.register_assert_rewrite(module)  # a failing assert then shows its values
+        # A failing assert then shows the compared values.
+        pytest.register_assert_rewrite(*(f"{__name__}.{asserting}" for asserting in _ASSERTING))
     return getattr(importlib.import_module(module), name)
 
 

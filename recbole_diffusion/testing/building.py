@@ -1,4 +1,4 @@
-"""Models that are built or trained on the checkerboard with the quick settings of their cards."""
+"""Build or train models on the checkerboard with the quick settings of their cards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recbole_diffusion.training.trainer import trainer_class
 
 
 class Built(NamedTuple):
-    """An untrained model with its settings and data."""
+    """An untrained model with its settings, data set and the loaders of the three splits."""
 
     config: Any
     model: Any
@@ -23,31 +23,36 @@ class Built(NamedTuple):
     loaders: tuple[Any, Any, Any]
 
 
-def contract(model: str) -> Contract:
-    """The part ``contract`` of a model's card; an empty one without a card."""
+def contract_of(model: str) -> Contract:
+    """Return the section ``contract`` of a model's card; an empty contract if the model has no card."""
     spec = registry.find_spec(model)
     return spec.card.contract if spec is not None and spec.card is not None else Contract()
 
 
 def quick(model: str) -> dict[str, Any]:
-    """Settings with which the model learns the checkerboard in seconds."""
-    return dict(contract(model).quick)
+    """Return settings with which the model learns the checkerboard in seconds."""
+    return dict(contract_of(model).quick)
 
 
 def noisy(model: str) -> list[dict[str, Any]]:
-    """Settings on top of them under which scores must not depend on the batch either."""
-    return [dict(settings) for settings in contract(model).noisy]
+    """Return additional settings, e.g. with noise at inference, under which scores must not depend on the batch."""
+    return [dict(settings) for settings in contract_of(model).noisy]
 
 
 def split(model: str) -> dict[str, Any]:
-    """RecBole's ``eval_args.split`` for the model's task."""
+    """Return RecBole's ``eval_args.split`` for the model's task: leave-one-out if sequential, else 8:1:1."""
     spec = registry.find_spec(model)
     sequential = spec is not None and spec.task == "sequential"
     return {"LS": "valid_and_test"} if sequential else {"RS": [8, 1, 1]}
 
 
 def build(model: Union[str, type], settings: dict[str, Any]) -> Built:
-    """A model on the data set ``board``, untrained."""
+    """Build an untrained model on the data set ``board``.
+
+    Args:
+        model: a name or a class.
+        settings: configuration keys, including ``data_path``.
+    """
     config = quick_start.configure(model, "board", config_dict=settings)
     init_seed(config["seed"], True)
     dataset, loaders = quick_start.prepare(config)
@@ -55,26 +60,30 @@ def build(model: Union[str, type], settings: dict[str, Any]) -> Built:
 
 
 def trainer_of(config: Any, model: Any) -> Any:
-    """The trainer that ``run`` would choose."""
+    """Make the trainer that :func:`recbole_diffusion.run` would choose for the model."""
     name = config["model"]
     return trainer_class(registry.get_trainer(config["MODEL_TYPE"], config.requested_model, name))(config, model)
 
 
 def train(built: Built) -> Any:
-    """Train a model that was built, without files; the trainer. The model then has its best weights."""
+    """Train a built model without writing files. The model then has its best weights.
+
+    Returns:
+        The trainer.
+    """
     trainer = trainer_of(built.config, built.model)
     trainer.fit(*built.loaders[:2], saved=False, verbose=False)
     return trainer
 
 
 def users_of(loaders: Any, count: int = 8) -> Interaction:
-    """A batch to score: users 1 to ``count``, or for a sequential model the first rows of the test split."""
-    part = loaders[2]._dataset
+    """Return a batch to score: users 1 to ``count``, or the first ``count`` test rows for a sequential model."""
+    test_dataset = loaders[2]._dataset
     if loaders[2].is_sequential:
-        return part.inter_feat[:count]
-    return Interaction({part.uid_field: torch.arange(1, count + 1)})
+        return test_dataset.inter_feat[:count]
+    return Interaction({test_dataset.uid_field: torch.arange(1, count + 1)})
 
 
 def taken(interaction: Interaction, rows: Tensor) -> Interaction:
-    """Some rows of a batch, in the order of ``rows``."""
+    """Select rows of a batch, in the order of ``rows``."""
     return Interaction({field: interaction[field][rows] for field in interaction.columns})

@@ -1,8 +1,7 @@
-"""Checkpoint files: plain tensors and values, so that ``torch.load(..., weights_only=True)`` reads them.
+"""Checkpoint files of tensors and plain values, which ``torch.load(..., weights_only=True)`` reads.
 
-RecBole pickles its whole Config into each file; loading one runs whatever code the pickle names. Ours hold the
-effective settings as plain values. A file that needs more is read only when the user says so, or when this
-process has just written it.
+RecBole pickles its whole Config into each file, and loading a pickle can run any code. Our files hold the effective
+settings as plain values. A file with other objects is read only if the user trusts it, or if this run has written it.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ FORMAT = "recbole-diffusion/1"
 
 
 class UntrustedFile(ValueError):
-    """The file would run code when loaded and nobody has said that it may."""
+    """The file could run code when loaded, and the user has not trusted it."""
 
 
 def write(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint; after a crash the old file is there, or the new one."""
+    """Write a checkpoint atomically: after a crash ``path`` is the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, lambda file: torch.save({"format": FORMAT, **checkpoint}, file))
     trusted_files.trust_own(str(path))
@@ -38,12 +37,15 @@ def read(path: Any, trust: bool = False, map_location: Any = None) -> Any:
 
     Args:
         path: the file.
-        trust: unpickle whatever it holds. A file that this process wrote is trusted anyway.
-        map_location: as in ``torch.load``; the CPU if None.
+        trust: unpickle any object in it. A file that was written here is trusted anyway.
+        map_location: as in ``torch.load``; None: the CPU.
+
+    Returns:
+        The content, usually a dict.
 
     Raises:
-        UntrustedFile: it holds more than tensors and plain values and is not trusted.
-        ValueError: no such file, or not a checkpoint.
+        UntrustedFile: it holds other objects than tensors and plain values, and is not trusted.
+        ValueError: the file does not exist, or is not a checkpoint.
     """
     if isinstance(path, (str, os.PathLike)) and not os.path.isfile(path):
         raise ValueError(f"checkpoint {str(path)!r} does not exist")
@@ -57,26 +59,31 @@ def read(path: Any, trust: bool = False, map_location: Any = None) -> Any:
         if trusted or not _holds_objects(path):
             raise ValueError(f"checkpoint {str(path)!r} cannot be read: it is no checkpoint, or damaged") from error
         raise UntrustedFile(_UNTRUSTED.format(str(path), "holds pickled objects")) from error
-    except Exception as error:  # whatever the unpickler makes of a file that is something else
+    except Exception as error:  # the unpickler raises anything on a file of another kind
         raise ValueError(f"checkpoint {str(path)!r} cannot be read: it is no checkpoint, or damaged") from error
 
 
 def load_weights(model: Any, state: dict[str, Any], misfit: str) -> None:
-    """Put a checkpoint's weights, and what RecBole keeps beside them, into ``model``.
+    """Load a checkpoint's ``state_dict`` and RecBole's ``other_parameter`` into ``model``.
+
+    Args:
+        model: of the same class and settings.
+        state: content of the checkpoint.
+        misfit: begin of the error message.
 
     Raises:
         ValueError: other shapes or names; one line that starts with ``misfit``.
     """
-    others = state.get("other_parameter")
-    for name, value in (others or {}).items():
-        own = getattr(getattr(model, name, None), "shape", None)
-        if own is not None and getattr(value, "shape", own) != own:
-            raise ValueError(f"{misfit}: {name} is {tuple(value.shape)}, and would be {tuple(own)}")
+    other_parameters = state.get("other_parameter")
+    for name, value in (other_parameters or {}).items():
+        shape = getattr(getattr(model, name, None), "shape", None)
+        if shape is not None and getattr(value, "shape", shape) != shape:
+            raise ValueError(f"{misfit}: {name} has shape {tuple(value.shape)}, the model needs {tuple(shape)}")
     try:
         model.load_state_dict(state["state_dict"])
     except RuntimeError as error:
         raise ValueError(f"{misfit}: {str(error).splitlines()[-1].strip()}") from error
-    model.load_other_parameter(others)
+    model.load_other_parameter(other_parameters)
 
 
 _UNTRUSTED = (
@@ -86,7 +93,7 @@ _UNTRUSTED = (
 
 
 def _holds_objects(path: Any) -> bool:
-    """Whether the file is one that torch wrote, so that only the weights-only rule can have refused it."""
+    """Whether torch wrote the file; only then the refusal to unpickle is due to objects and not to damage."""
     return not isinstance(path, (str, os.PathLike)) or zipfile.is_zipfile(path)
 
 

@@ -1,9 +1,9 @@
-"""What the processes of one training tell each other: gradients, buffers, rows of an evaluation, random states.
+"""Collectives of data-parallel training: gradients, buffers, rows of an evaluation, random states.
 
-RecBole wraps the model in DistributedDataParallel, calls the wrapper with a dummy input before each batch and adds zero
-times the sum of all parameters to the loss, so that gradients of a forward pass that it never saw are averaged. Here
-they are averaged when the backward pass is over, on any device; one that no process has stays None. With one process
-nothing of this happens.
+RecBole wraps the model in DistributedDataParallel and works around it: it calls the wrapper with a dummy input before
+each batch and adds zero times the sum of all parameters to the loss, so that gradients of a forward pass outside the
+wrapper are averaged. Here an all-reduce averages the gradients when the backward pass is over, on any device. A
+gradient that is None on all ranks stays None. On one rank no collective is called.
 """
 
 from __future__ import annotations
@@ -23,99 +23,119 @@ from recbole_diffusion.model import hooks
 from recbole_diffusion.support.random_state import random_state
 
 
-def all_gather_rows(own: Tensor, total: int) -> Tensor:
-    """The rows of all processes, (total, ...), in the order of one process; ``own``: (ceil(total / n), ...).
+def all_gather_rows(rows: Tensor, total: int) -> Tensor:
+    """All-gather the interleaved rows of a sharded loader.
 
-    Of n processes the r-th has rows r, r + n, r + 2 n, ..., and where they do not divide one row too many.
+    Rank r of n has the rows r, r + n, r + 2 n, ... of the unsharded order. Where n does not divide ``total``, the last
+    ranks have one repeated row at the end, which is cut off.
+
+    Args:
+        rows: of this rank, (ceil(total / n), ...).
+        total: number of rows on all ranks together.
+
+    Returns:
+        The rows in the unsharded order, (total, ...).
     """
-    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, own.contiguous())
-    return torch.stack(parts, dim=1).flatten(0, 1)[:total]
+    shards = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(shards, rows.contiguous())
+    return torch.stack(shards, dim=1).flatten(0, 1)[:total]
 
 
 class DataParallelMixin(AbstractTrainer):
-    """RecBole's base of all trainers, with our way to train one model in several processes.
+    """Base of all trainers of RecBole, with the collectives for training one model on several ranks.
 
-    The gradients of a model with ``loss_reduction = "sum"`` (:mod:`recbole_diffusion.model.hooks`) are added up.
+    The gradients of a model with ``loss_reduction = "sum"`` (:mod:`recbole_diffusion.model.hooks`) are summed over the
+    ranks, those of all others averaged.
     """
 
     def __init__(self, config: Any, model: Any) -> None:
         self.config, self.model = config, model
         self.is_distributed = not config["single_spec"]
-        self._averaged = 0
+        self._gradient_reductions = 0
         if self.is_distributed:
-            self._join()
+            self._synchronize_ranks()
 
     @property
     def is_writer(self) -> bool:
-        """Whether files are this process's to write: the first one of each machine."""
+        """Whether this rank writes the files of its machine: local rank 0 does."""
         return not self.is_distributed or self.config["local_rank"] == 0
 
-    def _join(self) -> None:
-        """The same weights for all, and random numbers of its own for each but the first."""
-        Path(self.config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)  # RecBole looks, and then makes it
-        if self.config["device"].type == "cuda":  # there is none for the CPU
+    def _synchronize_ranks(self) -> None:
+        """Broadcast the weights of rank 0, and seed every other rank differently."""
+        Path(self.config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)  # RecBole's check and mkdir would race
+        if self.config["device"].type == "cuda":  # SyncBatchNorm does not exist on the CPU
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
-        _take_from_first(self._differing())
+        _broadcast_from_rank0(self._tensors_that_differ())
         for module in self.model.modules():
-            if hasattr(module, "gather") and hasattr(module, "update"):  # a law of the times that learns from losses
-                module.gather = _of_all_ranks
+            if hasattr(module, "gather") and hasattr(module, "update"):  # a timestep sampler that learns from losses
+                module.gather = _all_gather_values
         if dist.get_rank() > 0:
             init_seed(self.config["seed"] + dist.get_rank(), self.config["reproducibility"])
 
     def set_reduce_hook(self) -> None:
-        """Called by RecBole's trainers before each batch; nothing is to be done here."""
+        """Do nothing: RecBole's trainers call this before each batch for DistributedDataParallel."""
 
     def sync_grad_loss(self) -> Tensor:
-        """Zero, which RecBole's trainers add to the loss: when its backward pass is over, gradients are averaged."""
+        """A zero that RecBole's trainers add to the loss; its backward pass triggers the all-reduce of gradients."""
         zero = torch.zeros((), device=self.config["device"], requires_grad=True)
-        result: Tensor = _AfterBackward.apply(zero, self._average)
+        result: Tensor = _AfterBackward.apply(zero, self._reduce_gradients)
         return result
 
     @torch.no_grad()
-    def _average(self) -> None:
-        """Replace each gradient by the mean over the processes (by the sum, for a loss that is a sum)."""
-        self._averaged += 1
-        parameters = [each for each in self.model.parameters() if each.requires_grad]
-        count = dist.get_world_size() if hooks.averages(self.model) else 1
-        for dtype in dict.fromkeys(each.dtype for each in parameters):
-            _add_up([each for each in parameters if each.dtype == dtype], count)
+    def _reduce_gradients(self) -> None:
+        """All-reduce the gradients: the mean over the ranks, or the sum for a loss that is a sum."""
+        self._gradient_reductions += 1
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        divisor = dist.get_world_size() if hooks.averages(self.model) else 1
+        for dtype in dict.fromkeys(parameter.dtype for parameter in parameters):
+            _all_reduce_gradients([parameter for parameter in parameters if parameter.dtype == dtype], divisor)
 
     def sync_buffers(self) -> None:
-        """Give all processes the buffers of the first, e.g. BatchNorm's statistics.
+        """Broadcast the buffers of rank 0, e.g. BatchNorm's running statistics.
 
         Raises:
-            ValueError: the weights differ since nothing averaged the gradients.
+            ValueError: the weights differ because the training loop never reduced the gradients.
         """
-        differing = self._differing()
-        if not self._averaged and any(isinstance(each, nn.Parameter) for each in differing):
+        tensors = self._tensors_that_differ()
+        if not self._gradient_reductions and any(isinstance(tensor, nn.Parameter) for tensor in tensors):
             raise ValueError(
-                f"the training loop of {self.config['model']} does not average the gradients of several processes; "
+                f"the training loop of {self.config['model']} does not average the gradients of several ranks; "
                 "leave nproc out"
             )
-        _take_from_first(differing)
-        self._averaged = 0
+        _broadcast_from_rank0(tensors)
+        self._gradient_reductions = 0
 
-    def _differing(self) -> list[Tensor]:
-        """Parameters and buffers that are not the same in all processes, by the bits of their sums."""
-        tensors = [each for each in (*self.model.parameters(), *self.model.buffers()) if each.layout is torch.strided]
-        sums = torch.stack([each.detach().double().sum() for each in tensors])
-        found = all_gather_rows(sums.view(torch.int64)[None], dist.get_world_size())
-        return [tensors[place] for place in (found != found[0]).any(dim=0).nonzero().flatten().tolist()]
+    def _tensors_that_differ(self) -> list[Tensor]:
+        """Parameters and buffers that are not equal on all ranks, found by the bits of their sums."""
+        tensors = [
+            tensor for tensor in (*self.model.parameters(), *self.model.buffers()) if tensor.layout is torch.strided
+        ]
+        sums = torch.stack([tensor.detach().double().sum() for tensor in tensors])
+        bits = all_gather_rows(sums.view(torch.int64)[None], dist.get_world_size())
+        return [tensors[index] for index in (bits != bits[0]).any(dim=0).nonzero().flatten().tolist()]
 
-    def mean(self, losses: Any) -> Any:
-        """The mean over the processes of a number or a tuple of numbers; the sum, for a loss that is a sum."""
+    def reduce_losses(self, losses: Any) -> Any:
+        """All-reduce a number or a tuple of numbers: the mean over the ranks, or the sum for a loss that is a sum."""
         if not self.is_distributed:
             return losses
         values = torch.tensor(losses, dtype=torch.float64, device=self.config["device"])
         dist.all_reduce(values)
         if hooks.averages(self.model):
             values /= dist.get_world_size()
-        found = values.tolist()
-        return tuple(found) if isinstance(losses, tuple) else found
+        reduced = values.tolist()
+        return tuple(reduced) if isinstance(losses, tuple) else reduced
 
-    def gather(self, struct: Any, users: Tensor, loader: Any) -> Tensor:
-        """Put the rows of all processes into what RecBole's collector has; the users of these rows."""
+    def gather_evaluation(self, struct: Any, users: Tensor, loader: Any) -> Tensor:
+        """All-gather the rows of an evaluation.
+
+        Args:
+            struct: data of RecBole's collector; its tensors are replaced by those of all ranks.
+            users: of this rank's rows, (rows,).
+            loader: of the evaluation. Nothing is gathered where it is not sharded.
+
+        Returns:
+            The users of all rows, (``loader.sample_size``,) where the loader is sharded.
+        """
         if not self.is_distributed or not sharding.is_sharded(loader):
             return users
         device, total = self.config["device"], loader.sample_size
@@ -125,75 +145,94 @@ class DataParallelMixin(AbstractTrainer):
         return all_gather_rows(users.to(device), total).cpu()
 
     def broadcast_from_rank0(self, value: Any) -> Any:
-        """What the first process has, so that all decide alike."""
-        box = [value]
+        """Broadcast a value that can be pickled from rank 0, so that all ranks decide alike."""
+        values = [value]
         if self.is_distributed:
-            dist.broadcast_object_list(box, src=0)
-        return box[0]
+            dist.broadcast_object_list(values, src=0)
+        return values[0]
 
     def barrier(self) -> None:
-        """Until all are here."""
+        """Wait until all ranks have called this."""
         if self.is_distributed:
             dist.barrier()
 
     def gather_rank_states(self, attributes: dict[str, Any]) -> list[dict[str, Any]]:
-        """Of each process what a resumed run needs beside the weights; empty for one process."""
+        """All-gather the state of each rank that a checkpoint needs beside the weights.
+
+        Args:
+            attributes: the model's changed attributes on this rank.
+
+        Returns:
+            Random state and attributes of each rank; an empty list where the training has one process.
+        """
         if not self.is_distributed:
             return []
-        found: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(found, {"random": random_state(), "attributes": attributes})
-        return found
+        states: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(states, {"random": random_state(), "attributes": attributes})
+        return states
 
     def rank_state(self, state: dict[str, Any]) -> dict[str, Any]:
-        """This process's part of :meth:`gather_rank_states` in a checkpoint.
+        """The state of this rank in a checkpoint, from :meth:`gather_rank_states`.
 
-        Of a checkpoint of another number of processes the first one goes on with the first's random numbers.
+        Where the checkpoint has another number of ranks, rank 0 takes the random state of its rank 0; the others keep
+        their own.
+
+        Args:
+            state: content of the checkpoint.
         """
-        parts = state.get("processes") or [{"random": state["random"], "attributes": state["attributes"]}]
-        processes, rank = (dist.get_world_size(), dist.get_rank()) if self.is_distributed else (1, 0)
-        if len(parts) == processes:
-            return parts[rank]
+        rank_states = state.get("processes") or [{"random": state["random"], "attributes": state["attributes"]}]
+        world_size, rank = (dist.get_world_size(), dist.get_rank()) if self.is_distributed else (1, 0)
+        if len(rank_states) == world_size:
+            return rank_states[rank]
         self.logger.warning(
-            f"the checkpoint is of {len(parts)} processes, this run of {processes}: it will not be the same as without "
-            "the interruption"
+            f"the checkpoint was written by {len(rank_states)} ranks, this run has {world_size}: its numbers will "
+            "differ from those of a run without the interruption"
         )
-        return parts[0] if rank == 0 else {**parts[0], "random": random_state()}
+        return rank_states[0] if rank == 0 else {**rank_states[0], "random": random_state()}
 
 
 class _AfterBackward(torch.autograd.Function):
-    """Calls ``then()`` when the backward pass through its result is over, as torch's own FSDP does."""
+    """Identity that calls ``callback()`` when the whole backward pass is over, as torch's FSDP does."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, then: Callable[[], None]) -> Tensor:
-        ctx.then = then
+    def forward(ctx: Any, tensor: Tensor, callback: Callable[[], None]) -> Tensor:
+        ctx.callback = callback
         return tensor.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:
         engine: Any = torch.autograd.Variable._execution_engine
-        engine.queue_callback(ctx.then)
+        engine.queue_callback(ctx.callback)
         return None, None
 
 
-def _add_up(parameters: Sequence[nn.Parameter], count: int) -> None:
-    """Make each gradient the sum over the processes, divided by ``count``. One that no process has stays None."""
-    grads = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
-    there = torch.tensor([each.grad is not None for each in parameters], dtype=grads[0].dtype, device=grads[0].device)
-    flat = torch.cat([*(each.reshape(-1) for each in grads), there])
+def _all_reduce_gradients(parameters: Sequence[nn.Parameter], divisor: int) -> None:
+    """Sum each gradient over the ranks and divide by ``divisor``, with one all-reduce for all of them.
+
+    A gradient that is None on all ranks stays None. One that is None on this rank only counts as 0.
+
+    Args:
+        parameters: of one dtype.
+        divisor: number of ranks for a mean, 1 for a sum.
+    """
+    grads = [torch.zeros_like(param) if param.grad is None else param.grad for param in parameters]
+    has_grad = [param.grad is not None for param in parameters]
+    counts = torch.tensor(has_grad, dtype=grads[0].dtype, device=grads[0].device)
+    flat = torch.cat([*(grad.reshape(-1) for grad in grads), counts])
     dist.all_reduce(flat)
-    *found, there = flat.split([*map(torch.numel, grads), len(grads)])
-    for parameter, grad, wanted in zip(parameters, found, there.tolist()):
-        if wanted:
-            parameter.grad = (grad / count).view_as(parameter)
+    *sums, counts = flat.split([*map(torch.numel, grads), len(grads)])
+    for parameter, gradient_sum, count in zip(parameters, sums, counts.tolist()):
+        if count:
+            parameter.grad = (gradient_sum / divisor).view_as(parameter)
 
 
-def _take_from_first(tensors: Sequence[Tensor]) -> None:
-    for each in tensors:
-        value = each.detach().contiguous()
+def _broadcast_from_rank0(tensors: Sequence[Tensor]) -> None:
+    for tensor in tensors:
+        value = tensor.detach().contiguous()
         dist.broadcast(value, src=0)
-        each.detach().copy_(value)
+        tensor.detach().copy_(value)
 
 
-def _of_all_ranks(values: Tensor) -> Tensor:
-    """The values (n,) of the rows of all ranks, in the order of one process: see ``gather`` of a law of the times."""
+def _all_gather_values(values: Tensor) -> Tensor:
+    """All-gather one value per row, (n,), in the order of one rank: the ``gather`` of a timestep sampler."""
     return all_gather_rows(values, len(values) * dist.get_world_size())

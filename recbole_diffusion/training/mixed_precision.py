@@ -1,4 +1,4 @@
-"""RecBole's mixed precision: ``enable_amp`` (torch's autocast in training) and ``enable_scaler`` (of gradients)."""
+"""RecBole's mixed precision: ``enable_amp`` (autocast in training) and ``enable_scaler`` (gradient scaling)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-#: In torch's messages about operators that half precision lacks, or that want both sides in one precision.
+#: Matches torch's messages about operators that half precision lacks, or that need operands of one dtype.
 _OF_HALF_PRECISION = re.compile(r"half|float16|dtype|scalar type", re.IGNORECASE)
 
 
 def scales(config: Any) -> bool:
-    """Whether gradients are scaled: where ``enable_scaler`` asks for it and the device is a GPU.
+    """Whether gradients are scaled: ``enable_scaler`` is set and the device is a GPU.
 
     Raises:
-        ValueError: ``clip_grad_norm`` beside it. RecBole would clip gradients that are still scaled, by 65536 at first.
+        ValueError: ``clip_grad_norm`` is set too. RecBole would clip the scaled gradients; the first scale is 65536.
     """
     if not config["enable_scaler"] or config["device"].type == "cpu":
         return False
@@ -28,18 +28,18 @@ def scales(config: Any) -> bool:
 
 
 def notes(config: Any) -> list[str]:
-    """Warnings of settings without an effect."""
+    """Warnings about settings of mixed precision that have no effect on this device."""
     if config["device"].type != "cpu":
         return []
-    found = ["enable_scaler has no effect on the CPU"] if config["enable_scaler"] else []
-    if config["enable_amp"] and config["model"] == "NCL":  # its training loop asks for torch.cuda.amp
-        found.append("enable_amp has no effect on the CPU for NCL")
-    return found
+    warnings = ["enable_scaler has no effect on the CPU"] if config["enable_scaler"] else []
+    if config["enable_amp"] and config["model"] == "NCL":  # its training loop uses torch.cuda.amp
+        warnings.append("enable_amp has no effect on the CPU for NCL")
+    return warnings
 
 
 @contextlib.contextmanager
 def explained(config: Any) -> Iterator[None]:
-    """One line for what a model's training raises because of ``enable_amp``.
+    """Turn an error that ``enable_amp`` causes in training into one line.
 
     Raises:
         ValueError: an operator of the model does not work in half precision.

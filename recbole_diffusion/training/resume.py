@@ -1,7 +1,7 @@
-"""What a training run leaves in files, and how it continues from them bit for bit (on the CPU).
+"""Checkpoints of a training, and the exact resume from them: bit for bit on the CPU.
 
 :class:`Resumable` is the part of :class:`recbole_diffusion.training.trainer.Training` that writes and reads
-checkpoints; the format is that of :mod:`recbole_diffusion.training.checkpoint`.
+checkpoints. Their format is that of :mod:`recbole_diffusion.training.checkpoint`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Resumable(Trainer, DataParallelMixin):
     """RecBole's trainer with our checkpoints.
 
     Attributes:
-        epochs_done: one dict per epoch, kept by the loop.
-        after_save: called when this process has written a checkpoint.
+        epochs_done: one dict per finished epoch; the training loop appends them.
+        after_save: called when this rank has written a checkpoint.
     """
 
     cur_step: int
@@ -49,61 +49,66 @@ class Resumable(Trainer, DataParallelMixin):
         super().__init__(config, model)
         self._train_data: Any = None
         self._resumed: Optional[dict[str, Any]] = None
-        self._own: dict[str, Any] = {}  # this process's part of it
+        self._resumed_rank_state: dict[str, Any] = {}
         self._resumed_file = ""
-        self.after_save: Callable[[], None] = _nothing
-        self._record: Optional[dict[str, Any]] = None
-        self._unchanged = _attribute_marks(model)
+        self.after_save: Callable[[], None] = _do_nothing
+        self._provenance: Optional[dict[str, Any]] = None
+        self._initial_fingerprints = _attribute_fingerprints(model)
 
     def _build_scheduler(self) -> Optional[torch.optim.lr_scheduler.StepLR]:
-        """The learning rate's decay, stepped after each epoch; None without ``lr_decay_step``."""
-        every = self.config["lr_decay_step"]
-        if every is None:
+        """The learning rate schedule, stepped after each epoch; None without ``lr_decay_step``."""
+        step_size = self.config["lr_decay_step"]
+        if step_size is None:
             return None
-        return torch.optim.lr_scheduler.StepLR(self.optimizer, every, self.config["lr_decay_gamma"])
+        return torch.optim.lr_scheduler.StepLR(self.optimizer, step_size, self.config["lr_decay_gamma"])
 
     def _changed_attributes(self) -> dict[str, Any]:
         """The model's numbers and tensors outside its state dict that training has changed.
 
-        RecBole's MultiVAE counts its annealing so, its DiffRec keeps the losses of each step so.
+        Examples are the annealing counter of RecBole's MultiVAE and the losses per step of its DiffRec.
         """
-        marks = _attribute_marks(self.model)
-        changed = [name for name, mark in marks.items() if self._unchanged.get(name) != mark]
+        fingerprints = _attribute_fingerprints(self.model)
+        changed = [name for name, value in fingerprints.items() if self._initial_fingerprints.get(name) != value]
         return {name: getattr(self.model, name) for name in changed}
 
-    def _parts(self) -> dict[str, str]:
-        """Names of the optimisers and schedulers among the attributes, each with the name that its state is kept under.
+    def _optimizers_and_schedulers(self) -> dict[str, str]:
+        """Attribute names of optimisers and schedulers, each with the name under which its state is stored.
 
-        Some trainers have several and point ``optimizer`` at one of them in turn; two names of one object share it.
+        Some trainers have several and point ``optimizer`` at one of them in turn. Two names of one object share one
+        stored state.
         """
         names = sorted(vars(self), key=lambda name: (name == "optimizer", name))
-        owner: dict[int, str] = {}
+        stored_names: dict[int, str] = {}
         kinds = (torch.optim.Optimizer, *_SCHEDULERS)
         return {
-            name: owner.setdefault(id(vars(self)[name]), name) for name in names if isinstance(vars(self)[name], kinds)
+            name: stored_names.setdefault(id(vars(self)[name]), name)
+            for name in names
+            if isinstance(vars(self)[name], kinds)
         }
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
-        """Everything that the rest of the training depends on; see :mod:`recbole_diffusion.training.checkpoint`."""
+        """Write everything that the rest of the training depends on, and wait until the file exists for all ranks."""
         file = kwargs.pop("saved_model_file", self.saved_model_file)
-        processes = self.gather_rank_states(self._changed_attributes())
+        rank_states = self.gather_rank_states(self._changed_attributes())
         if self.is_writer:
-            checkpoint.write({**self._state(epoch), "processes": processes}, Path(file))
+            checkpoint.write({**self._training_state(epoch), "processes": rank_states}, Path(file))
             self.after_save()
             if verbose:
                 self.logger.info(set_color("Saving current", "blue") + f": {file}")
-        self._written(file)
+        self._wait_for_file(file)
 
-    def _written(self, file: str) -> None:
-        """Until the file is there for all processes, which may read it as the one that wrote it may."""
+    def _wait_for_file(self, file: str) -> None:
+        """Wait until the writer has written ``file``, then mark it as trusted in the other ranks too."""
         self.barrier()
         if not self.is_writer and os.path.exists(file):
             trusted_files.trust_own(file)
 
-    def _state(self, epoch: int) -> dict[str, Any]:
+    def _training_state(self, epoch: int) -> dict[str, Any]:
+        """The content of a checkpoint, except for the states of the ranks."""
         generator = getattr(self._train_data, "generator", None)
-        if self._record is None:
-            self._record = provenance.record(self._train_data)
+        optimizers = self._optimizers_and_schedulers()
+        if self._provenance is None:
+            self._provenance = provenance.record(self._train_data)
         config = self.config.plain() if isinstance(self.config, Config) else plain_settings(self.config)
         return {
             "version": __version__,
@@ -119,16 +124,20 @@ class Resumable(Trainer, DataParallelMixin):
             "other_parameter": self.model.other_parameter(),
             "attributes": self._changed_attributes(),
             "optimizer": self.optimizer.state_dict(),
-            "parts": {name: getattr(self, name).state_dict() for name in set(self._parts().values())},
-            "part_names": self._parts(),
+            "parts": {name: getattr(self, name).state_dict() for name in set(optimizers.values())},
+            "part_names": optimizers,
             "random": random_state(),
             "loader": None if generator is None else generator.get_state(),
             "best_file": os.path.basename(self.saved_model_file),
-            **self._record,
+            **self._provenance,
         }
 
     def resume_checkpoint(self, resume_file: Any, trust: bool = False) -> None:
-        """Continue a run from its file. The file stays as it is: the continued run writes to a new one.
+        """Load the state of an interrupted run. The file stays unchanged: the resumed run writes to a new one.
+
+        Args:
+            resume_file: a checkpoint of ours or RecBole's.
+            trust: unpickle any object in it; see :func:`checkpoint.read`.
 
         Raises:
             ValueError: not a checkpoint, of another model, of other shapes, or its best weights are missing.
@@ -142,10 +151,7 @@ class Resumable(Trainer, DataParallelMixin):
             raise ValueError(f"checkpoint {str(resume_file)!r} is of model {model}, not of {self.config['model']}")
         best = _best_file(Path(resume_file), state)
         self._load_weights(state, resume_file)
-        held = {id(one) for group in self.optimizer.param_groups for one in group["params"]}
-        if any(id(one) not in held for one in self.model.parameters() if one.requires_grad):
-            self.optimizer = self._build_optimizer()  # the weights came with layers of other shapes
-            self.lr_scheduler = self._build_scheduler()
+        self._rebuild_optimizer_if_stale()
         if best is not None:
             if self.is_writer:
                 _copy(best, self.saved_model_file)
@@ -159,36 +165,48 @@ class Resumable(Trainer, DataParallelMixin):
             self.optimizer.load_state_dict(state["optimizer"])
             self.logger.warning("a RecBole checkpoint has no random state: the resumed run will not be the same")
             return
-        self._own = self.rank_state(state)
-        for name, value in self._own["attributes"].items():
+        self._resumed_rank_state = self.rank_state(state)
+        for name, value in self._resumed_rank_state["attributes"].items():
             setattr(self.model, name, value)
         self.best_valid_result = state["best_valid_result"]
         self.train_loss_dict = dict(state["train_loss_dict"])
         self.epochs_done = list(state["epochs_done"])
-        for name, value in state["parts"].items():
-            part = getattr(self, name)
-            if isinstance(part, torch.optim.lr_scheduler.StepLR):  # a schedule given for the rest of the run holds
-                value = {**value, "step_size": part.step_size, "gamma": part.gamma}
-            if part is not None:
-                part.load_state_dict(value)
-        for name, owner in state["part_names"].items():
-            setattr(self, name, getattr(self, owner))
-        if self.lr_scheduler is not None:
-            self.lr_scheduler.last_epoch = self.start_epoch
+        self._load_optimizers_and_schedulers(state)
         self.logger.info(f"Resume after epoch {self.start_epoch} of {resume_file}")
 
-    def _restore_run(self) -> None:
-        """The generators of the interrupted run, put back when everything else has been set up.
+    def _rebuild_optimizer_if_stale(self) -> None:
+        """Build the optimiser again where loading the weights has replaced layers by those of other shapes."""
+        optimized = {id(parameter) for group in self.optimizer.param_groups for parameter in group["params"]}
+        trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        if any(id(parameter) not in optimized for parameter in trainable):
+            self.optimizer = self._build_optimizer()
+            self.lr_scheduler = self._build_scheduler()
+
+    def _load_optimizers_and_schedulers(self, state: dict[str, Any]) -> None:
+        """Load the state of every optimiser and scheduler of a checkpoint of ours."""
+        for name, value in state["parts"].items():
+            target = getattr(self, name)
+            if isinstance(target, torch.optim.lr_scheduler.StepLR):  # new settings of the schedule hold from here on
+                value = {**value, "step_size": target.step_size, "gamma": target.gamma}
+            if target is not None:
+                target.load_state_dict(value)
+        for name, stored_name in state["part_names"].items():
+            setattr(self, name, getattr(self, stored_name))
+        if self.lr_scheduler is not None:
+            self.lr_scheduler.last_epoch = self.start_epoch
+
+    def _restore_generators(self) -> None:
+        """Restore the random generators of the interrupted run, as the last step of the set-up.
 
         Raises:
             ValueError: the training data are not those of the interrupted run.
         """
         if self._resumed is not None:
-            part = self._train_data._dataset
-            source, described = f"checkpoint {self._resumed_file!r}", getattr(part, "described", None)
-            provenance.check_resumed(self._resumed, source, self.config, part, described)
+            dataset = self._train_data._dataset
+            source, described = f"checkpoint {self._resumed_file!r}", getattr(dataset, "described", None)
+            provenance.check_resumed(self._resumed, source, self.config, dataset, described)
         if self._resumed is not None and self._resumed.get("format") == checkpoint.FORMAT:
-            restore_random_state(self._own["random"])
+            restore_random_state(self._resumed_rank_state["random"])
             if self._resumed["loader"] is not None:
                 self._train_data.generator.set_state(self._resumed["loader"].cpu())
         self._resumed = None
@@ -197,22 +215,26 @@ class Resumable(Trainer, DataParallelMixin):
         checkpoint.load_weights(self.model, state, f"checkpoint {str(file)!r} does not fit the model")
 
 
-def _nothing() -> None:
-    """What happens after a save unless a run links its files."""
+def _do_nothing() -> None:
+    """Default of ``after_save``."""
 
 
 def _best_file(file: Path, state: dict[str, Any]) -> Optional[Path]:
-    """The file of the best weights that belongs to a checkpoint: itself, the one beside it, or none yet."""
+    """The file with the best weights of a checkpoint's run; None before the first validation.
+
+    Raises:
+        ValueError: the file is missing.
+    """
     epochs = state.get("epochs_done")
-    if epochs is None:  # RecBole's, which are written at the best epochs only
+    if epochs is None:  # RecBole's checkpoints are written at the best epochs only
         return file
     best = [row["epoch"] for row in epochs if row.get("best")]
     if not best or best[-1] == state["epoch"] + 1:  # epochs_done counts from 1, RecBole's key from 0
         return file if best else None
-    beside = file.resolve().with_name(state["best_file"])  # file may be a link in the run's folder
-    if not beside.is_file():
-        raise ValueError(f"checkpoint {str(file)!r} needs its best weights beside it: {beside.name}")
-    return beside
+    best_file = file.resolve().with_name(state["best_file"])  # file may be a link in the run's folder
+    if not best_file.is_file():
+        raise ValueError(f"checkpoint {str(file)!r} needs its best weights beside it: {best_file.name}")
+    return best_file
 
 
 def _copy(source: Path, target: str) -> None:
@@ -220,17 +242,17 @@ def _copy(source: Path, target: str) -> None:
         atomic_write(target, lambda file: shutil.copyfileobj(content, file))
 
 
-def _attribute_marks(model: Any) -> dict[str, Any]:
-    """What tells whether a number or tensor among the model's plain attributes has changed since."""
-    marks: dict[str, Any] = {}
+def _attribute_fingerprints(model: Any) -> dict[str, Any]:
+    """A fingerprint of each number and tensor among the model's plain attributes, to detect changes."""
+    fingerprints: dict[str, Any] = {}
     for name, value in vars(model).items():
         if name == "training" or name.startswith("_"):
             continue
         if isinstance(value, torch.Tensor):
-            marks[name] = (id(value), value._version)
+            fingerprints[name] = (id(value), value._version)
         elif isinstance(value, (int, float)):
-            marks[name] = value
-    return marks
+            fingerprints[name] = value
+    return fingerprints
 
 
 def _plain_numbers(metrics: Result) -> Result:

@@ -1,4 +1,4 @@
-"""What a run leaves behind: its folder; the log is in :mod:`recbole_diffusion.training.run_log`."""
+"""The folder of a run and its files; the log is in :mod:`recbole_diffusion.training.run_log`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from recbole_diffusion.support.atomic_write import atomic_write_text, sweep
 from recbole_diffusion.support.json_values import nan_to_null
 from recbole_diffusion.support.versions import PACKAGES, version
 
-#: Warnings of RecBole's code on today's libraries that a user can do nothing about: (message, module).
-_NOISE = (
+#: Warnings of RecBole's code on current libraries that a user cannot act on: (message, module).
+_KNOWN_WARNINGS = (
     (r".*GradScaler.* is deprecated", r"recbole\..*"),
     (r".*autocast.* is deprecated", r"recbole\..*"),
     (r"A value is trying to be set on a copy of a DataFrame.*", r"recbole\..*"),
@@ -41,15 +41,15 @@ _NOISE = (
 
 @contextlib.contextmanager
 def hide_known_warnings() -> Iterator[None]:
-    """Hide those warnings, by message and module, for the time of a run."""
+    """Hide the known warnings of RecBole's code, by message and module, while the context is open."""
     with warnings.catch_warnings():
-        for message, module in _NOISE:
+        for message, module in _KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", message=message, module=module)
         yield
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine, as plain values."""
+    """Versions of the libraries, and the machine, as plain values."""
     return {
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
@@ -61,8 +61,11 @@ def environment() -> dict[str, Any]:
 
 
 def reset_peak_memory() -> None:
-    """Let :func:`peak_memory_mib` begin anew, so that it is of one run and not of the process; Linux and CUDA only."""
-    with contextlib.suppress(OSError):  # no /proc, or not allowed
+    """Reset the peaks of :func:`peak_memory_mib` and :func:`peak_gpu_memory_mib`, so that they are of one run.
+
+    It has no effect on systems other than Linux, except on the GPU.
+    """
+    with contextlib.suppress(OSError):  # /proc is missing or read-only
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     if torch.cuda.is_initialized():
         for device in range(torch.cuda.device_count()):
@@ -70,68 +73,73 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_mib() -> float:
-    """The highest memory of the process since :func:`reset_peak_memory`; since its start where that has no effect."""
+    """Peak resident memory in MiB since :func:`reset_peak_memory`; since the start where that has no effect."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return int(status.split("VmHWM:")[1].split()[0]) / 2**10
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def peak_gpu_memory_mib(device: torch.device) -> Optional[float]:
-    """The highest memory that torch held on the GPU; None on the CPU."""
+    """Peak memory in MiB that torch allocated on the GPU since :func:`reset_peak_memory`; None on the CPU."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
 
 
 def check_folders(config: Any, saved: bool) -> None:
-    """Find out before the data are prepared whether results can be written; clean up after runs that were killed.
+    """Check before the data are prepared that results can be written, and delete temporary files of killed runs.
 
     Args:
-        config: its ``output_dir``, ``checkpoint_dir``, ``pretrain_dir`` and ``prepared_data`` count.
-        saved: whether the run writes a checkpoint; without, RecBole only wants the folder to be there.
+        config: the settings ``output_dir``, ``checkpoint_dir``, ``pretrain_dir`` and ``prepared_data`` are used.
+        saved: whether the run writes a checkpoint. If not, RecBole still needs an existing ``checkpoint_dir``.
 
     Raises:
-        ValueError: a folder that cannot be written to, or made.
+        ValueError: a folder cannot be written to or created.
     """
     results, checkpoints = Path(config["output_dir"] or "outputs"), Path(config["checkpoint_dir"] or "saved")
     _check_writable("output_dir", results)
     if saved or not checkpoints.is_dir():
         _check_writable("checkpoint_dir", checkpoints)
-    bases = pretrain_folder(config)
-    if config["pretrain_dir"] and not bases.is_dir():  # one that is there may be for reading only
-        _check_writable("pretrain_dir", bases)
+    pretrained = pretrain_folder(config)
+    if config["pretrain_dir"] and not pretrained.is_dir():  # an existing one may be read-only
+        _check_writable("pretrain_dir", pretrained)
     prepared = [Path(config["prepared_data"])] if config["prepared_data"] else []
-    runs = [each for each in results.iterdir() if each.is_dir()] if results.is_dir() else []
-    sweep(results, *runs, checkpoints, bases, *prepared)
+    runs = [folder for folder in results.iterdir() if folder.is_dir()] if results.is_dir() else []
+    sweep(results, *runs, checkpoints, pretrained, *prepared)
 
 
 def pretrain_folder(config: Any) -> Path:
-    """Folder of the models trained for others to build on: ``pretrain_dir``, or ``pretrain`` in ``checkpoint_dir``."""
+    """The folder of pretrained base models: ``pretrain_dir``, or ``pretrain`` in ``checkpoint_dir``."""
     return Path(config["pretrain_dir"] or Path(config["checkpoint_dir"] or "saved") / "pretrain")
 
 
 def _check_writable(key: str, folder: Path) -> None:
-    """Try it in the folder, or in the first one above that exists."""
-    place = next(each for each in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(each))
+    """Create a temporary file in the folder, or in the nearest parent that exists.
+
+    Raises:
+        ValueError: it cannot be created.
+    """
+    candidates = (folder.absolute(), *folder.absolute().parents)
+    nearest = next(candidate for candidate in candidates if os.path.lexists(candidate))
     try:
-        with tempfile.TemporaryFile(dir=place):
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         raise ValueError(
-            f"{key}={str(folder)!r} cannot be written: {error.strerror} in {str(place)!r}; "
+            f"{key}={str(folder)!r} cannot be written: {error.strerror} in {str(nearest)!r}; "
             f"give --{key}=FOLDER with one that can"
         ) from error
 
 
 class RunFolder:
-    """``<output_dir>/<model>-<data set>-<time>-<six letters>/``: all that a run writes.
+    """The folder of a run, ``<output_dir>/<model>-<data set>-<time>-<six letters>/``.
 
     ========================= ==========================================================================
-    config.yaml               the settings; ``--config_files`` takes it to do the same run again
+    config.yaml               the settings; ``--config_files`` with it repeats the run
     manifest.json             status, seed, machine, versions, counts of the data, time, warnings
-    metrics.json, epochs.json the result, and a row for each epoch
+    metrics.json, epochs.json the result, and one row per epoch
     run.log, tensorboard/     see :mod:`recbole_diffusion.training.run_log`
-    checkpoint.pth            a link to ``<checkpoint_dir>/<name of the run>.pth``; also checkpoint-last.pth
+    checkpoint.pth            a link to ``<checkpoint_dir>/<name of the run>.pth``; checkpoint-last.pth likewise
     ========================= ==========================================================================
     """
 
@@ -154,7 +162,7 @@ class RunFolder:
         self.update()
 
     def write_config(self, config: Any) -> None:
-        """Write config.yaml; again once the model is built, so that it holds what the checkpoint will hold."""
+        """Write config.yaml. A second call after the model is built adds the settings that the model has changed."""
         atomic_write_text(self.path / "config.yaml", config.to_yaml())
 
     def update(self, **entries: Any) -> None:
@@ -163,31 +171,34 @@ class RunFolder:
         self.write("manifest.json", self.manifest)
 
     def write(self, name: str, content: Any) -> None:
-        """Write a json file, whole or not at all."""
+        """Write a json file atomically; numbers that are not finite become null."""
         atomic_write_text(self.path / name, json.dumps(nan_to_null(content), indent=2, default=str) + "\n")
 
     def link_checkpoints(self, best: Path) -> None:
-        """Link ``best`` and its last epoch's file, where they exist, from the run's folder.
+        """Link the checkpoints of the best and of the last epoch, where they exist, from the run's folder.
 
         The links are relative, so that both folders can be moved together. Where the file system has no links,
         manifest.json still names the checkpoint.
+
+        Args:
+            best: the checkpoint of the best epoch.
         """
-        for ending in ("", "-last"):
-            file, link = best.with_name(f"{best.stem}{ending}.pth"), self.path / f"checkpoint{ending}.pth"
-            with contextlib.suppress(OSError, NotImplementedError, ValueError):  # ValueError: on two drives
+        for suffix in ("", "-last"):
+            file, link = best.with_name(f"{best.stem}{suffix}.pth"), self.path / f"checkpoint{suffix}.pth"
+            with contextlib.suppress(OSError, NotImplementedError, ValueError):  # ValueError: two drives of Windows
                 if link.is_symlink() and not file.exists():
                     link.unlink()
                 elif file.exists() and not os.path.lexists(link):
                     link.symlink_to(os.path.relpath(file.resolve(), self.path.resolve()))
 
     def write_table(self, name: str, columns: dict[str, Any]) -> None:
-        """Write columns of the same length as csv."""
-        atomic_write_text(self.path / name, _lines(columns))
+        """Write columns of equal length as a csv file, atomically."""
+        atomic_write_text(self.path / name, _as_csv(columns))
 
 
-def _lines(columns: dict[str, Any]) -> str:
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(columns)
-    rows.writerows(zip(*columns.values()))
-    return out.getvalue()
+def _as_csv(columns: dict[str, Any]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values()))
+    return text.getvalue()

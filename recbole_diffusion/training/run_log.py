@@ -1,6 +1,6 @@
-"""A run's log and TensorBoard events, in the run's own folder; the screen gets the part of the log that people follow.
+"""The log and the TensorBoard events of a run, both in the run's folder. The screen shows a shorter log.
 
-RecBole writes ``log/`` and ``log_tensorboard/`` to the working folder, whatever the settings are. Under
+RecBole writes ``log/`` and ``log_tensorboard/`` to the working folder and has no key for them. Under
 :func:`recbole_diffusion.enable` it still does.
 """
 
@@ -16,22 +16,22 @@ from typing import Any
 from recbole_diffusion.support import terminal
 from recbole_diffusion.support.patch import replace
 
-#: Name of the log in the run's folder.
+#: Name of the log file in the run's folder.
 LOG = "run.log"
-#: Name of the folder of TensorBoard's events there.
+#: Name of the folder of TensorBoard events in the run's folder.
 TENSORBOARD = "tensorboard"
 
-#: ``logger.info(text, extra=TO_FILE)``: a record for run.log alone, such as 125 lines of settings.
+#: ``logger.info(text, extra=TO_FILE)`` writes to run.log only, not to the screen (e.g. 125 lines of settings).
 TO_FILE = {"to_file_only": True}
 
 _handlers: list[logging.Handler] = []
-_level_before: list[int] = []
+_former_levels: list[int] = []
 
 
 def start_logging(config: Any, folder: Path) -> None:
-    """Log to the screen and to ``folder/run.log``, anew for each run.
+    """Configure the root logger for one run: the screen and ``folder/run.log``.
 
-    RecBole configures the root logger once, so that all later runs of a process end up in the first one's file.
+    RecBole configures it once per process, so that later runs log to the first run's file.
     """
     from recbole.utils.logger import RemoveColorFilter
 
@@ -44,7 +44,7 @@ def start_logging(config: Any, folder: Path) -> None:
     to_screen.addFilter(lambda record: not getattr(record, "to_file_only", False))
     _set_colours(to_screen)
     root = logging.getLogger()
-    _level_before.append(root.level)
+    _former_levels.append(root.level)
     root.setLevel(level)
     for handler in (to_screen, to_file):
         handler.setLevel(level)
@@ -53,31 +53,32 @@ def start_logging(config: Any, folder: Path) -> None:
 
 
 def _set_colours(handler: Any) -> None:
-    """Colours for the levels where the handler's stream shows them; else none, not even RecBole's within the text."""
+    """Colour the levels where the handler's stream shows colours; else also remove RecBole's colours from the text."""
     import colorlog
     from recbole.utils.logger import RemoveColorFilter, log_colors_config
 
-    line, time = "%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M"
+    line_format, time_format = "%(asctime)-15s %(levelname)s  %(message)s", "%d %b %H:%M"
     if terminal.colours(handler.stream):
-        handler.setFormatter(colorlog.ColoredFormatter(f"%(log_color)s{line}", time, log_colors=log_colors_config))
+        coloured = f"%(log_color)s{line_format}"
+        handler.setFormatter(colorlog.ColoredFormatter(coloured, time_format, log_colors=log_colors_config))
     else:
         handler.addFilter(RemoveColorFilter())
-        handler.setFormatter(logging.Formatter(line, time))
+        handler.setFormatter(logging.Formatter(line_format, time_format))
 
 
 def stop_logging() -> None:
-    """Take the last run's handlers off the root logger and close its file."""
+    """Remove the last run's handlers from the root logger and close its file."""
     while _handlers:
         handler = _handlers.pop()
         logging.getLogger().removeHandler(handler)
         handler.close()
-    while _level_before:
-        logging.getLogger().setLevel(_level_before.pop())
+    while _former_levels:
+        logging.getLogger().setLevel(_former_levels.pop())
 
 
 @contextlib.contextmanager
 def tensorboard_in(folder: Path) -> Iterator[None]:
-    """Let RecBole's trainers write their TensorBoard events to ``folder``; their writers are closed at the end.
+    """Redirect the TensorBoard events of RecBole's trainers to ``folder``, and close their writers at the end.
 
     RecBole derives ``log_tensorboard/NAME`` from the logger's file and has no key for it.
     """
@@ -101,15 +102,15 @@ def tensorboard_in(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def plain_bars() -> Iterator[None]:
-    """Leave the colours out of progress bars where stderr shows none; RecBole's trainers always colour theirs."""
-    from recbole.trainer import trainer as theirs
+    """Remove the colours of progress bars where stderr shows none; RecBole's trainers always colour theirs."""
+    from recbole.trainer import trainer as recbole_trainer
 
-    from recbole_diffusion.training import trainer as ours
+    from recbole_diffusion.training import evaluation_loop, trainer
 
     def uncoloured(text: str, *colour: Any) -> str:
         return text
 
-    changes = [(module, "set_color", uncoloured) for module in (theirs, ours)]
+    changes = [(module, "set_color", uncoloured) for module in (recbole_trainer, trainer, evaluation_loop)]
     revert = replace(*([] if terminal.colours(sys.stderr) else changes))
     try:
         yield

@@ -1,4 +1,4 @@
-"""The result of a run: RecBole's dict, which prints as one line, and the table of its metrics and cost."""
+"""The result of a run: a dict with RecBole's keys, and the table of its metrics and cost."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from recbole_diffusion.support.json_values import nan_to_null
 
 
 class RunResult(dict[str, Any]):
-    """A dict as RecBole's, with a ``repr`` of one line; ``print(result.table())`` prints what the command prints.
+    """A dict with RecBole's keys and a ``repr`` of one line. ``print(result.table())`` prints the command's output.
 
-    It can be pickled. ``json.dumps`` takes :meth:`plain`, since ``per_user`` holds arrays.
+    It can be pickled. For ``json.dumps`` use :meth:`plain`, since ``per_user`` holds arrays.
     """
 
     def __repr__(self) -> str:
@@ -25,11 +25,11 @@ class RunResult(dict[str, Any]):
         return f"<RunResult: {name}; {split}: {scores or 'no metrics'}; folder {self.get('folder')}>"
 
     def table(self) -> str:
-        """The metrics, the cost, the folder and the warnings."""
+        """The table of metrics, cost, folder and warnings, see :func:`result_table`."""
         return result_table(self)
 
     def plain(self) -> dict[str, Any]:
-        """The result with lists in place of the arrays of ``per_user``, and None for numbers that are not finite."""
+        """The result as plain values: ``per_user`` as lists, and None for numbers that are not finite."""
         per_user = self.get("per_user")
         if per_user is None:
             lists = None
@@ -41,17 +41,12 @@ class RunResult(dict[str, Any]):
 
 
 def result_table(result: dict[str, Any], coloured: bool = False) -> str:
-    """The run's metrics and cost, for people."""
-    from texttable import Texttable
+    """The metrics and the cost of a run as text.
 
-    valid, test = result["best_valid_result"] or {}, result["test_result"] or {}
-    table = Texttable(max_width=100)
-    table.set_deco(Texttable.HEADER)
-    table.set_cols_align(["l", "r", "r"])
-    table.set_cols_dtype(["t", "t", "t"])
-    table.header(["metric", "valid", "test"])
-    for metric in test or valid:
-        table.add_row([metric, *(f"{split[metric]:.4f}" if metric in split else "-" for split in (valid, test))])
+    Args:
+        result: of a run.
+        coloured: colour the title.
+    """
     cost, data = result["timing"], result["data"]
     title = f"{result['model']} on {result['dataset']}"
     test_speed = cost["test_users_per_s"]
@@ -63,7 +58,7 @@ def result_table(result: dict[str, Any], coloured: bool = False) -> str:
         (set_color(title, "pink") if coloured else title)
         + f" (seed {result['seed']}; {data['users']} users, {data['items']} items, "
         f"{data['train']} / {data['valid']} / {data['test']} rows)",
-        table.draw(),
+        _metrics_table(result["best_valid_result"] or {}, result["test_result"] or {}),
         f"{cost['epochs']} epochs (best: {cost['best_epoch']}), {cost['train_s_per_epoch']:.2f} s each; "
         f"{speed}, {calls} network calls per user; "
         f"{cost['parameters']:,} parameters; peak {cost['peak_memory_mib']:.0f} MiB{gpu}; "
@@ -72,6 +67,20 @@ def result_table(result: dict[str, Any], coloured: bool = False) -> str:
         *(f"warning: {note}" for note in result["warnings"]),
     ]
     return "\n".join(lines)
+
+
+def _metrics_table(valid: dict[str, float], test: dict[str, float]) -> str:
+    """One row per metric with its validation and test value; ``-`` where it was not measured."""
+    from texttable import Texttable
+
+    table = Texttable(max_width=100)
+    table.set_deco(Texttable.HEADER)
+    table.set_cols_align(["l", "r", "r"])
+    table.set_cols_dtype(["t", "t", "t"])
+    table.header(["metric", "valid", "test"])
+    for metric in test or valid:
+        table.add_row([metric, *(f"{split[metric]:.4f}" if metric in split else "-" for split in (valid, test))])
+    return str(table.draw())
 
 
 def print_table(result: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from recbole_diffusion import cli, load, quick_start, registry, run
 from recbole_diffusion.cards import own_models
-from recbole_diffusion.experiment.compare.entries import Entry, entries
+from recbole_diffusion.experiment.compare.model_entries import ModelEntry, parse_entries
 from recbole_diffusion.experiment.tune import tune
 
 PLAIN = """
@@ -103,12 +103,12 @@ def test_the_working_folder_is_on_the_path_that_workers_are_given(module):
 
 def test_a_comparisons_word_with_a_colon(module):
     name = module()
-    assert entries([f"{name}:MyMF"]) == [Entry(f"{name}:MyMF", f"{name}:MyMF")]
-    assert entries(["DDRM:BPR"])[0].settings == {"base_model": "BPR"}
+    assert parse_entries([f"{name}:MyMF"]) == [ModelEntry(f"{name}:MyMF", f"{name}:MyMF")]
+    assert parse_entries(["DDRM:BPR"])[0].settings == {"base_model": "BPR"}
     with pytest.raises(ValueError, match="did you mean DDRM"):
-        entries(["DDMR:BPR"])
+        parse_entries(["DDMR:BPR"])
     with pytest.raises(ValueError, match=f"no module 'nowhere' in {os.getcwd()}"):
-        entries(["nowhere:MyMF"])
+        parse_entries(["nowhere:MyMF"])
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_a_failure_is_exit_code_one_and_resume_goes_on(checkerboard, capsys, mon
     assert "try them again with --resume=here" in capsys.readouterr().err
     monkeypatch.setattr(module, "run_one", original)
     assert cli.main(["compare", "--resume=here"]) == 0
-    assert "there already" in capsys.readouterr().err
+    assert "finished before" in capsys.readouterr().err
 
 
 def test_ctrl_c_says_how_to_go_on(checkerboard, capsys, monkeypatch):

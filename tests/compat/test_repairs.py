@@ -253,7 +253,7 @@ def test_guards_hold_back_from_others_what_recbole_gets(tmp_path):
     if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6):
         with pytest.raises(pickle.UnpicklingError):
             torch.load(tmp_path / "x.pth")
-    if pd.Series.agg.__module__ == "recbole_diffusion.compat.repairs":
+    if pd.Series.agg.__module__ == "recbole_diffusion.compat.repairs.dataset":
         assert call_from_recbole(series.agg, np.concatenate).tolist() == [1, 2, 3]
         assert call_from_recbole(series.agg, len).tolist() == [2, 1]
         assert not isinstance(series.agg(len), pd.Series)

@@ -392,12 +392,12 @@ def test_dropout_of_cddrecs_decoder(built):
     for parameter in (*decoder.narrow.parameters(),):
         torch.nn.init.zeros_(parameter)
     x = torch.zeros(200, 8)
-    told = torch.arange(1.0, 9.0)
-    drawn = decoder(x, told)  # the step's vector is dropped coordinate by coordinate, row by row
+    step_bias = torch.arange(1.0, 9.0)
+    drawn = decoder(x, step_bias)  # the step's vector is dropped coordinate by coordinate, row by row
     assert len(torch.unique(drawn, dim=0)) > 50
     torch.nn.init.normal_(decoder.narrow.weight)
     decoder.p = 0.0
-    assert len(torch.unique(decoder(x, told), dim=0)) == 1
+    assert len(torch.unique(decoder(x, step_bias), dim=0)) == 1
 
 
 def test_noise_at_inference_of_cddrec(built):
@@ -416,14 +416,14 @@ def test_noise_at_inference_of_cddrec(built):
 def test_places_in_the_losses_of_cropped_rows(mode, built):
     _, net, _, loaders = built("CDDRec", **QUICK, aug_ops=["crop"], cross_view=mode)
     batch = net.batch(next(iter(loaders[0])))
-    rows = net.rows(batch)
-    real, seen = batch.items.flatten() > 0, batch.second.flatten() > 0
+    positions = net.loss_positions(batch)
+    real, seen = batch.items.flatten() > 0, batch.second_view.flatten() > 0
     assert seen.sum() < real.sum()
     count = len(real) if mode == "all" else int(real.sum())
-    assert len(rows.kept) == count
-    assert torch.equal(rows.kept[rows.real], real.nonzero().squeeze(1))
-    assert torch.equal(rows.second_weight, seen[real].float())
-    assert len(rows.cross_view) == (count if mode == "all" else int((real & seen).sum()))
+    assert len(positions.predicted) == count
+    assert torch.equal(positions.predicted[positions.with_target], real.nonzero().squeeze(1))
+    assert torch.equal(positions.second_weight, seen[real].float())
+    assert len(positions.cross_view) == (count if mode == "all" else int((real & seen).sum()))
     assert torch.isfinite(net.loss(batch))
 
 
@@ -433,10 +433,13 @@ def test_weights_of_cddrecs_losses(built):
     net.eval()
     batch = net.batch(next(iter(loaders[0])))
     drawn = [net.draw(*[torch.empty(int((batch.items > 0).sum()), 8)] * 2) for _ in range(2)]
-    rows = net.rows(batch)
-    first, second = (net.encode(each).flatten(0, 1)[rows.kept] for each in (batch.items, batch.second))
-    target, negative = (net.item_embedding(each.flatten()[rows.kept]) for each in (batch.target, batch.negative))
-    parts = [net.parts(t, rows, first, second, target, negative, net.decoder.told()[t], drawn[t]) for t in range(2)]
+    positions = net.loss_positions(batch)
+    first, second = (net.encode(each).flatten(0, 1)[positions.predicted] for each in (batch.items, batch.second_view))
+    target, negative = (
+        net.item_embedding(each.flatten()[positions.predicted]) for each in (batch.target, batch.negative)
+    )
+    items, step_bias = (target, negative), net.decoder.step_bias()
+    parts = [net.step_losses(t, positions, first, second, *items, step_bias[t], drawn[t]) for t in range(2)]
     for second_share, contrast in ((0.0, 0.0), (0.5, 0.2)):
         net.cd_aug_weight, net.cl_weight = second_share, contrast
         expected = sum(

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_diffusion.diffusion import GaussianDiffusion, Shared, make_betas, randn, row_generators, sample
+from recbole_diffusion.diffusion import GaussianDiffusion, SharedGenerator, make_betas, randn, row_generators, sample
 from recbole_diffusion.diffusion.gaussian import PREDICTIONS
 
 
@@ -196,6 +196,6 @@ def test_the_large_variance_is_beta():
 
 def test_shared_noise_is_one_draw_for_all_rows():
     like = torch.empty(3, 4)
-    drawn = randn(like, Shared(torch.Generator().manual_seed(5)))
+    drawn = randn(like, SharedGenerator(torch.Generator().manual_seed(5)))
     assert torch.equal(drawn, randn(like[:1], torch.Generator().manual_seed(5)).expand(3, 4))
     assert drawn.std() > 0

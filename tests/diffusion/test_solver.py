@@ -99,7 +99,7 @@ def test_the_identity_process_applies_the_network_to_its_output():
     assert process.x0_from_output(x0 + 1, x0, t).equal(x0 + 1)
     assert process.loss(x0 + 2, x0 + 2, point, t).tolist() == [4.0] * 3
     seen = []
-    found = sample(lambda x, t: seen.append(int(t[0])) or 2 * x, x0, process.iterated(3))
+    found = sample(lambda x, t: seen.append(int(t[0])) or 2 * x, x0, process.iterated_steps(3))
     assert seen == [2, 1, 0]
     assert torch.equal(found, 8 * x0)
 

@@ -16,7 +16,7 @@ import pytest
 from conftest import SMALL
 
 from recbole_diffusion import run
-from recbole_diffusion.experiment.compare import Resources, compare, resume
+from recbole_diffusion.experiment.compare import Resources, compare, resume, run_planner
 from recbole_diffusion.experiment.compare import comparison as module
 from recbole_diffusion.experiment.jobs import run_job
 from recbole_diffusion.experiment.jobs.run_spec import RunSpec
@@ -83,7 +83,7 @@ def test_other_settings_data_and_code_make_other_runs(checkerboard, ran, monkeyp
     compare(["EASE"], ["board"], [1], "here", QUICK)
     compare(["EASE"], ["board"], [1], "here", {**QUICK, "reg_weight": 3.0})
     assert len(ran) == 2
-    monkeypatch.setattr(module, "code_fingerprint", lambda *_: "other")
+    monkeypatch.setattr(run_planner, "code_fingerprint", lambda *_: "other")
     compare(["EASE"], ["board"], [1], "here", QUICK)
     assert len(ran) == 3
     with open("dataset/board/board.inter", "a") as file:

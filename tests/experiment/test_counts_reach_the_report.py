@@ -12,7 +12,7 @@ from recbole_diffusion.data import pipeline as data_module
 from recbole_diffusion.data.account import account_of
 from recbole_diffusion.experiment import report
 from recbole_diffusion.experiment.compare import compare
-from recbole_diffusion.experiment.compare.models_on_datasets import joined
+from recbole_diffusion.experiment.compare.models_on_datasets import join_notes
 from recbole_diffusion.experiment.report import accounts
 from recbole_diffusion.experiment.tune import tune
 
@@ -38,7 +38,7 @@ def dropping(monkeypatch):
 
 def test_notes_are_lines_with_the_names_of_their_models():
     notes = [("A", "x"), ("B", "y"), ("B", "x"), ("", "z"), ("A", "x"), ("A", "z")]
-    assert joined(notes) == ["A, B: x", "B: y", "z"]
+    assert join_notes(notes) == ["A, B: x", "B: y", "z"]
 
 
 def test_rows_and_reasons_are_in_the_report(checkerboard, dropping, capsys):
@@ -68,11 +68,11 @@ def test_accounts_that_differ_are_told_by_models():
         def __init__(self, label, rows):
             self.label, self.account = label, {"files": {"a.inter": rows}, "dropped": []} if rows else {}
 
-    assert accounts.lines([Run("A", 5), Run("B", 6), Run("C", 5), Run("D", 0)]) == [
+    assert accounts.account_lines([Run("A", 5), Run("B", 6), Run("C", 5), Run("D", 0)]) == [
         "A, C: rows read: 5 (a.inter)",
         "B: rows read: 6 (a.inter)",
     ]
-    assert accounts.lines([Run("A", 5)]) == ["rows read: 5 (a.inter)"]
+    assert accounts.account_lines([Run("A", 5)]) == ["rows read: 5 (a.inter)"]
 
 
 def test_every_models_own_warnings_are_in_the_report(checkerboard):

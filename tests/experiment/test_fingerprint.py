@@ -13,7 +13,7 @@ import pytest
 
 from recbole_diffusion import registry
 from recbole_diffusion.experiment.jobs import fingerprint
-from recbole_diffusion.experiment.jobs.fingerprint import Places, code_fingerprint, files_fingerprint
+from recbole_diffusion.experiment.jobs.fingerprint import PackageFolders, code_fingerprint, files_fingerprint
 from recbole_diffusion.experiment.jobs.import_closure import Sources, closure
 from recbole_diffusion.registry import ModelSpec
 from recbole_diffusion.support import yaml_files
@@ -25,19 +25,19 @@ GENERAL, SEQUENTIAL = "model/general_recommender", "model/sequential_recommender
 def copy(tmp_path):
     """The package and its yaml files, to be changed."""
     ignore = shutil.ignore_patterns("__pycache__")
-    places = Places(tmp_path / "copy" / "recbole_diffusion", tmp_path / "copy" / "properties")
-    shutil.copytree(Places().package, places.package, ignore=ignore)
-    shutil.copytree(yaml_files.properties(), places.properties)
-    return places
+    folders = PackageFolders(tmp_path / "copy" / "recbole_diffusion", tmp_path / "copy" / "properties")
+    shutil.copytree(PackageFolders().package, folders.package, ignore=ignore)
+    shutil.copytree(yaml_files.properties(), folders.properties)
+    return folders
 
 
-def changed_by(places, file, model, settings=None):
+def changed_by(folders, file, model, settings=None):
     """Whether another line in a file makes another fingerprint."""
-    before = code_fingerprint(model, settings, places)
-    assert before == code_fingerprint(model, settings, places)
+    before = code_fingerprint(model, settings, folders)
+    assert before == code_fingerprint(model, settings, folders)
     with open(file, "a", encoding="utf-8") as text:
         text.write("# more\n")
-    return code_fingerprint(model, settings, places) != before
+    return code_fingerprint(model, settings, folders) != before
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def mine(tmp_path, monkeypatch):
     ("file", "counts"), [("own_script.py", True), ("own_part.py", True), ("own_late.py", True), ("own_other.py", False)]
 )
 def test_an_own_script_counts_with_the_modules_beside_it(mine, file, counts):
-    assert changed_by(Places(), mine / file, "own_script:Mine") is counts
+    assert changed_by(PackageFolders(), mine / file, "own_script:Mine") is counts
 
 
 def test_a_script_that_is_run_counts_with_the_modules_beside_it(mine):
@@ -192,7 +192,7 @@ def test_a_script_that_is_run_counts_with_the_modules_beside_it(mine):
     [("deep/model.py", True), ("layers.py", True), ("helpers/more.py", True), ("unused.py", False)],
 )
 def test_another_packages_model_counts_with_what_it_imports_there(mine, file, counts):
-    assert changed_by(Places(), mine / "own_package" / file, "own_package.deep.model:Mine") is counts
+    assert changed_by(PackageFolders(), mine / "own_package" / file, "own_package.deep.model:Mine") is counts
 
 
 def test_another_packages_model_counts_with_what_it_imports_of_ours(mine, copy):
@@ -204,7 +204,7 @@ def test_another_packages_yaml_counts(mine):
     (mine / "Mine.yaml").write_text("k: 1   # (int) a key\n")
     registry.register_model(ModelSpec("Mine", "own_package.deep.model:Mine", properties=str(mine / "Mine.yaml")))
     try:
-        assert changed_by(Places(), mine / "Mine.yaml", "Mine")
+        assert changed_by(PackageFolders(), mine / "Mine.yaml", "Mine")
     finally:
         registry.unregister_model("Mine")
 

@@ -111,12 +111,12 @@ def test_the_end_of_the_block_ends_server_and_children_and_removes_the_folder(tm
 OWNER = """
     import sys
     from recbole_diffusion.experiment.cluster.session import search_path
-    from recbole_diffusion.experiment.jobs.fork_server import Request, call, fork_server
+    from recbole_diffusion.experiment.jobs.fork_server import JobRequest, call, fork_server
     import fork_jobs, os
     from pathlib import Path
 
     with fork_server(search_path()) as address:
-        call(address, Request(fork_jobs.wait_for_ever, (Path(sys.argv[1]),), dict(os.environ), os.getcwd()))
+        call(address, JobRequest(fork_jobs.wait_for_ever, (Path(sys.argv[1]),), dict(os.environ), os.getcwd()))
 """
 
 

@@ -13,7 +13,7 @@ from conftest import HEADER, SMALL, write_inter
 from recbole_diffusion import run
 from recbole_diffusion.experiment.compare import compare, resume
 from recbole_diffusion.experiment.compare import comparison as module
-from recbole_diffusion.experiment.jobs.moved import found_again
+from recbole_diffusion.experiment.jobs.moved_paths import moved_path
 from recbole_diffusion.experiment.tune import serial as tune_serial
 from recbole_diffusion.experiment.tune import tune
 from recbole_diffusion.experiment.tune.trials import run_trial
@@ -42,12 +42,12 @@ def test_a_path_is_where_it_was_or_where_it_lies_from_the_folder(tmp_path):
     for name in ("old/data", "new/data", "new/outputs/x"):
         (tmp_path / name).mkdir(parents=True)
     old, before, now = str(tmp_path / "old/data"), str(tmp_path / "old/outputs/x"), tmp_path / "new/outputs/x"
-    assert found_again(old, before, now) == old
+    assert moved_path(old, before, now) == old
     shutil.rmtree(old)
-    assert found_again(old, before, now) == str(tmp_path / "new/data")
-    assert found_again(old, before, now, "board") == old  # neither holds it
-    assert found_again("/elsewhere", before, now) == "/elsewhere"
-    assert found_again("recbole", before, now, "ml-100k") == "recbole"  # the data that RecBole brings along
+    assert moved_path(old, before, now) == str(tmp_path / "new/data")
+    assert moved_path(old, before, now, "board") == old  # neither holds it
+    assert moved_path("/elsewhere", before, now) == "/elsewhere"
+    assert moved_path("recbole", before, now, "ml-100k") == "recbole"  # the data that RecBole brings along
 
 
 @pytest.mark.parametrize("given", [{}, {"data_path": "dataset"}])

@@ -24,8 +24,8 @@ import pytest
 from packaging.version import Version
 
 from recbole_diffusion.compat import doctor
-from recbole_diffusion.experiment.cluster import folder as ray_folder
 from recbole_diffusion.experiment.cluster import session as ray_session
+from recbole_diffusion.experiment.cluster import session_folder as ray_folder
 from recbole_diffusion.experiment.cluster.session import session
 from recbole_diffusion.experiment.jobs.executor import Done, executor
 
@@ -56,7 +56,7 @@ def _listening(family: list[psutil.Process]) -> set[str]:
 
 
 def _folders() -> set[Path]:
-    return set(ray_folder.base().glob(f"{ray_folder.PREFIX}{os.getpid()}-*"))
+    return set(ray_folder.parent_folder().glob(f"{ray_folder.PREFIX}{os.getpid()}-*"))
 
 
 def _seen_by_a_worker(_: Any) -> tuple[str, str, list[str]]:
@@ -135,7 +135,12 @@ DRIVER = """
 def test_a_signal_ends_the_session(number: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     base = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # where no other session removes what we look for
     monkeypatch.setenv("TMPDIR", str(base))
-    driver = subprocess.Popen([sys.executable, "-c", textwrap.dedent(DRIVER)], stdout=subprocess.PIPE, text=True)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(DRIVER)],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where & in a script started us
+    )
     try:
         assert driver.stdout is not None
         assert "['a']" in driver.stdout.readline()
@@ -162,7 +167,7 @@ def test_a_signal_ends_the_session(number: str, status: int, monkeypatch: pytest
 
 
 def test_folders_of_killed_sessions_are_removed_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_folder, "base", lambda: tmp_path)
+    monkeypatch.setattr(ray_folder, "parent_folder", lambda: tmp_path)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     killed, elsewhere = (tmp_path / f"{ray_folder.PREFIX}{gone.pid}-{end}" for end in ("x", "y"))
@@ -173,7 +178,7 @@ def test_folders_of_killed_sessions_are_removed_and_no_others(tmp_path: Path, mo
         (each / "in-use").touch()
     with open(elsewhere / "in-use") as lock:  # in another container: its process has another number here
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with ray_folder.folder() as own:
+        with ray_folder.session_folder() as own:
             assert own.is_dir()
             assert own.name.startswith(f"{ray_folder.PREFIX}{os.getpid()}-")
             assert {each.name for each in tmp_path.iterdir()} == {
@@ -192,9 +197,9 @@ def test_a_socket_in_the_folder_has_a_short_enough_name(
 ) -> None:
     temporary = "/" + "t" * (length - 1)
     monkeypatch.setattr("tempfile.tempdir", temporary)
-    assert str(ray_folder.base()) == (temporary if kept else "/tmp")
+    assert str(ray_folder.parent_folder()) == (temporary if kept else "/tmp")
     longest = "/recdiff-ray-4194304-abcdefgh/session_2026-11-22_20-34-35_520000_4194304/sockets/plasma_store"
-    assert len(str(ray_folder.base()) + longest) <= 107
+    assert len(str(ray_folder.parent_folder()) + longest) <= 107
 
 
 @pytest.mark.parametrize("workers", [0, -1, True, 1.5, "2", None])

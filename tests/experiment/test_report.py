@@ -23,18 +23,18 @@ METRICS = ["recall@10", "ndcg@10"]
 SPLIT = "0123456789abcdef" * 4
 BEYOND = {"itemcoverage@10": 0.25, "giniindex@10": 0.9, "novelty@10": 2.0}
 
-drawing = files._drawing
+draw_function = files._draw_function
 
 
 @pytest.fixture(autouse=True)
 def _no_plots(monkeypatch):
     """Drawing takes seconds; only the tests of plots do it."""
-    monkeypatch.setattr(files, "_drawing", lambda: None)
+    monkeypatch.setattr(files, "_draw_function", lambda: None)
 
 
 @pytest.fixture
 def plots(monkeypatch):
-    monkeypatch.setattr(files, "_drawing", drawing)
+    monkeypatch.setattr(files, "_draw_function", draw_function)
 
 
 def users_of(level, seed):
@@ -284,7 +284,7 @@ def test_one_user():
     ("users", "values", "message"),
     [
         (["a", "b"], [0.1, np.nan], "EASE: ndcg@10 of a user is not finite in runs/0-1.npz"),
-        (["a", "a"], [0.1, 0.2], "EASE: a user is there twice in runs/0-1.npz"),
+        (["a", "a"], [0.1, 0.2], "EASE: a user is listed twice in runs/0-1.npz"),
     ],
 )
 def test_damaged_users_are_refused(users, values, message):

@@ -179,7 +179,7 @@ def _generator(seed):
 def test_the_bootstrap_does_not_depend_on_how_much_is_held_at_a_time(monkeypatch):
     values = np.random.default_rng(3).random((2, 31))
     whole = significance.bootstrap_means(values, resamples=50)
-    monkeypatch.setattr(significance, "_AT_ONCE", 31 * 7)
+    monkeypatch.setattr(significance, "_CHUNK_ELEMENTS", 31 * 7)
     np.testing.assert_allclose(significance.bootstrap_means(values, resamples=50), whole, rtol=1e-13)
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_diffusion.model.sequences.augment import Negatives, crop, mask, reorder, view
+from recbole_diffusion.model.sequences.augment import Negatives, augment, crop, mask, reorder
 
 LENGTHS = st.lists(st.integers(1, 10), min_size=1, max_size=16)
 
@@ -65,7 +65,7 @@ def test_every_place_of_a_block_occurs_and_every_order():
 def test_one_kind_is_drawn_for_each_row():
     torch.manual_seed(0)
     sequences, lengths = batch([10] * 3000)
-    drawn = view(sequences, lengths, ["reorder", "mask", "crop"], 99)
+    drawn = augment(sequences, lengths, ["reorder", "mask", "crop"], 99)
     masked, cropped = (drawn == 99).any(dim=1), (drawn == 0).any(dim=1)
     assert not (masked & cropped).any()
     for share in (masked, cropped, ~(masked | cropped)):

@@ -11,9 +11,9 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_diffusion import load, quick_start, registry, run
-from recbole_diffusion.model.embeddings.base import LearningBase
+from recbole_diffusion.model.embeddings.base_model import TrainableBaseModel
 from recbole_diffusion.model.geometry.space import Lorentz
-from recbole_diffusion.pretraining import bases
+from recbole_diffusion.pretraining import bases, cache
 from recbole_diffusion.settings import schema
 from recbole_diffusion.support import yaml_files
 from recbole_diffusion.training import checkpoint
@@ -154,7 +154,7 @@ def test_a_checkpoint_as_base_brings_its_own_settings(settings):
         Path(trained["checkpoint"]).unlink()  # not needed any more
         model = load(result["checkpoint"]).model
         assert model.base()[0].shape[1] == 8
-        assert isinstance(model.base, LearningBase) != frozen
+        assert isinstance(model.base, TrainableBaseModel) != frozen
         Path(trained["checkpoint"]).write_bytes(copy_of_base)
 
 
@@ -295,7 +295,7 @@ def test_a_flat_base_under_hdrm_gets_a_time_coordinate(built):
 
 def test_the_first_stage_is_trained_once_and_not_at_load(settings, monkeypatch):
     first = run("DDRM", "board", config_dict={**settings, **QUICK, **BPR})
-    monkeypatch.setattr(bases, "_train", None)
+    monkeypatch.setattr(cache, "_train", None)
     again = run("DDRM", "board", config_dict={**settings, **QUICK, **BPR})
     assert first["test_result"] == again["test_result"]
     for file in Path("saved/pretrain").glob("*"):
@@ -397,7 +397,7 @@ def test_a_step_between_two_validations_changes_the_scores(built):
     trainer._train_epoch(loaders[0], 0)
     model.eval()
     after = model.full_sort_predict(users(model))
-    _, items = model.base._of_the_net()
+    _, items = model.base._compute_tables()
     torch.testing.assert_close(after[:, 1:], (model.means(items[1:])[1:9] @ items.t())[:, 1:])
     assert not torch.allclose(after[:, 1:], before[:, 1:], atol=1e-6)
 
@@ -450,7 +450,7 @@ def test_a_sum_is_the_mean_times_the_batch_and_the_bases_loss_has_its_weight(bui
     {"infer_factor": 1.5}, {"dims": [8, 6]}, {"mlp_act_func": "sigmoid"},
 ], ids=str)  # fmt: skip
 def test_the_quick_chain_is_the_plain_one(more, built, monkeypatch):
-    monkeypatch.setattr("recbole_diffusion.model.networks.denoiser.BLOCK", 5)
+    monkeypatch.setattr("recbole_diffusion.model.networks.conditional_mlp.BLOCK", 5)
     keys = {**STRONG, "inference_steps": None, "infer_factor": 1.0, **more}
     _, model, *_ = built("DDRM", **{**QUICK, **BPR, **keys})
     model.eval()

@@ -93,6 +93,6 @@ def test_sparse_rows_are_the_dense_ones_and_come_in_parts(pairs, users, cut):
     again = SparseRows.of(full)
     for one, two in zip(rows[:3], again[:3]):
         assert torch.equal(one, two)
-    left = rows.part(rows.columns < cut).dense()
+    left = rows.select(rows.columns < cut).dense()
     assert torch.equal(left[:, :cut], full[:, :cut])
     assert not left[:, cut:].any()

@@ -30,17 +30,18 @@ def test_every_item_is_there_once_and_rows_know_their_last(lengths, whole):
     last = sequences.gather(1, lengths[:, None] - 1).squeeze(1)
     assert torch.equal(packed.items[packed.last][packed.inverse], last)
     assert torch.equal(packed.items[packed.last], last[packed.order])
-    assert torch.equal(packed.items > 0, packed.age >= 0)
-    assert (packed.age[packed.last] == 0).all()
-    assert sum(each.rows * each.width for each in packed.groups) == len(packed.items)
+    assert torch.equal(packed.items > 0, packed.items_after >= 0)
+    assert (packed.items_after[packed.last] == 0).all()
+    assert sum(group.n_rows * group.width for group in packed.groups) == len(packed.items)
     if whole:
         assert len(packed.items) == sequences.numel()
-    for each in packed.groups:
-        inside = packed.items[each.start : each.start + each.rows * each.width].view(each.rows, each.width)
-        assert torch.equal(inside > 0, torch.ones_like(inside > 0) if each.real is None else each.real)
-        assert whole or each.real is None or not each.real.all()
+    for group in packed.groups:
+        inside = packed.items[group.first_token : group.first_token + group.n_rows * group.width]
+        inside = inside.view(group.n_rows, group.width)
+        assert torch.equal(inside > 0, torch.ones_like(inside > 0) if group.is_item is None else group.is_item)
+        assert whole or group.is_item is None or not group.is_item.all()
         if not whole:
-            assert (inside > 0).sum(dim=1).min() >= 0.75 * each.width
+            assert (inside > 0).sum(dim=1).min() >= 0.75 * group.width
 
 
 @given(LENGTHS)
@@ -87,7 +88,7 @@ def test_packed_rows_equal_rows_one_by_one(see_padding, layers):
         torch.nn.init.normal_(parameter, std=0.5)
     sequences, lengths = batch([3, 1, 12, 7, 12, 2, 5])
     table = torch.randn(int(sequences.max()) + 1, 8)
-    packed = pack(sequences, lengths, whole=see_padding)
+    packed = pack(sequences, lengths, keep_padding=see_padding)
     found = net(table[packed.items], packed)[packed.inverse]
     expected = torch.stack([plain(net, table[row], row > 0, see_padding) for row in sequences])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -139,12 +139,12 @@ def test_predictions_of_each_step(view, expected):
 @pytest.mark.parametrize("case", CASES)
 def test_losses_of_each_step(case):
     net, given = model(**CASES[case]), draws(exact=case == "exact")
-    rows = net.rows(batch())
+    positions = net.loss_positions(batch())
     states = [net.encode(frozen(view)).flatten(0, 1) for view in ("input", "aug")]
-    items = [net.item_embedding(frozen(key).flatten()[rows.real]) for key in ("pos", "neg")]
+    items = [net.item_embedding(frozen(key).flatten()[positions.with_target]) for key in ("pos", "neg")]
     names = {"logistic": "cd", "logistic_second": "cd_aug", "in_view": "infonce", "cross_view": "crossview"}
     for t in range(5):
-        parts = net.parts(t, rows, *states, *items, net.decoder.step_bias()[t], given[t])
+        parts = net.step_losses(t, positions, *states, *items, net.decoder.step_bias()[t], given[t])
         for ours, theirs in names.items():
             kept = case if f"{case}/{theirs}" in FROZEN.files else "linear"
             near(getattr(parts, ours).detach(), frozen(f"{kept}/{theirs}")[t])

@@ -15,7 +15,7 @@ import torch
 from conftest import FROZEN_DATA, frozen_network, near
 
 from recbole_diffusion.diffusion import sample
-from recbole_diffusion.model.embeddings.embedding_diffusion import EmbeddingDiffusion, Noise
+from recbole_diffusion.model.embeddings.embedding_diffusion import EmbeddingDiffusion, EmbeddingNoise
 from recbole_diffusion.model.general_recommender.ddrm import DDRM
 from recbole_diffusion.model.geometry.space import FLAT
 from recbole_diffusion.model.interactions.propagation import row_means
@@ -55,7 +55,7 @@ def frozen(key):
 
 def diffusion_of(case, **more):
     settings = {**COMMON, **SETTINGS[case], **more}
-    net = EmbeddingDiffusion(settings, 8, Noise(settings))
+    net = EmbeddingDiffusion(settings, 8, EmbeddingNoise(settings))
     for mine, theirs in (("user_denoiser", "user_net"), ("item_denoiser", "item_net")):
         getattr(net, mine).load_state_dict(frozen_network(FROZEN, f"{case}_{theirs}."))
     return net.eval()
@@ -75,14 +75,14 @@ def model_of(case, net):
         _triples=lambda _: tuple(frozen(f"{case}_{name}") for name in ("users", "positives", "negatives")),
     )
     model.triple_losses = lambda *args: DDRM.triple_losses(model, *args)
-    model._sum = lambda *args: DDRM._sum(model, *args)
+    model._sum_over_blocks = lambda *args: DDRM._sum_over_blocks(model, *args)
     return model
 
 
 def loss_of(case, net, monkeypatch):
     noises = iter([frozen(f"{case}_user_noise"), frozen(f"{case}_item_noise")])
     monkeypatch.setattr(torch, "randn", lambda *size, device: next(noises))
-    monkeypatch.setattr(net, "draw", lambda size, device: frozen(f"{case}_t"))
+    monkeypatch.setattr(net, "sample_times", lambda size, device: frozen(f"{case}_t"))
     return sum(DDRM.calculate_loss(model_of(case, net), None))
 
 
@@ -146,7 +146,9 @@ def test_loss_gradients_and_three_steps(case, monkeypatch):
 def test_dropout_is_on_the_noised_embedding_alone(monkeypatch):
     net = diffusion_of("a").train()
     masks = iter([frozen("a_user_mask"), frozen("a_item_mask")])
-    monkeypatch.setattr("recbole_diffusion.model.networks.denoiser.dropout", lambda x, p, training: x * next(masks))
+    monkeypatch.setattr(
+        "recbole_diffusion.model.networks.conditional_mlp.dropout", lambda x, p, training: x * next(masks)
+    )
     near(loss_of("a", net, monkeypatch).detach(), frozen("a_dropped_loss"))
 
 
@@ -169,7 +171,7 @@ def test_chain_and_scores(case, monkeypatch):
     near(torch.stack(states), frozen(f"{case}_states"))
     for found in (folded, plain):
         near(found, frozen(f"{case}_generated"))
-        near(FLAT.users(found) @ FLAT.items(frozen("item")).t(), frozen(f"{case}_scores"))
+        near(FLAT.user_factor(found) @ FLAT.item_factor(frozen("item")).t(), frozen(f"{case}_scores"))
     noised = net.noise(frozen("history_mean"), torch.full((9,), net.steps - 1), frozen(f"{case}_start_noise"), False)
     near(noised, frozen(f"{case}_start"))
 

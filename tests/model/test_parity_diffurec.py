@@ -118,7 +118,7 @@ def test_step_embedding():
 def test_training(case, share):
     net = model(lambda_uncertainty=share)
     sequences, lengths, turned = right_padded()
-    packed = pack(sequences, lengths, whole=True)
+    packed = pack(sequences, lengths, keep_padding=True)
     t, noise = frozen(f"{case}/train/t"), frozen(f"{case}/train/eps")
     spread = unit(turned(frozen(f"{case}/train/lam")), share).reshape(-1, 16)
     x_t = net.process.q_sample(net.item_embedding(frozen("target")), t, noise)
@@ -167,7 +167,7 @@ def test_inference(case, share, rounding, scores, monkeypatch):
 def test_three_steps_of_adam():
     net = model()
     sequences, lengths, turned = right_padded()
-    packed = pack(sequences, lengths, whole=True)
+    packed = pack(sequences, lengths, keep_padding=True)
     spread = unit(turned(frozen("a/train/lam")), 0.001).reshape(-1, 16)
     draws = DiffuRecNoise(frozen("a/train/t"), frozen("a/train/eps"), spread)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)

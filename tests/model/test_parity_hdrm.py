@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import FROZEN_DATA, frozen_network, near
 
-from recbole_diffusion.model.embeddings.embedding_diffusion import EmbeddingDiffusion, mixed
+from recbole_diffusion.model.embeddings.embedding_diffusion import EmbeddingDiffusion, interpolate
 from recbole_diffusion.model.embeddings.embedding_recommender import EmbeddingRecommender
 from recbole_diffusion.model.general_recommender.hdrm import HDRM, HyperbolicNoise
 from recbole_diffusion.model.general_recommender.hgcf import HGCF
@@ -79,7 +79,7 @@ def model_of(case, net):
         _triples=lambda _: tuple(frozen(f"{case}_{name}") for name in names),
     )
     model.triple_losses = lambda *args: HDRM.triple_losses(model, *args)
-    model._sum = lambda *args: EmbeddingRecommender._sum(model, *args)
+    model._sum_over_blocks = lambda *args: EmbeddingRecommender._sum_over_blocks(model, *args)
     return model
 
 
@@ -120,10 +120,10 @@ def test_hgcf():
     user, item = model()
     near(user.detach(), frozen("h_user"))
     near(item.detach(), frozen("h_item"))
-    points = SPACE.points(user)[:, None].expand(-1, 13, -1), SPACE.points(item)[None].expand(9, -1, -1)
+    points = SPACE.to_points(user)[:, None].expand(-1, 13, -1), SPACE.to_points(item)[None].expand(9, -1, -1)
     distances = -SPACE.similarity(*points)
     near(distances.detach(), frozen("h_scores_sqdist"))
-    scores = SPACE.users(user) @ SPACE.items(item).t()
+    scores = SPACE.user_factor(user) @ SPACE.item_factor(item).t()
     assert torch.equal(scores.argsort(1, descending=True), frozen("h_scores_sqdist").argsort(1))
     near(loss().detach(), frozen("h_loss"))
     loss().backward()
@@ -177,7 +177,7 @@ def test_noise_networks_and_parts_of_the_loss(case):
 def test_loss_gradients_and_three_steps(case, monkeypatch):
     net = diffusion_of(case)
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
-    monkeypatch.setattr(net, "draw", lambda size, device: frozen(f"{case}_t"))
+    monkeypatch.setattr(net, "sample_times", lambda size, device: frozen(f"{case}_t"))
     losses = []
     for step in range(3):
         noises = iter([frozen(f"{case}_user_noise"), frozen(f"{case}_item_noise")])
@@ -217,9 +217,9 @@ def test_chain_mixing_and_scores(case, monkeypatch):
     with torch.no_grad():
         generated = net.generate(start, frozen("h_user"))
     near(generated, frozen(f"{case}_generated"))
-    final = mixed(frozen("h_user"), generated, 0.05)
+    final = interpolate(frozen("h_user"), generated, 0.05)
     near(final, frozen(f"{case}_final"))
-    scores = SPACE.users(final) @ SPACE.items(frozen("h_item")).t()
+    scores = SPACE.user_factor(final) @ SPACE.item_factor(frozen("h_item")).t()
     theirs = frozen(f"{case}_scores")  # minus the squared distances: theirs order as ours
     assert torch.equal(scores.argsort(1), theirs.argsort(1))
     product = scores - SPACE.exp0(final)[:, :1]  # of Minkowski

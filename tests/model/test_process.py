@@ -97,7 +97,7 @@ class Folding(Doubled):
 def test_a_network_with_another_forward_does_not_take_the_inherited_chain():
     made = {kind: kind([6, 3, 6], time_size=2).eval() for kind in (RowMLP, Doubled, Folding)}
     assert [net.folds for net in made.values()] == [True, False, True]
-    x, solver = torch.rand(2, 6), AffineSolver(IdentityProcess(1).iterated(1))
+    x, solver = torch.rand(2, 6), AffineSolver(IdentityProcess(1).iterated_steps(1))
     with torch.no_grad():
         zero = torch.zeros(2, dtype=torch.int64)
         torch.testing.assert_close(solver.solve(made[Doubled], x), made[Doubled](x, zero))

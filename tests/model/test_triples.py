@@ -40,7 +40,7 @@ def test_triples_follow_the_seed():
 
 
 def test_without_a_user_to_draw_the_key_is_named():
-    with pytest.raises(ValueError, match="triple_sampling: no user has an item and lacks one"):
+    with pytest.raises(ValueError, match="triple_sampling: no user has both a positive and a negative item"):
         Triples(InteractionMatrix.of(np.array([1, 1]), np.array([1, 2]), (2, 3)))
 
 

@@ -14,7 +14,7 @@ from recbole.model.general_recommender import BPR as BPR_MODEL
 from recbole_diffusion import load, run
 from recbole_diffusion.data import pipeline
 from recbole_diffusion.model.embeddings.tables import embeddings_of
-from recbole_diffusion.pretraining import bases
+from recbole_diffusion.pretraining import bases, cache
 from recbole_diffusion.training.trainer import Training
 
 QUICK = {"steps": 3, "dims": [8], "in_dims": [8], "epochs": 1}
@@ -57,7 +57,7 @@ def test_trained_on_the_train_split_alone_and_kept(built, monkeypatch):
     first, dataset = asked(built, BPR)
     (file,) = Path("saved/pretrain").glob("BPR-board-*.npz")
     before = file.stat().st_mtime_ns
-    monkeypatch.setattr(bases, "_train", None)
+    monkeypatch.setattr(cache, "_train", None)
     again, _ = asked(built, BPR, eval_memory=7.0, show_progress=False)  # settings that do not matter
     assert np.array_equal(first.item, again.item)
     assert np.array_equal(first.user, again.user)
@@ -70,7 +70,7 @@ def test_runs_with_checkpoints_apart_share_the_base_of_one_folder(settings, tmp_
     first = run("LDiffRec", "board", config_dict={**quick, "checkpoint_dir": "one"})
     assert [file.suffix for file in sorted((tmp_path / "bases").iterdir())] == [".npz", ".lock"]
     assert not Path("one/pretrain").exists()
-    monkeypatch.setattr(bases, "_train", None)
+    monkeypatch.setattr(cache, "_train", None)
     again = run("LDiffRec", "board", config_dict={**quick, "checkpoint_dir": "two"})
     assert again["test_result"] == first["test_result"]
     alone = run("LDiffRec", "board", config_dict={**quick, "checkpoint_dir": "one", "pretrain_dir": "bases"})
@@ -144,12 +144,12 @@ _TWO = """
 import sys, torch
 torch.set_num_threads(1)
 from recbole_diffusion import run
-from recbole_diffusion.pretraining import bases
-original = bases._train
+from recbole_diffusion.pretraining import cache
+original = cache._train
 def counted(*args):
     open(f"trained-{sys.argv[1]}", "w").close()
     return original(*args)
-bases._train = counted
+cache._train = counted
 run("LDiffRec", "board", config_dict={SETTINGS}, saved=False)
 """
 
@@ -251,7 +251,7 @@ def test_a_kept_file_is_read_where_one_may_not_write(built, monkeypatch):
     def fail(*args):
         raise PermissionError
 
-    monkeypatch.setattr(bases, "FileLock", fail)
+    monkeypatch.setattr(cache, "FileLock", fail)
     assert np.array_equal(asked(built, BPR)[0].item, first.item)
 
 

@@ -11,7 +11,7 @@ from conftest import SMALL
 from recbole_diffusion import cli, run
 from recbole_diffusion.experiment.compare import compare
 from recbole_diffusion.experiment.compare import comparison as module
-from recbole_diffusion.experiment.compare.entries import entries
+from recbole_diffusion.experiment.compare.model_entries import parse_entries
 from recbole_diffusion.experiment.jobs.run_job import Outcome
 from recbole_diffusion.experiment.tune import tune
 from recbole_diffusion.settings import precedence
@@ -171,6 +171,9 @@ def test_a_chosen_value_can_be_overruled_beside_best_yaml(checkerboard, ran):
 def test_words_of_an_entry_are_its_own():
     """A base and a preset are said for one model: they win over what is given for all."""
     write("mine.yaml", base_model="LightGCN", dims=[8, 8])
-    (entry,) = entries(["DDRM:BPR@mine.yaml"])
-    assert entry.over({"base_model": "NGCF", "dims": [9]}, {"base_model", "dims"}) == {"base_model": "BPR", "dims": [9]}
-    assert entry.over({"base_model": "NGCF", "dims": [9]}) == {"base_model": "BPR", "dims": [8, 8]}
+    (entry,) = parse_entries(["DDRM:BPR@mine.yaml"])
+    assert entry.merged_settings({"base_model": "NGCF", "dims": [9]}, {"base_model", "dims"}) == {
+        "base_model": "BPR",
+        "dims": [9],
+    }
+    assert entry.merged_settings({"base_model": "NGCF", "dims": [9]}) == {"base_model": "BPR", "dims": [8, 8]}

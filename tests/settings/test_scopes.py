@@ -5,7 +5,7 @@ from __future__ import annotations
 from recbole_diffusion import run
 from recbole_diffusion.data.cache_key import DATA_KEYS
 from recbole_diffusion.experiment.jobs.run_spec import RunSpec
-from recbole_diffusion.pretraining import bases
+from recbole_diffusion.pretraining import cache
 from recbole_diffusion.quick_start import configure
 from recbole_diffusion.settings import known_keys, scopes
 from recbole_diffusion.settings.scopes import Scope
@@ -43,8 +43,8 @@ def test_what_changes_the_training_is_in_no_scope_without_effect():
 
 def test_caches_and_comparisons_agree_on_what_has_no_effect():
     assert scopes.without_effect() == RunSpec.NO_EFFECT
-    assert scopes.without_effect() < bases._NO_MATTER
-    assert {"worker", "eval_batch_size"}.isdisjoint(bases._NO_MATTER)
+    assert scopes.without_effect() < cache.IGNORED_SETTINGS
+    assert {"worker", "eval_batch_size"}.isdisjoint(cache.IGNORED_SETTINGS)
 
 
 def numbers(settings, **more):

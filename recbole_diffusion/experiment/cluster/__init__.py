@@ -1,1 +1,1 @@
-"""A private Ray for one command."""
+"""Ray sessions: started for one command on this machine, or joined in a cluster."""

@@ -1,8 +1,8 @@
-"""Ray for the time of one command: on this machine and nobody else's, or in a cluster that is there.
+"""Ray for the duration of one command: a session on this machine that others cannot reach, or an existing cluster.
 
-A session of our own listens on loopback only, keeps its files in one short folder that goes with it, and starts no
-dashboard. Before ray 2.52 nothing asks who connects: others who are logged in on the same machine could. From 2.52 on
-each session has a token of its own, which is not written anywhere.
+A local session listens on loopback only, keeps its files in one short folder that is removed with it, and starts no
+dashboard. Before ray 2.52 connections are not authenticated, so other users of the same machine could connect. From
+2.52 on each session has its own token, which is not written to any file.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
-from recbole_diffusion.experiment.cluster import folder as ray_folder
-from recbole_diffusion.experiment.cluster import process as ray_process
+from recbole_diffusion.experiment.cluster import process_state
+from recbole_diffusion.experiment.cluster.session_folder import session_folder
 
 OBJECT_STORE_BYTES = 200 * 2**20  # results are small; Ray's least is 75 MiB, its default a third of the memory
-#: Ray asks this constant whether its own address is 127.0.0.1, and binds everything to its own address.
-#: ``_node_ip_address="127.0.0.1"`` does not do it: Ray turns it back into the network card's.
+#: Ray binds everything to its own address unless this constant says that it is 127.0.0.1.
+#: ``_node_ip_address="127.0.0.1"`` has no effect: Ray turns it back into the network card's.
 _LOOPBACK_ONLY = ("ray._private.ray_constants", "ENABLE_RAY_CLUSTER", False)
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
@@ -37,88 +37,94 @@ _AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 def session(
     workers: Optional[int] = None, address: Optional[str] = None, threads: int = 1, gpus: Optional[float] = None
 ) -> Iterator[Any]:
-    """Start Ray, or join a cluster; give the ``ray`` module; leave nothing behind.
+    """Start Ray, or join a cluster, for a ``with`` block; no process and no file of the session remains afterwards.
 
     Args:
-        workers: CPU slots of a session on this machine; a task takes one unless it says otherwise.
-        address: of a cluster, ``host:port`` or ``auto``. It is left running, and its resources are its own affair.
+        workers: CPU slots of a session on this machine; by default a task takes one.
+        address: of a cluster, ``host:port`` or ``auto``. The cluster keeps running and decides on its own resources.
         threads: for OpenMP, MKL and OpenBLAS in each worker; a cluster's workers are limited by
             :func:`recbole_diffusion.experiment.jobs.executor.limit_threads`.
-        gpus: how many GPUs a session on this machine may use; None: all that are visible.
+        gpus: how many GPUs a session on this machine may use; None: all visible ones.
+
+    Yields:
+        The ``ray`` module.
 
     Raises:
-        ValueError: no ray that works here, one that runs already, or no cluster at the address; one line.
+        ValueError: no usable Ray, a running Ray in this process, or no cluster at the address; one line.
     """
-    _check("threads", threads)
+    _check_positive("threads", threads)
     if address is None:
-        _check("workers", workers)
+        _check_positive("workers", workers)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(ray_process.restored_environment())
+        stack.enter_context(process_state.restored_environment())
         os.environ.update(_variables(threads, address is None))
-        handler = signal.getsignal(signal.SIGTERM)
+        previous_handler = signal.getsignal(signal.SIGTERM)
         ray = import_ray()
         if ray.is_initialized():
             raise ValueError("Ray runs already in this process; call ray.shutdown() first")
-        terminable = stack.enter_context(ray_process.Terminable(handler))
-        stack.enter_context(ray_process.replaced("ray._private.utils", "set_sigterm_handler", lambda handler: None))
-        # Newer Rays print a paragraph for each worker that dies, into our output and whatever log_to_driver says.
+        handler = stack.enter_context(process_state.SigtermHandler(previous_handler))
         stack.enter_context(
-            ray_process.replaced("ray._private.worker", "print_to_stdstream", lambda *args, **kwargs: None)
+            process_state.replaced_attribute("ray._private.utils", "set_sigterm_handler", lambda handler: None)
+        )
+        # Newer Rays print a paragraph for each worker that dies, whatever log_to_driver is.
+        stack.enter_context(
+            process_state.replaced_attribute("ray._private.worker", "print_to_stdstream", lambda *args, **kwargs: None)
         )
         if address is None:
-            stack.enter_context(ray_process.replaced(*_LOOPBACK_ONLY))
-            stack.enter_context(_local(ray, int(workers or 1), gpus, stack.enter_context(ray_folder.folder())))
+            stack.enter_context(process_state.replaced_attribute(*_LOOPBACK_ONLY))
+            stack.enter_context(_local(ray, int(workers or 1), gpus, stack.enter_context(session_folder())))
         else:
             stack.enter_context(_joined(ray, address))
-        terminable.handle()  # ray 2.6.3 has just put one there for its C++ part
+        handler.install()  # again: ray 2.6.3 has just installed its own for its C++ part
         yield ray
 
 
 def import_ray() -> Any:
-    """The ``ray`` module.
+    """Import and return the ``ray`` module.
 
     Raises:
-        ValueError: it is not there or does not work with what is installed; one line that mends it.
+        ValueError: it is not installed, or does not work with the installed libraries; one line with the fix.
     """
     from recbole_diffusion.compat import doctor
     from recbole_diffusion.support import libraries  # workers import this module and need neither
 
-    found = doctor.installed()
+    installed = doctor.installed()
     serial = "or leave out --workers and --address: the serial executor needs no ray"
-    if found["ray"] is None:
-        numpy = found["numpy"]
+    if installed["ray"] is None:
+        numpy = installed["numpy"]
         old = sys.version_info < (3, 12) and numpy is not None and numpy.major < 2
-        mend = "'recbole-diffusion[pins]'" if old else "'ray[tune]>=2.49'"
-        raise ValueError(f"ray is not installed; pip install {mend}, {serial}")
+        requirement = "'recbole-diffusion[pins]'" if old else "'ray[tune]>=2.49'"
+        raise ValueError(f"ray is not installed; pip install {requirement}, {serial}")
     for fault in doctor.FAULTS:
-        if re.search(r"\bray\b", fault.what) and fault.holds(found):
-            raise ValueError(f"{fault.what}; mend: {fault.mend}; {serial}")
+        if re.search(r"\bray\b", fault.what) and fault.holds(installed):
+            raise ValueError(f"{fault.what}; mend: {fault.fix}; {serial}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*pkg_resources is deprecated")
         try:
             return importlib.import_module("ray")
-        except Exception as error:  # whatever a damaged library raises
+        except Exception as error:  # a damaged library raises anything
             failure = libraries.failure_of(error) or libraries.Failure("ray", False, str(error))
             raise ValueError(f"{failure.line}; {serial}") from error
 
 
 def search_path() -> list[str]:
-    """This process's ``sys.path``, absolute, without what is not there; a worker imports from it what we import."""
+    """Return the existing entries of ``sys.path`` as absolute paths, so that a worker imports the same modules."""
     entries = [os.path.abspath(entry or os.curdir) for entry in sys.path]
     return [entry for entry in dict.fromkeys(entries) if os.path.exists(entry)]
 
 
-def _check(key: str, value: Any) -> None:
+def _check_positive(key: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{key}={value!r} is not allowed; allowed: a whole number from 1")
 
 
-def _variables(threads: int, own: bool) -> dict[str, str]:
+def _variables(threads: int, local: bool) -> dict[str, str]:
+    """Environment variables of a session, which its workers inherit if it is a local one."""
     variables = {"RAY_USAGE_STATS_ENABLED": "0"}
-    if own:
+    if local:
         os.environ.pop("RAY_ADDRESS", None)
         variables.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)))
-        variables["RAY_task_oom_retries"] = "0"  # a run that was too large once will be again
+        variables["RAY_task_oom_retries"] = "0"  # a run that needed too much memory would need it again
         variables["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"  # a task without a GPU sees none, as before 2.50
         variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # loopback, for the processes that Ray starts
         if not any(name in os.environ for name in _AUTHENTICATION):
@@ -128,13 +134,13 @@ def _variables(threads: int, own: bool) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _local(ray: Any, workers: int, gpus: Optional[float], folder: Path) -> Iterator[None]:
-    """A Ray of our own; on leaving, none of its processes is left."""
+    """Start a local Ray for a ``with`` block, and end all of its processes afterwards."""
     import psutil
 
-    me = psutil.Process()
-    before, started = set(me.children()), set()
-    ray_process.read_authentication()
-    shared = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0
+    this_process = psutil.Process()
+    before, started = set(this_process.children()), set()
+    process_state.reload_authentication()
+    shared_memory = shutil.disk_usage("/dev/shm").free if os.path.isdir("/dev/shm") else 0
     try:
         try:
             ray.init(
@@ -145,33 +151,33 @@ def _local(ray: Any, workers: int, gpus: Optional[float], folder: Path) -> Itera
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 object_store_memory=OBJECT_STORE_BYTES,
-                job_config=_job(ray),
+                job_config=_job_config(ray),
                 _temp_dir=str(folder),
-                _plasma_directory=None if shared > 2 * OBJECT_STORE_BYTES else str(folder),
+                _plasma_directory=None if shared_memory > 2 * OBJECT_STORE_BYTES else str(folder),
             )
-        except Exception as error:  # Ray raises bare ones too, e.g. where a process of it takes too long to start
+        except Exception as error:  # Ray raises bare ones too, e.g. if one of its processes starts too slowly
             reason = " ".join(str(error).split())[:300]
             raise ValueError(f"Ray did not start: {reason}; try again, or leave out --workers: no ray then") from error
         finally:
-            started = set(me.children()) - before
+            started = set(this_process.children()) - before
         yield
     finally:
         _shut_down(ray, started)
 
 
 def _shut_down(ray: Any, started: set[Any]) -> None:
-    """End Ray and what it started. Its workers have nothing to keep; alone they notice after two seconds."""
+    """End Ray and the processes that it started. Workers would notice only after two seconds."""
     import psutil
 
-    family = set(started)
+    processes = set(started)
     for process in started:
         with contextlib.suppress(psutil.NoSuchProcess):
-            family.update(process.children(recursive=True))
+            processes.update(process.children(recursive=True))
     ray.shutdown()
-    for process in family:
+    for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(processes, timeout=5)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -180,21 +186,26 @@ def _shut_down(ray: Any, started: set[Any]) -> None:
 
 @contextlib.contextmanager
 def _joined(ray: Any, address: str) -> Iterator[None]:
-    """A cluster that is there; on leaving it goes on without us."""
-    host, _, port = _head(address).rpartition(":")
+    """Join an existing cluster for a ``with`` block; the cluster keeps running."""
+    host, _, port = _head_address(address).rpartition(":")
     if not port.isdigit() or "/" in host:
         raise ValueError(f"address={address!r} is not allowed; allowed: host:port of the cluster's head, or auto")
     if not _listens(host, int(port)):
         raise ValueError(f"address={address!r}: nothing listens on {host}:{port}; start a cluster: ray start --head")
     if address == "auto" and _has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # as Ray does for auto; for host:port it wants to be told
-    ray_process.read_authentication()
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's own default for auto; host:port needs the user's
+    process_state.reload_authentication()
     with contextlib.ExitStack() as stack:
         if host in _LOOPBACK and not _listens(ray.util.get_node_ip_address(), int(port)):
-            stack.enter_context(ray_process.replaced(*_LOOPBACK_ONLY))
+            stack.enter_context(process_state.replaced_attribute(*_LOOPBACK_ONLY))
         stack.callback(ray.shutdown)
         try:
-            ray.init(address=f"{host}:{port}", log_to_driver=False, logging_level=logging.ERROR, job_config=_job(ray))
+            ray.init(
+                address=f"{host}:{port}",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                job_config=_job_config(ray),
+            )
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             hint = "both sides need the same ray and Python, and RAY_AUTH_MODE=token where the cluster has a token"
@@ -206,19 +217,22 @@ def _has_token() -> bool:
     return any(name in os.environ for name in _AUTHENTICATION[1:]) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
-def _head(address: str) -> str:
-    """``auto``: what RAY_ADDRESS names, or the last ``ray start`` here; Ray itself would take anybody's session."""
+def _head_address(address: str) -> str:
+    """Return the head's address; for ``auto`` that of RAY_ADDRESS or of the last ``ray start`` on this machine.
+
+    Ray itself would join any session on the machine.
+    """
     if address != "auto":
         return address
     utils: Any = importlib.import_module("ray._private.utils")
-    found = os.environ.get("RAY_ADDRESS") or utils.read_ray_address()
-    if not found or found == "auto":
+    head = os.environ.get("RAY_ADDRESS") or utils.read_ray_address()
+    if not head or head == "auto":
         raise ValueError("address='auto': no cluster was started on this machine; give host:port of its head")
-    return str(found)
+    return str(head)
 
 
 def _listens(host: str, port: int) -> bool:
-    """Ask before Ray does, which waits for minutes."""
+    """Whether a server accepts connections. Ray itself would try for minutes."""
     try:
         socket.create_connection((host.strip("[]"), port), timeout=5).close()
     except OSError:
@@ -226,5 +240,6 @@ def _listens(host: str, port: int) -> bool:
     return True
 
 
-def _job(ray: Any) -> Any:
-    return ray.job_config.JobConfig(_py_driver_sys_path=search_path()[::-1])  # each is put in front of the others
+def _job_config(ray: Any) -> Any:
+    # reversed: workers put each entry in front of the others
+    return ray.job_config.JobConfig(_py_driver_sys_path=search_path()[::-1])

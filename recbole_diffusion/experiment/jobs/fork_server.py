@@ -1,14 +1,15 @@
 """A fork server: a process that has imported what jobs need and forks one child for each job.
 
-Importing torch, RecBole and torch's compiler takes seconds; a fork takes milliseconds and is as clean as a new process,
-since the server itself runs no job. The server has one thread, computes nothing and leaves CUDA alone, so that a child
-may start thread pools and CUDA as a new process does. A child that is killed costs its own job only.
+Importing torch, RecBole and torch's compiler takes seconds, a fork takes milliseconds. A forked child is as clean as a
+new process, because the server runs no job. The server has one thread, computes nothing and does not use CUDA, so that
+a child can start thread pools and CUDA as a new process can. A child that is killed costs its own job only.
 
-The server and its children end when the process that started them ends, however it ends: they wait for the end of a
-pipe. ``multiprocessing``'s own fork server would import the main module of Ray's worker in each child, and Ray with it.
+The server and its children wait for the end of a pipe. They therefore end when the process that started them ends, for
+any reason. ``multiprocessing``'s own fork server would import the main module of Ray's worker in each child, and Ray
+with it.
 
-Messages on the Unix socket are a length of eight bytes and a pickle. The socket lies in a folder that only its owner
-may enter, since whoever can connect can run code. This module imports neither torch nor ray.
+Messages on the Unix socket are a length of eight bytes and a pickle. Whoever can connect can run code, so the socket
+lies in a folder that only its owner may enter. This module imports neither torch nor ray.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, NoReturn, Optional
 
-from recbole_diffusion.experiment.cluster import folder as short_folder
+from recbole_diffusion.experiment.cluster.session_folder import session_folder
 
-#: Where a process can fork safely after importing torch; elsewhere each job gets a new process.
+#: Whether a process can fork safely after importing torch; elsewhere each job gets a new process.
 AVAILABLE = sys.platform == "linux"
 _LENGTH = struct.Struct("!Q")
-#: No threads at import: OpenBLAS starts its pool then, and the allocator that pyarrow brings one of its own.
+#: No threads at import: OpenBLAS starts its pool then, and the allocator that comes with pyarrow a background thread.
 _ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
@@ -53,9 +54,9 @@ class JobRequest(NamedTuple):
     """A job for a child.
 
     Attributes:
-        function: of a module that the child can import; it takes ``arguments`` and returns bytes.
+        function: of a module that the child can import; takes ``arguments`` and returns bytes.
         arguments: picklable.
-        environment: the child's environment variables, all of them.
+        environment: all environment variables of the child.
         directory: its working directory.
     """
 
@@ -67,21 +68,24 @@ class JobRequest(NamedTuple):
 
 @contextlib.contextmanager
 def fork_server(path: list[str], preload: Optional[str] = None) -> Iterator[str]:
-    """Start a fork server for the time of a ``with`` block; give the address of its socket.
+    """Start a fork server for a ``with`` block.
 
-    The block begins at once: requests wait until the server has imported what it is told to.
+    The block begins at once; requests wait until the server has imported.
 
     Args:
-        path: its ``sys.path``.
-        preload: ``module:function``, called before the first fork; it must start no thread.
+        path: the server's ``sys.path``.
+        preload: ``module:function``, called before the first fork; must not start a thread.
+
+    Yields:
+        The address of the server's socket.
     """
-    with short_folder.folder() as folder:
+    with session_folder() as folder:
         address = str(folder / "jobs")
         server = _start(address, path, preload)
         try:
             yield address
         finally:
-            _end(server)
+            _stop(server)
 
 
 def _start(address: str, path: list[str], preload: Optional[str]) -> subprocess.Popen[bytes]:
@@ -100,27 +104,27 @@ def _start(address: str, path: list[str], preload: Optional[str]) -> subprocess.
         )
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
-    server.terminate()  # at once, also while it imports
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()  # at once, even while it imports
     server.wait()
     if server.stdin is not None:
-        server.stdin.close()  # for its children
+        server.stdin.close()  # ends its children
 
 
 @functools.lru_cache(maxsize=1)
 def own_address(preload: Optional[str]) -> str:
-    """The address of a fork server of this process, started at the first call; it ends with the process."""
+    """Return the address of this process's own fork server, started at the first call; it ends with the process."""
     server = fork_server(sys.path, preload)
     address = server.__enter__()
-    _kept.append(server)
+    _open_servers.append(server)
     return address
 
 
-_kept: list[Any] = []  # a context manager that is collected leaves its block
+_open_servers: list[Any] = []  # garbage collection of a context manager would leave its block
 
 
 def call(address: str, request: JobRequest) -> Optional[bytes]:
-    """What the request's function returns in a child; None if the child was killed.
+    """Return the result of the request's function, called in a child; None if the child was killed.
 
     Raises:
         OSError: no server at the address.
@@ -140,7 +144,7 @@ def _send(connection: socket.socket, content: bytes) -> None:
 
 
 def _receive(connection: socket.socket) -> Optional[bytes]:
-    """A whole message, or None where the other side has gone before its end."""
+    """Return a complete message, or None if the other side has closed the connection before its end."""
     with connection.makefile("rb") as stream:
         head = stream.read(_LENGTH.size)
         if len(head) < _LENGTH.size:
@@ -151,13 +155,13 @@ def _receive(connection: socket.socket) -> Optional[bytes]:
 
 
 def _serve(listener: int, preload: Optional[str]) -> None:
-    """In the server: fork a child for each connection, until the process that started the server has gone."""
+    """In the server: fork a child for each connection, until the process that started the server ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel keeps no dead children
     if preload is not None:
         module, _, name = preload.partition(":")
-        with contextlib.suppress(Exception):  # a child fails with the same error, which is the job's then
+        with contextlib.suppress(Exception):  # the same error in a child is reported as the job's
             getattr(importlib.import_module(module), name)()
-    gc.freeze()  # no collection of a child writes to what it shares with the server
+    gc.freeze()  # no garbage collection of a child writes to memory that it shares with the server
     with socket.socket(fileno=listener) as server:
         while True:
             ready: list[Any] = select.select([server.fileno(), _STDIN], [], [])[0]
@@ -166,34 +170,34 @@ def _serve(listener: int, preload: Optional[str]) -> None:
             connection, _ = server.accept()
             if os.fork() == 0:
                 server.close()
-                _child(connection)
+                _serve_request(connection)
             connection.close()
 
 
-def _child(connection: socket.socket) -> NoReturn:
-    """In a child: run one job, answer, end."""
+def _serve_request(connection: socket.socket) -> NoReturn:
+    """In a child: run one job, send its result, exit."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         content = _receive(connection)
         if content is not None:
-            threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
+            threading.Thread(target=_exit_with, args=(connection,), daemon=True).start()
             _send(connection, _run(content))
     finally:
         os._exit(0)
 
 
-def _end_with(connection: socket.socket) -> None:
-    """End this process when the client or the server's owner does; neither sends anything more."""
+def _exit_with(connection: socket.socket) -> None:
+    """Exit when the client or the server's owner exits; neither of them sends anything more."""
     select.select([connection.fileno(), _STDIN], [], [])
     os._exit(1)
 
 
 def _run(content: bytes) -> bytes:
-    with contextlib.suppress(OSError):  # as Ray's workers: where memory ends, the kernel ends a job and not the command
+    with contextlib.suppress(OSError):  # as Ray's workers: out of memory, the kernel kills a job and not the command
         Path("/proc/self/oom_score_adj").write_text("1000")
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None:
-        numpy.random.seed()  # a new process would have drawn its own
+        numpy.random.seed()  # as in a new process; the children would share the server's state
     request: JobRequest = pickle.loads(content)
     os.environ.clear()
     os.environ.update(request.environment)

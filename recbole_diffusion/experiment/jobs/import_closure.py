@@ -1,4 +1,4 @@
-"""The source files that a module needs: its imports, followed within some packages. Nothing is imported for it."""
+"""The import closure of modules: the source files that they import, found by parsing them and not by importing."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from pathlib import Path
 from typing import Optional
 
 _IMPORTERS = frozenset({"import_module", "load_object"})
-#: Folders of libraries.
+#: Names of folders of installed libraries.
 INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 class Sources:
-    """Where modules are found.
+    """Folders in which modules are looked for.
 
     Args:
-        packages: folder of a package by its name.
-        beside: folders of scripts, whose modules import each other; folders of installed libraries are left out.
+        packages: the folder of each package, by name.
+        script_folders: folders of scripts that import each other; folders of installed libraries are left out.
     """
 
-    def __init__(self, packages: dict[str, Path], beside: Iterable[Path] = ()) -> None:
+    def __init__(self, packages: dict[str, Path], script_folders: Iterable[Path] = ()) -> None:
         self.packages = packages
-        self.beside = [folder for folder in beside if not INSTALLED & {*folder.parts}]
+        self.script_folders = [folder for folder in script_folders if not INSTALLED & {*folder.parts}]
 
     def find(self, module: str) -> Optional[Path]:
-        """The module's file; None where it is not of these packages and folders."""
+        """Return the module's file; None if it is not in these packages and folders."""
         top, *rest = module.split(".")
         if top in self.packages:
             return _file(self.packages[top].joinpath(*rest))
-        files = (_file(folder.joinpath(top, *rest)) for folder in self.beside)
+        files = (_file(folder.joinpath(top, *rest)) for folder in self.script_folders)
         return next((file for file in files if file is not None), None)
 
 
-def _file(place: Path) -> Optional[Path]:
-    for file in (place / "__init__.py", place.with_name(f"{place.name}.py")):
+def _file(module_path: Path) -> Optional[Path]:
+    for file in (module_path / "__init__.py", module_path.with_name(f"{module_path.name}.py")):
         if file.is_file():
             return file
     return None
 
 
 def closure(roots: Iterable[str], sources: Sources, without: Collection[str] = ()) -> dict[str, Path]:
-    """Files by module: the roots, what they import, and the packages that these lie in.
+    """Return the files, by module, of the roots, of their direct and indirect imports, and of their packages.
 
     Imports inside functions count, those under ``if TYPE_CHECKING`` do not.
 
     Args:
         roots: names of modules.
-        sources: where modules are found; others are left out.
+        sources: folders in which modules are looked for; other modules are left out.
         without: names of modules that are left out and not followed.
     """
     files: dict[str, Path] = {}
@@ -69,44 +69,43 @@ def _packages_of(module: str) -> list[str]:
 
 
 def imports_of(file: Path, module: str) -> list[str]:
-    """Names that may be modules, of every import in the file."""
-    return list(_imports(str(file), file.stat().st_mtime_ns, module))
+    """Return the names in every import of the file that may be modules."""
+    return list(_parsed_imports(str(file), file.stat().st_mtime_ns, module))
 
 
 @functools.cache
-def _imports(file: str, changed: int, module: str) -> tuple[str, ...]:
+def _parsed_imports(file: str, changed_ns: int, module: str) -> tuple[str, ...]:
     try:
         tree = ast.parse(Path(file).read_bytes())
     except (SyntaxError, ValueError):  # of another version of Python
         return ()
     package = module if file.endswith("__init__.py") else module.rpartition(".")[0]
-    return tuple(dict.fromkeys(name for node in _executed(tree) for name in _names(node, package)))
+    return tuple(dict.fromkeys(name for node in _run_time_nodes(tree) for name in _imported_names(node, package)))
 
 
-def _executed(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node but those for type checkers only."""
+def _run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node except those under ``if TYPE_CHECKING``."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and _name(child.test) == "TYPE_CHECKING":
+        if isinstance(child, ast.If) and _last_name(child.test) == "TYPE_CHECKING":
             child = ast.Module(child.orelse, [])
         yield child
-        yield from _executed(child)
+        yield from _run_time_nodes(child)
 
 
-def _names(node: ast.AST, package: str) -> list[str]:
+def _imported_names(node: ast.AST, package: str) -> list[str]:
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
-        above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-        base = ".".join([*above, *([node.module] if node.module else [])])
-        return [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    if isinstance(node, ast.Call) and node.args and _name(node.func) in _IMPORTERS:
-        first = node.args[0]
-        return (
-            [first.value.partition(":")[0]] if isinstance(first, ast.Constant) and isinstance(first.value, str) else []
-        )
+        parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+        origin = ".".join([*parents, *([node.module] if node.module else [])])
+        return [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+    if isinstance(node, ast.Call) and node.args and _last_name(node.func) in _IMPORTERS:
+        argument = node.args[0]
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+            return [argument.value.partition(":")[0]]
     return []
 
 
-def _name(node: ast.AST) -> str:
-    """Of a name, or the last part of a dotted one."""
+def _last_name(node: ast.AST) -> str:
+    """A name, or the last part of a dotted one; empty for other nodes."""
     return str(getattr(node, "attr", getattr(node, "id", "")))

@@ -1,4 +1,4 @@
-"""What a comparison found: statistics, tables and plots, made from its folder as often as wanted."""
+"""The report of a comparison: statistics, tables and plots, made from its folder."""
 
 from recbole_diffusion.experiment.report.files import summary, write
 

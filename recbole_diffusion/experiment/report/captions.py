@@ -1,11 +1,11 @@
-"""What a comparison's tables say in words: data, seeds, budget, machine, and who is best."""
+"""Captions of a comparison's tables: data, seeds, tuning budget, tests, machine, and the best models."""
 
 from __future__ import annotations
 
 from typing import Any, Optional
 
 from recbole_diffusion.experiment.report.analysis import AGAINST_REFERENCE, Analysis, ranked
-from recbole_diffusion.experiment.report.results import Comparison, Result, higher_is_better
+from recbole_diffusion.experiment.report.results import ComparisonResults, ModelResult, higher_is_better
 from recbole_diffusion.experiment.report.tables import MARK
 
 COST = (
@@ -20,15 +20,15 @@ BEYOND = (
 IN_TABLE, IN_TEXT = "Best bold, second underlined", "* best"
 
 
-def caption(comparison: Comparison, found: Analysis) -> str:
-    """What a reader needs to know of the accuracy table."""
+def caption(comparison: ComparisonResults, analysis: Analysis) -> str:
+    """Return the caption of the accuracy table: data, seeds, budget, tests and machine."""
     plan = comparison.plan
-    parts = [data(plan, found.dataset), _seeds(plan), tuning(plan, found), marks(found), machine(plan)]
+    parts = [data(plan, analysis.dataset), _seeds(plan), tuning(plan, analysis), marks(analysis), machine(plan)]
     return " ".join(part for part in parts if part)
 
 
 def data(plan: dict[str, Any], dataset: str) -> str:
-    """``ml-100k: 943 users, 1,682 items, … full ranking.``"""
+    """Return a sentence such as ``ml-100k: 943 users, 1,682 items, …, full ranking.``"""
     counts = (plan.get("datasets") or {}).get(dataset) or {}
     parts = [f"{counts[key]:,} {key}" for key in ("users", "items") if counts.get(key) is not None]
     rows = [counts.get(key) for key in ("train", "valid", "test")]
@@ -43,7 +43,7 @@ def data(plan: dict[str, Any], dataset: str) -> str:
 
 
 def _ranking(mode: Any) -> str:
-    """RecBole's mode is a word, or one for each split."""
+    """The ranking in words. RecBole's ``mode`` is one word, or one for each split."""
     mode = mode.get("test", "full") if isinstance(mode, dict) else mode
     return "full ranking" if mode == "full" else f"ranking among sampled items only ({mode})"
 
@@ -55,35 +55,35 @@ def _seeds(plan: dict[str, Any]) -> str:
     return f"Mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))})."
 
 
-def tuning(plan: dict[str, Any], found: Analysis) -> str:
-    """The budget, and whether it was equal."""
+def tuning(plan: dict[str, Any], analysis: Analysis) -> str:
+    """Return the tuning budget and whether it was equal for all models; empty without tuning."""
     planned = plan.get("tune")
     if not planned:
         return ""
     how = f" ({plan['search']})" if plan.get("search") else ""
     budget = f"{planned} trial{'s' * (planned > 1)} each{how}"
-    if {len(result.trials) for result in found.results} == {planned} and plan.get("equal_budget", True):
+    if {len(result.trials) for result in analysis.results} == {planned} and plan.get("equal_budget", True):
         return f"Tuned on the validation split, equal budget: {budget}."
     return f"Tuned on the validation split, budget: {budget}; the table tells how many each had."
 
 
-def marks(found: Analysis, text: str = IN_TABLE) -> str:
-    """What bold, underline and mark mean."""
-    family = [row for row in found.pairs if (row["family"], row["metric"]) == (AGAINST_REFERENCE, found.main)]
+def marks(analysis: Analysis, text: str = IN_TABLE) -> str:
+    """Return the meaning of bold, underlined and marked values."""
+    family = [row for row in analysis.pairs if (row["family"], row["metric"]) == (AGAINST_REFERENCE, analysis.main)]
     tests = [row for row in family if row["p_wilcoxon"] is not None]
-    if not any(result.tested for result in found.results):
+    if not any(result.tested for result in analysis.results):
         return ""
     if not tests:
         return text + "."
     return (
-        f"{text}; {MARK} differs from {found.reference} (Wilcoxon's signed-rank test over {found.users:,} users, "
+        f"{text}; {MARK} differs from {analysis.reference} (Wilcoxon's signed-rank test over {analysis.users:,} users, "
         f"p < .05 after Holm's correction for {len(tests)} comparison{'s' * (len(tests) > 1)})."
     )
 
 
-def over_seeds(found: Analysis) -> str:
-    """How little tests over seeds can show."""
-    seeds = max((row["seeds"] for row in found.pairs if row["p_seeds"] is not None), default=0)
+def over_seeds(analysis: Analysis) -> str:
+    """Return a warning about the degrees of freedom of tests over seeds; empty without such tests."""
+    seeds = max((row["seeds"] for row in analysis.pairs if row["p_seeds"] is not None), default=0)
     if seeds < 2:
         return ""
     return (
@@ -93,7 +93,7 @@ def over_seeds(found: Analysis) -> str:
 
 
 def machine(plan: dict[str, Any]) -> str:
-    """What it ran on; seconds are to be read with it."""
+    """Return threads, workers, machine and library versions; seconds depend on them."""
     environment = plan.get("environment") or {}
     threads, workers = plan.get("threads"), plan.get("workers") or 1
     parts = []
@@ -108,39 +108,39 @@ def machine(plan: dict[str, Any]) -> str:
     return f"Machine: {', '.join(parts)}." if parts else ""
 
 
-def verdict(found: Analysis) -> str:
-    """Who is best, and how far the best of the other kind is behind; empty where no run has finished."""
-    order = ranked(found.results, found.main)
+def verdict(analysis: Analysis) -> str:
+    """Return the best model and how far the best of the other kind (diffusion or not) is behind; empty without runs."""
+    order = ranked(analysis.results, analysis.main)
     if not order:
         return ""
     best = order[0]
-    other = next((result for result in order if result.diffusion != best.diffusion), None)
+    rival = next((result for result in order if result.diffusion != best.diffusion), None)
     if not any(result.diffusion for result in order):
-        return f"Best at {found.main}: {_with_value(best, found.main)}."
+        return f"Best at {analysis.main}: {_with_value(best, analysis.main)}."
     kind = ", a diffusion model" if best.diffusion else ""
-    text = f"Best at {found.main}: {_with_value(best, found.main)}{kind}"
-    if other is None:
+    text = f"Best at {analysis.main}: {_with_value(best, analysis.main)}{kind}"
+    if rival is None:
         return text + "."
-    named = "best without diffusion" if best.diffusion else "best diffusion model"
-    return f"{text}; {named}: {_with_value(other, found.main)}, {_behind(found, best, other)}."
+    rival_kind = "best without diffusion" if best.diffusion else "best diffusion model"
+    return f"{text}; {rival_kind}: {_with_value(rival, analysis.main)}, {_behind(analysis, best, rival)}."
 
 
-def _with_value(result: Result, metric: str) -> str:
+def _with_value(result: ModelResult, metric: str) -> str:
     return f"{result.label} ({result.mean(metric):.4f})"
 
 
-def _behind(found: Analysis, best: Result, other: Result) -> str:
-    """``1.3 % lower (p = .012)``."""
-    high, low = best.mean(found.main) or 0.0, other.mean(found.main) or 0.0
-    word = "higher" if higher_is_better(found.main) is False else "lower"
-    share = f"{100 * abs(high - low) / abs(high):.1f} % {word}" if high else "behind"
-    row = found.against_reference(other.label, found.main) if found.reference == best.label else None
+def _behind(analysis: Analysis, best: ModelResult, rival: ModelResult) -> str:
+    """How far the rival is behind, e.g. ``1.3 % lower (p = .012)``."""
+    best_mean, rival_mean = best.mean(analysis.main) or 0.0, rival.mean(analysis.main) or 0.0
+    direction = "higher" if higher_is_better(analysis.main) is False else "lower"
+    share = f"{100 * abs(best_mean - rival_mean) / abs(best_mean):.1f} % {direction}" if best_mean else "behind"
+    row = analysis.against_reference(rival.label, analysis.main) if analysis.reference == best.label else None
     p = row["p_wilcoxon_holm"] if row else None
     return share if p is None else f"{share} ({p_text(p)})"
 
 
 def p_text(p: Optional[float]) -> str:
-    """``p = .012``."""
+    """Return a p-value such as ``p = .012``; empty for None."""
     if p is None:
         return ""
     return "p < .001" if p < 0.001 else "p = " + f"{p:.3f}".replace("0.", ".", 1)

@@ -1,4 +1,4 @@
-"""Names beside the points of a plot, moved so that they lie neither on one another nor on a point."""
+"""Labels beside the points of a plot, placed so that they overlap neither each other nor a point."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ class Box(NamedTuple):
     top: float
 
     def overlap(self, other: Box) -> float:
-        """The area that both cover."""
+        """Return the area of the intersection."""
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.top, other.top) - max(self.bottom, other.bottom)
         return max(width, 0.0) * max(height, 0.0)
 
     @property
     def area(self) -> float:
+        """Width times height."""
         return (self.right - self.left) * (self.top - self.bottom)
 
 
 def place(
     points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], within: Box, mark: float = 6.0
 ) -> list[tuple[float, float]]:
-    """Where the centres of the names go, one after the other: the nearest free place around the point.
+    """Return the centres of the labels. Each takes the free position nearest to its point, one after the other.
 
     Args:
-        points: of the marks, in pixels.
-        sizes: width and height of each name.
-        within: where names may be.
-        mark: half the width of a mark.
+        points: centres of the marks, in pixels.
+        sizes: width and height of each label, in pixels.
+        within: the rectangle that labels must not leave.
+        mark: half the width of a mark, in pixels.
     """
     marks = [Box(x - mark, y - mark, x + mark, y + mark) for x, y in points]
     taken: list[Box] = []
@@ -51,7 +52,7 @@ def place(
 
 
 def _around(point: tuple[float, float], size: tuple[float, float], mark: float) -> Iterator[tuple[float, float]]:
-    """Centres at growing distance: first right, left, above and below, then between."""
+    """Candidate centres at growing distance: right, left, above, below, then between these."""
     for ring in range(8):
         gap = mark * (1.3 + 1.5 * ring)
         for angle in (0, 180, 90, 270, 45, 315, 135, 225, 20, 340, 160, 200, 65, 115, 245, 295):
@@ -60,7 +61,7 @@ def _around(point: tuple[float, float], size: tuple[float, float], mark: float) 
 
 
 def write(axes: Any, names: Sequence[str], xs: Sequence[float], ys: Sequence[float]) -> None:
-    """Write the names into axes whose place in the figure is final; a line leads to those that had to go far."""
+    """Write labels into axes whose layout is final, with a line to those that are far from their point."""
     figure = axes.figure
     renderer = figure.canvas.get_renderer()
     scale = figure.dpi / 72

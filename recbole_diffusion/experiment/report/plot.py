@@ -1,4 +1,4 @@
-"""The plots of a comparison, drawn from their points; matplotlib without its global state."""
+"""The plots of a comparison, drawn from their points without matplotlib's global state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recbole_diffusion.experiment.report.points import MEAN
 
 Row = dict[str, Any]
 Style = dict[str, dict[str, Any]]
-#: Okabe and Ito's colours, which colour-blind people tell apart, without yellow, and with grey.
+#: Okabe and Ito's palette for colour-blind readers, with grey in place of yellow.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 _MARKERS = "os^DvPX*"
 _SETTINGS: Any = {
@@ -43,14 +43,16 @@ DPI = 200
 
 
 def draw(name: str, rows: Sequence[Row], dataset: str, models: Sequence[str], seeds: Sequence[int]) -> dict[str, bytes]:
-    """A plot by its suffix, ``png`` and ``svg``; the same points give the same bytes.
+    """Return a plot as ``png`` and ``svg``, by suffix. Equal points give equal bytes.
 
     Args:
-        name: of :data:`recbole_diffusion.experiment.report.points.PLOTS`.
-        rows: its points, at least one.
-        models: labels in the plan's order; each has its colour in all plots.
+        name: a key of :data:`recbole_diffusion.experiment.report.points.PLOTS`.
+        rows: the points, at least one.
+        dataset: the data set's name, for the title.
+        models: labels in the plan's order; a model has the same colour in all plots.
+        seeds: of the runs, for the title.
     """
-    drawn = {
+    functions = {
         "accuracy": _accuracy,
         "accuracy_cost": _accuracy_cost,
         "accuracy_coverage": _accuracy_coverage,
@@ -62,74 +64,75 @@ def draw(name: str, rows: Sequence[Row], dataset: str, models: Sequence[str], se
         FigureCanvasAgg(figure)
         number = f"{len(seeds)} seeds" if len(seeds) > 1 and name != "tuning" else f"seed {seeds[0]}"
         figure.suptitle(f"{_TITLES[name]}: {dataset}, {rows[0]['metric']}, {number}", fontsize=10)
-        drawn[name](figure, list(rows), _style(models))
-        return {suffix: _saved(figure, suffix) for suffix in ("png", "svg")}
+        functions[name](figure, list(rows), _style(models))
+        return {suffix: _encoded(figure, suffix) for suffix in ("png", "svg")}
 
 
-def _saved(figure: Figure, suffix: str) -> bytes:
-    out = io.BytesIO()
-    figure.savefig(out, format=suffix, dpi=DPI, metadata={"Date": None} if suffix == "svg" else {"Software": None})
-    return out.getvalue()
+def _encoded(figure: Figure, suffix: str) -> bytes:
+    stream = io.BytesIO()
+    metadata = {"Date": None} if suffix == "svg" else {"Software": None}
+    figure.savefig(stream, format=suffix, dpi=DPI, metadata=metadata)
+    return stream.getvalue()
 
 
 def _style(models: Sequence[str]) -> Style:
-    """A colour, marker and line of each model; dashes are for models without epochs."""
+    """Colour, marker and line style of each model; dashed lines are for models without epochs."""
     count = len(_COLOURS)
     return {
         label: {
-            "color": _COLOURS[place % count],
-            "marker": _MARKERS[(place + place // count) % len(_MARKERS)],
-            "linestyle": ("-", "-.", ":")[place // count % 3],
+            "color": _COLOURS[index % count],
+            "marker": _MARKERS[(index + index // count) % len(_MARKERS)],
+            "linestyle": ("-", "-.", ":")[index // count % 3],
         }
-        for place, label in enumerate(models)
+        for index, label in enumerate(models)
     }
 
 
 def _accuracy(figure: Figure, rows: list[Row], style: Style) -> None:
-    """Means with intervals and seeds; beside them the differences from the reference, which are paired."""
+    """Means with intervals and seeds; beside them the paired differences from the reference."""
     paired = any(row["difference_low"] is not None for row in rows)
     figure.set_size_inches(9 if paired else 6, 1.3 + 0.28 * len(rows))
     axes = figure.subplots(1, 1 + paired, sharey=True, squeeze=False)[0]
-    for place, row in enumerate(rows):
-        _bar(axes[0], place, row["mean"], row["low"], row["high"], row, style)
-        seeds = [float(each) for each in row["by_seed"].split()]
-        axes[0].plot(seeds, [place] * len(seeds), "|", color="black", markersize=8, markeredgewidth=0.8, zorder=3)
+    for y, row in enumerate(rows):
+        _interval(axes[0], y, row["mean"], row["low"], row["high"], row, style)
+        seeds = [float(mean) for mean in row["by_seed"].split()]
+        axes[0].plot(seeds, [y] * len(seeds), "|", color="black", markersize=8, markeredgewidth=0.8, zorder=3)
         if paired:
             difference = 0.0 if row["model"] == row["reference"] else row["difference"]
-            _bar(axes[1], place, difference, row["difference_low"], row["difference_high"], row, style)
+            _interval(axes[1], y, difference, row["difference_low"], row["difference_high"], row, style)
     axes[0].set_yticks(range(len(rows)), [row["model"] for row in rows])
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     axes[0].set_xlabel(f"test {rows[0]['metric']}: mean, 95 % interval over users; | seeds")
-    for each in axes:
-        each.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    _explain(figure)
+    for panel in axes:
+        panel.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    _explain_filling(figure)
     if paired:
         axes[1].axvline(0, color="black", linewidth=0.8)
         axes[1].set_xlabel(f"difference from {rows[0]['reference']}, 95 % interval over users")
         axes[1].tick_params(axis="y", length=0)
 
 
-def _bar(axes: Any, place: float, mean: Any, low: Any, high: Any, row: Row, style: Style) -> None:
+def _interval(axes: Any, y: float, mean: Any, low: Any, high: Any, row: Row, style: Style) -> None:
     colour = style[row["model"]]["color"]
     if low is not None:
-        axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="butt")
+        axes.plot([low, high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
     if mean is not None:
         face = colour if row["diffusion"] else "white"
-        axes.plot([mean], [place], "o", color=colour, markerfacecolor=face, markersize=6, markeredgewidth=1.4)
+        axes.plot([mean], [y], "o", color=colour, markerfacecolor=face, markersize=6, markeredgewidth=1.4)
 
 
 def _accuracy_cost(figure: Figure, rows: list[Row], style: Style) -> None:
     figure.set_size_inches(11, 4.8)
     axes = figure.subplots(1, 2, sharey=True)
-    for each, key, text in zip(
+    for panel, key, text in zip(
         axes, ("seconds", "test_users_per_s"), ("seconds of a run in all", "users per second at test")
     ):
-        there = [row for row in rows if row[key]]
-        each.set_xlabel(text)
-        _scatter(each, there, key, style)
-        _logarithmic(each, [row[key] for row in there], 4)
+        measured = [row for row in rows if row[key]]
+        panel.set_xlabel(text)
+        _scatter(panel, measured, key, style)
+        _logarithmic(panel, [row[key] for row in measured], 4)
     axes[0].set_ylabel(f"test {rows[0]['metric']}")
-    _name_points(figure, axes)
+    _label_points(figure, axes)
 
 
 def _accuracy_coverage(figure: Figure, rows: list[Row], style: Style) -> None:
@@ -138,19 +141,19 @@ def _accuracy_coverage(figure: Figure, rows: list[Row], style: Style) -> None:
     _scatter(axes, rows, "coverage", style)
     axes.set_xlabel(f"test {rows[0]['coverage_metric']}")
     axes.set_ylabel(f"test {rows[0]['metric']}")
-    _name_points(figure, [axes])
+    _label_points(figure, [axes])
 
 
 def _scatter(axes: Any, rows: list[Row], key: str, style: Style) -> None:
-    """Diffusion models filled, the others not."""
+    """One mark per model, filled for diffusion models."""
     for row in rows:
-        look = style[row["model"]]
-        face = look["color"] if row["diffusion"] else "white"
+        model_style = style[row["model"]]
+        face = model_style["color"] if row["diffusion"] else "white"
         axes.plot(
             row[key],
             row["mean"],
-            look["marker"],
-            color=look["color"],
+            model_style["marker"],
+            color=model_style["color"],
             markerfacecolor=face,
             markersize=7,
             markeredgewidth=1.4,
@@ -159,19 +162,19 @@ def _scatter(axes: Any, rows: list[Row], key: str, style: Style) -> None:
     axes.margins(0.12)
 
 
-def _explain(figure: Figure) -> None:
+def _explain_filling(figure: Figure) -> None:
     figure.supxlabel("filled: diffusion models", fontsize=8, color="#555555")
 
 
-def _name_points(figure: Figure, axes: Sequence[Any]) -> None:
-    """Names are placed in pixels, so that the layout must be final."""
-    _explain(figure)
+def _label_points(figure: Figure, axes: Sequence[Any]) -> None:
+    """Write each point's label. Labels are placed in pixels, so the layout is made final first."""
+    _explain_filling(figure)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    for each in axes:
-        lines = list(each.lines)
+    for panel in axes:
+        lines = list(panel.lines)
         labels.write(
-            each,
+            panel,
             [line.get_label() for line in lines],
             [float(line.get_xdata()[0]) for line in lines],
             [float(line.get_ydata()[0]) for line in lines],
@@ -179,7 +182,7 @@ def _name_points(figure: Figure, axes: Sequence[Any]) -> None:
 
 
 def _logarithmic(axes: Any, values: Sequence[float], factor: float) -> None:
-    """A logarithmic x axis with plain numbers, where the values differ by more than the factor."""
+    """Make the x axis logarithmic, with plain numbers, if the values differ by more than ``factor``."""
     if not values or max(values) <= factor * min(values):
         return
     axes.set_xscale("log")
@@ -190,35 +193,35 @@ def _logarithmic(axes: Any, values: Sequence[float], factor: float) -> None:
 
 
 def _learning_curves(figure: Figure, rows: list[Row], style: Style) -> None:
-    """The mean as far as all seeds went, its band, and what single seeds went further; against epochs and seconds."""
+    """Mean and range while all seeds train, then the single seeds that train longer; over epochs and over seconds."""
     figure.set_size_inches(11, 4.8)
     axes = figure.subplots(1, 2, sharey=True)
     means = {label: [row for row in rows if row["model"] == label and row["seed"] == MEAN] for label in style}
     order = sorted((label for label in style if means[label]), key=lambda label: -max(r["score"] for r in means[label]))
-    for each, key in zip(axes, ("epoch", "seconds")):
+    for panel, key in zip(axes, ("epoch", "seconds")):
         for label in order:
             tails = [row for row in rows if row["model"] == label and row["seed"] != MEAN]
-            _curve(each, means[label], tails, key, style[label])
-        each.xaxis.set_major_locator(MaxNLocator("auto", integer=key == "epoch"))
-        _logarithmic(each, [row[key] for row in rows if row[key]], 20)
+            _curve(panel, means[label], tails, key, style[label])
+        panel.xaxis.set_major_locator(MaxNLocator("auto", integer=key == "epoch"))
+        _logarithmic(panel, [row[key] for row in rows if row[key]], 20)
     axes[0].set_xlabel("epoch")
     axes[1].set_xlabel("seconds of training, that of a base included")
     axes[0].set_ylabel(f"validation {rows[0]['metric']}")
-    _explain(figure)
+    _explain_filling(figure)
     handles = {line.get_label(): line for line in axes[0].lines}
     figure.legend([handles[label] for label in order], order, loc="outside right center", fontsize=8)
 
 
-def _curve(axes: Any, means: list[Row], seeds: list[Row], key: str, look: Row) -> None:
-    label, colour = means[0]["model"], look["color"]
+def _curve(axes: Any, means: list[Row], seeds: list[Row], key: str, model_style: Row) -> None:
+    label, colour = means[0]["model"], model_style["color"]
     xs = [row[key] for row in means]
     if len(means) == 1:
         axes.axhline(means[0]["score"], color=colour, linestyle="--", linewidth=1.2, label=label)
         return
     axes.fill_between(xs, [row["low"] for row in means], [row["high"] for row in means], color=colour, alpha=0.18, lw=0)
     face = colour if means[0]["diffusion"] else "white"
-    mark = {"marker": look["marker"], "markevery": [-1], "markersize": 6, "markerfacecolor": face}
-    line = {"color": colour, "linestyle": look["linestyle"], "lw": 1.5}
+    mark = {"marker": model_style["marker"], "markevery": [-1], "markersize": 6, "markerfacecolor": face}
+    line = {"color": colour, "linestyle": model_style["linestyle"], "lw": 1.5}
     axes.plot(xs, [row["score"] for row in means], label=label, **line, **mark)
     last = means[-1]["epoch"]
     for seed in {row["seed"] for row in seeds}:
@@ -227,18 +230,18 @@ def _curve(axes: Any, means: list[Row], seeds: list[Row], key: str, look: Row) -
 
 
 def _tuning(figure: Figure, rows: list[Row], style: Style) -> None:
-    """One panel per model, with the same scale; trials as dots, failed ones as crosses at the bottom."""
-    there = [label for label in style if any(row["model"] == label for row in rows)]
-    across = {4: 2}.get(len(there), min(len(there), 4 if len(there) > 6 else 3))
-    down = math.ceil(len(there) / across)
-    figure.set_size_inches(2.6 * across + 1, 2.1 * down + 0.6)
-    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    for place, (axes, label) in enumerate(zip(grid.flat, there)):
-        axes.tick_params(labelbottom=place + across >= len(there))  # nothing is below it
+    """One panel per model, with the same scale; trials are dots, failed ones crosses at the bottom."""
+    tuned = [label for label in style if any(row["model"] == label for row in rows)]
+    n_columns = {4: 2}.get(len(tuned), min(len(tuned), 4 if len(tuned) > 6 else 3))
+    n_rows = math.ceil(len(tuned) / n_columns)
+    figure.set_size_inches(2.6 * n_columns + 1, 2.1 * n_rows + 0.6)
+    grid = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    for index, (axes, label) in enumerate(zip(grid.flat, tuned)):
+        axes.tick_params(labelbottom=index + n_columns >= len(tuned))  # only without a panel below
         _trials(axes, [row for row in rows if row["model"] == label], style[label]["color"])
         axes.set_title(label, fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    for axes in list(grid.flat)[len(there) :]:
+    for axes in list(grid.flat)[len(tuned) :]:
         axes.set_visible(False)
     figure.supxlabel("trial", fontsize=9)
     figure.supylabel(f"validation {rows[0]['metric']}", fontsize=9)
@@ -251,5 +254,5 @@ def _trials(axes: Any, rows: list[Row], colour: str) -> None:
     axes.step(
         [row["trial"] for row in scored], [row["best_so_far"] for row in scored], where="post", color=colour, lw=1.3
     )
-    if failed:  # an empty line would have no extent, and the layout with it
+    if failed:  # an empty line would break the layout
         axes.plot(failed, [0.05] * len(failed), "x", color="black", transform=axes.get_xaxis_transform())

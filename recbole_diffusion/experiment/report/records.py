@@ -1,4 +1,4 @@
-"""A comparison as rows of numbers and as one json document: what programs read."""
+"""A comparison as csv rows and as one json document, for programs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 from recbole_diffusion.experiment.report import accounts
 from recbole_diffusion.experiment.report.analysis import Analysis
-from recbole_diffusion.experiment.report.results import Comparison, Result
+from recbole_diffusion.experiment.report.results import ComparisonResults, ModelResult
 
 Row = dict[str, Any]
 NAMES = ("results.csv", "per_seed.csv", "significance.csv", "cost.csv", "trials.csv", "failures.csv")
-_OF_RUN = ("key", "host", "started")
-_OF_COST = (
+_RUN_FIELDS = ("key", "host", "started")
+_COST_FIELDS = (
     "parameters",
     "epochs",
     "best_epoch",
@@ -32,21 +32,21 @@ _OF_COST = (
 
 
 def csv_files(analyses: Sequence[Analysis]) -> dict[str, list[Row]]:
-    """Rows by the name of their file; a file without rows is not written."""
-    pairs = [(found, result) for found in analyses for result in found.results]
+    """Return the rows of each csv file, by name; a file without rows is not written."""
+    pairs = [(analysis, result) for analysis in analyses for result in analysis.results]
     contents: tuple[list[Row], ...] = (
-        [_result(found, result) for found, result in pairs],
-        [row for found, result in pairs for row in _per_seed(found, result)],
-        [row for found in analyses for row in found.pairs],
-        [_cost(found, result) for found, result in pairs if result.runs],
-        [row for _, result in pairs for row in _trials(result)],
-        [row for _, result in pairs for row in _failures(result)],
+        [_result_row(analysis, result) for analysis, result in pairs],
+        [row for analysis, result in pairs for row in _seed_rows(analysis, result)],
+        [row for analysis in analyses for row in analysis.pairs],
+        [_cost_row(analysis, result) for analysis, result in pairs if result.runs],
+        [row for _, result in pairs for row in _trial_rows(result)],
+        [row for _, result in pairs for row in _failure_rows(result)],
     )
     return dict(zip(NAMES, contents))
 
 
 def to_csv(rows: Sequence[Row]) -> bytes:
-    """The rows with all columns that any of them has; nothing for None, 0 and 1 for truth values."""
+    """Return rows as csv with the columns of all of them; None is empty, False and True are 0 and 1."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
@@ -56,80 +56,82 @@ def to_csv(rows: Sequence[Row]) -> bytes:
     return text.getvalue().encode()
 
 
-def document(comparison: Comparison, analyses: Sequence[Analysis]) -> Row:
-    """All of it: the plan's head, and by data set the results, the pairs and the notes."""
+def document(comparison: ComparisonResults, analyses: Sequence[Analysis]) -> Row:
+    """Return the plan without its models, and by data set the results, the tests of pairs and the notes."""
     head = {key: value for key, value in comparison.plan.items() if key != "models"}
     return {
         **head,
         "results": {
-            found.dataset: {
-                "main_metric": found.main,
-                "reference": found.reference,
-                "paired_users": found.users,
-                "models": [_full(found, result) for result in found.results],
-                "pairs": found.pairs,
-                "notes": found.notes,
-                "accounts": accounts.by_models(found.results),
+            analysis.dataset: {
+                "main_metric": analysis.main,
+                "reference": analysis.reference,
+                "paired_users": analysis.users,
+                "models": [_model_document(analysis, result) for result in analysis.results],
+                "pairs": analysis.pairs,
+                "notes": analysis.notes,
+                "accounts": accounts.accounts_of_models(analysis.results),
             }
-            for found in analyses
+            for analysis in analyses
         },
     }
 
 
-def _head(found: Analysis, result: Result) -> Row:
-    return {"dataset": found.dataset, "model": result.label}
+def _dataset_and_model(analysis: Analysis, result: ModelResult) -> Row:
+    return {"dataset": analysis.dataset, "model": result.label}
 
 
-def _result(found: Analysis, result: Result) -> Row:
+def _result_row(analysis: Analysis, result: ModelResult) -> Row:
     row = {
-        **_head(found, result),
+        **_dataset_and_model(analysis, result),
         "class": result.model,
         "diffusion": result.diffusion,
         "seeds": len(result.runs),
         "seeds_planned": len(result.runs) + len(result.missing),
         "trials": len(result.trials),
     }
-    for metric in [*found.accuracy, *found.beyond]:
+    for metric in [*analysis.accuracy, *analysis.beyond]:
         row[metric], row[f"{metric}_sd"] = result.mean(metric), result.sd(metric)
-        if metric in found.accuracy:
-            row[f"{metric}_low"], row[f"{metric}_high"] = found.intervals.get((result.label, metric), (None, None))
-    return {**row, **_means_of_cost(result)}
+        if metric in analysis.accuracy:
+            row[f"{metric}_low"], row[f"{metric}_high"] = analysis.intervals.get((result.label, metric), (None, None))
+    return {**row, **_mean_costs(result)}
 
 
-def _cost(found: Analysis, result: Result) -> Row:
+def _cost_row(analysis: Analysis, result: ModelResult) -> Row:
     return {
-        **_head(found, result),
+        **_dataset_and_model(analysis, result),
         "seeds": len(result.runs),
-        found.main: result.mean(found.main),
-        **_means_of_cost(result),
+        analysis.main: result.mean(analysis.main),
+        **_mean_costs(result),
     }
 
 
-def _means_of_cost(result: Result) -> Row:
-    costs = {name: result.cost(name) for name in _OF_COST}
+def _mean_costs(result: ModelResult) -> Row:
+    costs = {name: result.cost(name) for name in _COST_FIELDS}
     return {**costs, "tuning_s": result.tuning_s}
 
 
-def _per_seed(found: Analysis, result: Result) -> list[Row]:
+def _seed_rows(analysis: Analysis, result: ModelResult) -> list[Row]:
     return [
         {
-            **_head(found, result),
+            **_dataset_and_model(analysis, result),
             "seed": run["seed"],
-            **{metric: run["test"].get(metric) for metric in [*found.accuracy, *found.beyond]},
+            **{metric: run["test"].get(metric) for metric in [*analysis.accuracy, *analysis.beyond]},
             "valid_metric": run.get("valid_metric"),
             "valid_score": run.get("valid_score"),
-            **{name: run["timing"].get(name) for name in _OF_COST},
-            **{name: run.get(name) for name in _OF_RUN},
+            **{name: run["timing"].get(name) for name in _COST_FIELDS},
+            **{name: run.get(name) for name in _RUN_FIELDS},
         }
         for run in result.runs
     ]
 
 
-def _trials(result: Result) -> list[Row]:
-    """With the settings that differ between the trials of the model."""
-    settings = [trial.get("settings") or {} for trial in result.trials]
-    names = list(dict.fromkeys(name for each in settings for name in each))
-    searched = [name for name in names if len({json.dumps(each.get(name), default=str) for each in settings}) > 1]
+def _trial_rows(result: ModelResult) -> list[Row]:
+    """The trials of a model, with the settings that differ between them."""
+    all_settings = [trial.get("settings") or {} for trial in result.trials]
+    names = list(dict.fromkeys(name for settings in all_settings for name in settings))
+    searched = [
+        name for name in names if len({json.dumps(settings.get(name), default=str) for settings in all_settings}) > 1
+    ]
     return [
         {
             "dataset": result.dataset,
@@ -140,25 +142,25 @@ def _trials(result: Result) -> list[Row]:
             "valid_score": trial.get("valid_score"),
             "epochs": (trial.get("timing") or {}).get("epochs"),
             "total_s": (trial.get("timing") or {}).get("total_s"),
-            "settings": json.dumps({name: each.get(name) for name in searched}, default=str),
+            "settings": json.dumps({name: settings.get(name) for name in searched}, default=str),
             "error": trial.get("error"),
             "key": trial.get("key"),
         }
-        for trial, each in zip(result.trials, settings)
+        for trial, settings in zip(result.trials, all_settings)
     ]
 
 
-def _failures(result: Result) -> list[Row]:
+def _failure_rows(result: ModelResult) -> list[Row]:
     failed = [record for record in [*result.failed, *result.trials] if record.get("status") == "failed"]
-    names = ("seed", "trial", "error", *_OF_RUN)
+    names = ("seed", "trial", "error", *_RUN_FIELDS)
     return [
         {"dataset": result.dataset, "model": result.label, **{name: record.get(name) for name in names}}
         for record in failed
     ]
 
 
-def _full(found: Analysis, result: Result) -> Row:
-    metrics = [*found.accuracy, *found.beyond]
+def _model_document(analysis: Analysis, result: ModelResult) -> Row:
+    metrics = [*analysis.accuracy, *analysis.beyond]
     return {
         "label": result.label,
         "model": result.model,
@@ -174,10 +176,10 @@ def _full(found: Analysis, result: Result) -> Row:
             metric: {
                 "mean": result.mean(metric),
                 "sd": result.sd(metric),
-                "interval": found.intervals.get((result.label, metric)),
+                "interval": analysis.intervals.get((result.label, metric)),
                 "by_seed": result.by_seed(metric),
             }
             for metric in metrics
         },
-        "cost": _means_of_cost(result),
+        "cost": _mean_costs(result),
     }

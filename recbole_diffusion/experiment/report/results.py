@@ -1,4 +1,4 @@
-"""What a comparison's folder holds, model by model: the finished runs, the missing ones, users averaged over seeds."""
+"""The results in a comparison's folder by model: finished and missing runs, and user metrics averaged over seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from recbole_diffusion import registry
 from recbole_diffusion.experiment.jobs.store import Store, UserMetrics
 
-#: Metrics of the lists as a whole, by the start of their name: whether higher is better, None where neither is.
+#: Beyond-accuracy metrics, of all recommended lists together: whether a higher value is better, None if neither is.
 BEYOND: dict[str, Optional[bool]] = {
     "itemcoverage": True,
     "shannonentropy": True,
@@ -22,37 +22,38 @@ BEYOND: dict[str, Optional[bool]] = {
     "averagepopularity": None,
     "giniindex": None,
 }
-#: RecBole's metrics of which less is better.
+#: RecBole's metrics of which a lower value is better.
 _ERRORS = frozenset({"rmse", "mae", "logloss"})
 
 
 def beyond_accuracy(metric: str) -> bool:
-    """Whether the metric is of the lists as a whole."""
+    """Return whether the metric is of all recommended lists together and not a mean over users."""
     return metric.partition("@")[0] in BEYOND
 
 
 def higher_is_better(metric: str) -> Optional[bool]:
-    """None for metrics of which neither more nor less is better."""
+    """Return whether a higher value is better; None for metrics of which neither is."""
     name = metric.partition("@")[0]
     return BEYOND.get(name, name not in _ERRORS)
 
 
 @dataclass(frozen=True)
-class Result:
-    """One model on one data set.
+class ModelResult:
+    """The results of one model on one data set.
 
     Attributes:
-        label: its name in tables.
-        model: what ``run`` takes.
+        label: the model's name in tables.
+        model: the model, as ``run`` takes it.
+        dataset: the data set's name.
         diffusion: whether it is a diffusion model.
         runs: records of the finished runs, in the order of their seeds.
-        missing: (seed, reason) of the others.
-        failed: records of those that failed.
-        trials: records of the tuning's trials, finished or failed, in their order.
-        trials_planned: how many there shall be; 0 without tuning.
-        best: the settings that tuning chose, None without.
-        settings: those given for this model.
-        users: test metrics per user, averaged over the finished runs; None where a run has none.
+        missing: (seed, reason) of the other runs.
+        failed: records of the failed runs.
+        trials: records of the tuning trials, finished or failed, in their order.
+        trials_planned: the number of planned trials; 0 without tuning.
+        best: the settings that tuning chose; None without tuning.
+        settings: passed for this model alone.
+        users: test metrics per user, averaged over the finished runs; None if a run has none.
     """
 
     label: str
@@ -69,21 +70,21 @@ class Result:
     users: Optional[UserMetrics]
 
     def by_seed(self, metric: str) -> dict[int, float]:
-        """The test metric of each finished run that has it."""
+        """Return the test metric of each finished run that has it, by seed."""
         return {run["seed"]: float(run["test"][metric]) for run in self.runs if _is_number(run["test"].get(metric))}
 
     def mean(self, metric: str) -> Optional[float]:
-        """The test metric's mean over the finished runs."""
+        """Return the mean of a test metric over the finished runs; None if no run has it."""
         values = self.by_seed(metric).values()
         return float(np.mean(list(values))) if values else None
 
     def sd(self, metric: str) -> Optional[float]:
-        """Its sample standard deviation over seeds; None with one."""
+        """Return the sample standard deviation of a test metric over seeds; None with fewer than two."""
         values = self.by_seed(metric).values()
         return float(np.std(list(values), ddof=1)) if len(values) > 1 else None
 
     def cost(self, name: str) -> Optional[float]:
-        """An entry of ``timing``: of a peak the largest, else the mean over finished runs; None where none has it."""
+        """Return an entry of ``timing`` over finished runs: the maximum of a peak, else the mean; None if missing."""
         values = [run["timing"].get(name) for run in self.runs if _is_number(run["timing"].get(name))]
         if not values:
             return None
@@ -91,7 +92,7 @@ class Result:
 
     @property
     def valid_score(self) -> Optional[float]:
-        """The mean over finished runs of the validation score that chose their epochs; None without validation."""
+        """The mean over finished runs of the best validation score; None without validation."""
         values = [run["valid_score"] for run in self.runs if _is_number(run.get("valid_score"))]
         return float(np.mean(values)) if values else None
 
@@ -102,14 +103,14 @@ class Result:
 
     @property
     def warnings(self) -> list[str]:
-        """What the finished runs have warned of, each once."""
+        """The warnings of the finished runs, each once."""
         return list(dict.fromkeys(note for run in self.runs for note in run.get("warnings") or ()))
 
     @property
     def account(self) -> dict[str, Any]:
-        """Rows read and dropped, see :mod:`recbole_diffusion.data.account`; empty where no run has finished."""
+        """Rows read and dropped, see :mod:`recbole_diffusion.data.account`; empty without finished runs."""
         accounts = [(run.get("data") or {}).get("account") for run in self.runs]
-        return next((each for each in accounts if each), {})
+        return next((account for account in accounts if account), {})
 
     @property
     def tuning_s(self) -> Optional[float]:
@@ -119,31 +120,37 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """All of a folder: ``plan`` is comparison.json, ``results`` are those of each data set, in the plan's order."""
+class ComparisonResults:
+    """The results of a comparison.
+
+    Attributes:
+        plan: the content of comparison.json.
+        results: of each data set by name, in the plan's order of models.
+    """
 
     plan: dict[str, Any]
-    results: dict[str, list[Result]]
+    results: dict[str, list[ModelResult]]
 
     @property
     def main_metric(self) -> str:
+        """The metric that models are ranked by, in lower case."""
         return str(self.plan["main_metric"]).lower()
 
     def metrics(self, dataset: str) -> list[str]:
-        """In lower case and the plan's order: those that finished runs have; the plan's where none has finished."""
-        asked = [str(metric).lower() for metric in [*self.plan.get("metrics", ()), self.main_metric]]
-        there = [metric for result in self.results[dataset] for run in result.runs for metric in run["test"]]
-        return [metric for metric in dict.fromkeys([*asked, *there]) if not there or metric in there]
+        """Return the metrics of the finished runs, in lower case and the plan's order; without runs the plan's."""
+        planned = [str(metric).lower() for metric in [*self.plan.get("metrics", ()), self.main_metric]]
+        measured = [metric for result in self.results[dataset] for run in result.runs for metric in run["test"]]
+        return [metric for metric in dict.fromkeys([*planned, *measured]) if not measured or metric in measured]
 
 
-def read(folder: Union[str, Path]) -> Comparison:
+def read(folder: Union[str, Path]) -> ComparisonResults:
     """Read a comparison, finished or not.
 
     Raises:
-        ValueError: the folder holds none; a run's users or values are not right.
+        ValueError: the folder holds no comparison; a run's user metrics are damaged.
     """
     folder = Path(folder)
-    if not (folder / "comparison.json").is_file():  # Store would make the folder
+    if not (folder / "comparison.json").is_file():  # a clearer message than the store's
         raise ValueError(f"{str(folder)!r} is not the folder of a comparison: it has no comparison.json")
     store = Store(folder)
     plan = store.plan()
@@ -152,17 +159,17 @@ def read(folder: Union[str, Path]) -> Comparison:
     results = {
         name: [_result(store, plan, entry, name) for entry in plan["models"]] for name in list(dict.fromkeys(names))
     }
-    return Comparison(plan, results)
+    return ComparisonResults(plan, results)
 
 
-def _result(store: Store, plan: dict[str, Any], entry: dict[str, Any], dataset: str) -> Result:
+def _result(store: Store, plan: dict[str, Any], entry: dict[str, Any], dataset: str) -> ModelResult:
     keys = (entry.get("runs") or {}).get(dataset) or []
     runs: list[dict[str, Any]] = []
     missing: list[tuple[int, str]] = []
     failed: list[dict[str, Any]] = []
     users: dict[str, Optional[UserMetrics]] = {}
-    for place, seed in enumerate(plan["seeds"]):
-        key = keys[place] if place < len(keys) else None
+    for index, seed in enumerate(plan["seeds"]):
+        key = keys[index] if index < len(keys) else None
         record = store.record(key) if key else None
         if key is not None and record is not None and record.get("trial") is None:
             record["test"] = record.get("test") or {}  # None where the test split is empty
@@ -178,56 +185,61 @@ def _result(store: Store, plan: dict[str, Any], entry: dict[str, Any], dataset: 
         record.setdefault("valid_metric", plan["main_metric"])
     best = (entry.get("best") or {}).get(dataset)
     label, model = entry["label"], entry["model"]
-    return Result(
+    return ModelResult(
         label, model, dataset, _is_diffusion(entry), runs, missing, failed, trials, len(trial_keys), best,
         entry.get("settings") or {}, _mean_over_seeds(label, users),
     )  # fmt: skip
 
 
 def _is_diffusion(entry: dict[str, Any]) -> bool:
-    """What the comparison has written down; for a plan without it, what the registry says of the model."""
-    kept = entry.get("diffusion")
-    if kept is not None:
-        return bool(kept)
+    """Whether the plan, or else the registry, says that it is a diffusion model."""
+    if entry.get("diffusion") is not None:
+        return bool(entry["diffusion"])
     try:
         return registry.is_diffusion(entry["model"])
     except (ValueError, ImportError):  # a model of a package that is not installed here
         return False
 
 
-def common_users(parts: Sequence[UserMetrics]) -> np.ndarray:
-    """Names of the users that all parts have, sorted, shape (n_common,)."""
-    return functools.reduce(np.intersect1d, [np.asarray(part.users, dtype=str) for part in parts])
+def common_users(user_metrics: Sequence[UserMetrics]) -> np.ndarray:
+    """Return the names of the users that all of them have, sorted, shape (n_common,)."""
+    return functools.reduce(np.intersect1d, [np.asarray(of_run.users, dtype=str) for of_run in user_metrics])
 
 
-def values_of(part: UserMetrics, metric: str, users: np.ndarray) -> np.ndarray:
-    """The metric of these users, in their order, shape (len(users),); all must be there."""
-    names = np.asarray(part.users, dtype=str)
+def values_of(user_metrics: UserMetrics, metric: str, users: np.ndarray) -> np.ndarray:
+    """Return a metric of the given users, in their order, shape (len(users),); it must have all of them."""
+    names = np.asarray(user_metrics.users, dtype=str)
     order = np.argsort(names, kind="stable")
-    return np.asarray(part.metrics[metric])[order[np.searchsorted(names, users, sorter=order)]]
+    return np.asarray(user_metrics.metrics[metric])[order[np.searchsorted(names, users, sorter=order)]]
 
 
-def _mean_over_seeds(label: str, parts: dict[str, Optional[UserMetrics]]) -> Optional[UserMetrics]:
-    """The mean over runs, of the users and metrics that all of them have. ``parts``: by the run's key."""
-    for key, part in parts.items():
-        if part is None or not part.metrics:
+def _mean_over_seeds(label: str, by_key: dict[str, Optional[UserMetrics]]) -> Optional[UserMetrics]:
+    """The mean over runs, of the users and metrics that all runs have; None if a run has none.
+
+    Args:
+        label: of the model, for messages.
+        by_key: the user metrics of each run, by its key.
+    """
+    for key, user_metrics in by_key.items():
+        if user_metrics is None or not user_metrics.metrics:
             return None
-        _check_users(label, key, part)
-    whole = [part for part in parts.values() if part is not None]
-    if not whole:
+        _check_users(label, key, user_metrics)
+    runs = [user_metrics for user_metrics in by_key.values() if user_metrics is not None]
+    if not runs:
         return None
-    users = common_users(whole)
-    metrics = [metric for metric in whole[0].metrics if all(metric in part.metrics for part in whole)]
+    users = common_users(runs)
+    metrics = [metric for metric in runs[0].metrics if all(metric in of_run.metrics for of_run in runs)]
     return UserMetrics(
-        users, {metric: np.mean([values_of(part, metric, users) for part in whole], axis=0) for metric in metrics}
+        users, {metric: np.mean([values_of(of_run, metric, users) for of_run in runs], axis=0) for metric in metrics}
     )
 
 
-def _check_users(label: str, key: str, part: UserMetrics) -> None:
+def _check_users(label: str, key: str, user_metrics: UserMetrics) -> None:
+    """Raise a ValueError for repeated users and for values that are not finite."""
     way_out = f"delete runs/{key}.* and run it again"
-    if len(np.unique(part.users)) != len(part.users):
-        raise ValueError(f"{label}: a user is there twice in runs/{key}.npz; {way_out}")
-    for metric, values in part.metrics.items():
+    if len(np.unique(user_metrics.users)) != len(user_metrics.users):
+        raise ValueError(f"{label}: a user is listed twice in runs/{key}.npz; {way_out}")
+    for metric, values in user_metrics.metrics.items():
         if not np.isfinite(values).all():
             raise ValueError(f"{label}: {metric} of a user is not finite in runs/{key}.npz; {way_out}")
 

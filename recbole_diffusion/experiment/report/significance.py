@@ -1,4 +1,4 @@
-"""Statistics of paired comparisons: intervals, tests, effect sizes, corrections. Arrays in, numbers out.
+"""Statistics of paired comparisons: bootstrap intervals, tests, effect sizes, corrections for multiple tests.
 
 The unit is the user: a value is a user's metric, averaged over the seeds of a model, and two models are paired by user.
 """
@@ -14,12 +14,12 @@ import numpy as np
 
 LEVEL = 0.95
 RESAMPLES = 9999
-#: Means over seeds that were added in another order differ by rounding errors; to so many digits they are ties.
+#: Decimal digits up to which differences are ties: the order of a sum changes its rounding errors.
 DIGITS = 9
-#: Up to so many differences, all assignments of signs are enumerated.
+#: Largest number of differences for which all assignments of signs are enumerated.
 _ENUMERATED = 13
-#: Numbers that the bootstrap holds at a time, 64 MiB.
-_AT_ONCE = 2**23
+#: Largest number of array elements per chunk of the bootstrap, 64 MiB.
+_CHUNK_ELEMENTS = 2**23
 
 
 class Paired(NamedTuple):
@@ -28,9 +28,9 @@ class Paired(NamedTuple):
     Attributes:
         difference: mean of first - second.
         t, p_t: paired t-test; None with one user.
-        w, p_wilcoxon: Wilcoxon's signed-rank test, users with equal values left out; p is 1 where all are equal.
-        d_z: Cohen's effect size, mean over standard deviation of the differences; None with one user.
-        rank_biserial: (rank sum of wins - of losses) / of both, from -1 to 1.
+        w, p_wilcoxon: Wilcoxon's signed-rank test without users with equal values; p is 1 if all values are equal.
+        d_z: Cohen's d_z, mean over standard deviation of the differences; None with one user.
+        rank_biserial: (rank sum of wins - rank sum of losses) / total rank sum, from -1 to 1.
         wins, ties, losses: numbers of users.
     """
 
@@ -50,10 +50,10 @@ def paired(first: np.ndarray, second: np.ndarray) -> Paired:
     """Compare two models user by user.
 
     Args:
-        first, second: the same users' values in the same order, shape (n_users,).
+        first, second: values of the same users in the same order, shape (n_users,).
 
     Raises:
-        ValueError: no user, shapes that differ, a value that is not finite.
+        ValueError: no users, different shapes, a value that is not finite.
     """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1 or not first.size:
@@ -67,10 +67,14 @@ def paired(first: np.ndarray, second: np.ndarray) -> Paired:
 
 
 def over_seeds(first: Sequence[float], second: Sequence[float]) -> tuple[Optional[float], Optional[float]]:
-    """t and p of the paired t-test over the means of common seeds.
+    """Return t and the two-sided p of the paired t-test over seeds.
 
-    None, None with fewer than two, and where the difference is the same for all: models that draw nothing, like EASE,
-    tell nothing of how results vary over seeds.
+    Args:
+        first, second: means of two models with the same seeds, shape (n_seeds,).
+
+    Returns:
+        None, None with fewer than two seeds and if all differences are equal: deterministic models such as EASE have
+        no variance over seeds.
     """
     difference = np.round(np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64), DIGITS)
     if len(difference) < 2 or np.ptp(difference) == 0:
@@ -80,56 +84,59 @@ def over_seeds(first: Sequence[float], second: Sequence[float]) -> tuple[Optiona
 
 
 def bootstrap_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """Means over resampled users, of several rows at once and with the same users for all rows.
+    """Return the means over resampled users, with the same resamples for all rows.
 
-    So the difference of two rows of the result is the paired bootstrap of their difference. The draws are those of
-    ``scipy.stats.bootstrap``, which would hold ``n_rows * n_users`` numbers per resample; counting how often each user
-    is drawn makes it one matrix product.
+    The difference of two rows of the result is therefore the paired bootstrap of their difference. The draws are
+    those of ``scipy.stats.bootstrap``, which holds ``n_rows * n_users`` numbers per resample. Counting how often each
+    user is drawn reduces it to one matrix product.
 
     Args:
         values: shape (n_rows, n_users), at least one user.
+        resamples: number of bootstrap resamples.
+        seed: of the draws.
 
     Returns:
-        shape (n_rows, resamples).
+        Means, shape (n_rows, resamples).
 
     Raises:
         ValueError: a value that is not finite.
     """
     values = _finite(np.asarray(values, dtype=np.float64))
     users = values.shape[1]
-    draw = np.random.default_rng(seed)
-    at_once = max(1, min(256, _AT_ONCE // users))
+    generator = np.random.default_rng(seed)
+    chunk = max(1, min(256, _CHUNK_ELEMENTS // users))
     means = np.empty((len(values), resamples))
-    for start in range(0, resamples, at_once):
-        drawn = draw.integers(0, users, size=(min(at_once, resamples - start), users))
+    for start in range(0, resamples, chunk):
+        drawn = generator.integers(0, users, size=(min(chunk, resamples - start), users))
         counts = np.stack([np.bincount(row, minlength=users) for row in drawn], axis=1)
-        means[:, start : start + at_once] = values @ counts.astype(np.float64)
+        means[:, start : start + chunk] = values @ counts.astype(np.float64)
     return means / users
 
 
 def interval(means: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """The percentile interval of bootstrapped means, shape (resamples,)."""
+    """Return the percentile interval (low, high) of bootstrap means, shape (resamples,)."""
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """p-values of a family, corrected for the probability of any false finding (Holm 1979). Shape (n,)."""
+    """Return Holm's (1979) corrected p-values of a family, which control the family-wise error rate. Shape (n,)."""
     raw = np.asarray(p, dtype=np.float64)
     order = np.argsort(raw, kind="stable")
     adjusted = np.maximum.accumulate(np.arange(len(raw), 0, -1) * raw[order])
-    return _in_place(np.minimum(adjusted, 1.0), order)
+    return _unsorted(np.minimum(adjusted, 1.0), order)
 
 
 def benjamini_hochberg(p: Sequence[float]) -> np.ndarray:
-    """p-values of a family, corrected for the share of false findings (Benjamini and Hochberg 1995). Shape (n,)."""
+    """Return Benjamini and Hochberg's (1995) p-values, which control the false discovery rate. Shape (n,)."""
     raw = np.asarray(p, dtype=np.float64)
     order = np.argsort(raw, kind="stable")
-    stretched = raw[order] * len(raw) / np.arange(1, len(raw) + 1)
-    return _in_place(np.minimum(np.minimum.accumulate(stretched[::-1])[::-1], 1.0), order)
+    scaled = raw[order] * len(raw) / np.arange(1, len(raw) + 1)
+    return _unsorted(np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0), order)
 
 
-def _in_place(sorted_values: np.ndarray, order: np.ndarray) -> np.ndarray:
+def _unsorted(sorted_values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Undo the sorting ``values[order]``."""
     values = np.empty_like(sorted_values)
     values[order] = sorted_values
     return values
@@ -142,44 +149,44 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 
 def _student(difference: np.ndarray) -> tuple[Optional[float], Optional[float], Optional[float]]:
-    """t, its p-value, and Cohen's d_z."""
+    """Student's t, its p-value, and Cohen's d_z."""
     if len(difference) < 2:
         return None, None, None
-    mean, spread = float(difference.mean()), float(difference.std(ddof=1))
+    mean, sd = float(difference.mean()), float(difference.std(ddof=1))
     if np.ptp(difference) == 0:  # scipy gives nan for equal values, and warns of lost digits for a constant difference
         sign = math.copysign(math.inf, mean) if mean else 0.0
         return sign, 0.0 if mean else 1.0, sign
-    from scipy import stats  # a second or two
+    from scipy import stats  # takes a second or two
 
-    result = stats.ttest_1samp(difference, 0.0)  # which ttest_rel is, of differences
-    return float(result.statistic), float(result.pvalue), mean / spread
+    result = stats.ttest_1samp(difference, 0.0)  # equals ttest_rel of the pairs
+    return float(result.statistic), float(result.pvalue), mean / sd
 
 
 def _signed_ranks(difference: np.ndarray) -> tuple[float, float, float]:
     """Wilcoxon's statistic (the smaller rank sum), its p-value, and the rank-biserial correlation."""
-    changed = difference[difference != 0]
-    if not len(changed):
+    nonzero = difference[difference != 0]
+    if not len(nonzero):
         return 0.0, 1.0, 0.0
     from scipy import stats
 
-    ranks = stats.rankdata(np.abs(changed))
-    won, lost = float(ranks[changed > 0].sum()), float(ranks[changed < 0].sum())
-    return min(won, lost), _p_of_ranks(changed, ranks, won), (won - lost) / (won + lost)
+    ranks = stats.rankdata(np.abs(nonzero))
+    won, lost = float(ranks[nonzero > 0].sum()), float(ranks[nonzero < 0].sum())
+    return min(won, lost), _p_of_ranks(nonzero, ranks, won), (won - lost) / (won + lost)
 
 
-def _p_of_ranks(changed: np.ndarray, ranks: np.ndarray, won: float) -> float:
-    """As today's scipy: exact for few users. Its older versions give a wrong p-value for few users with ties."""
-    if len(changed) <= _ENUMERATED:
-        signs = (np.arange(2 ** len(changed))[:, None] >> np.arange(len(changed))) & 1
+def _p_of_ranks(nonzero: np.ndarray, ranks: np.ndarray, won: float) -> float:
+    """The p-value as in current scipy. Older versions give a wrong one for few users with ties."""
+    if len(nonzero) <= _ENUMERATED:
+        signs = (np.arange(2 ** len(nonzero))[:, None] >> np.arange(len(nonzero))) & 1
         sums = signs @ ranks
         return min(1.0, 2 * float(min((sums <= won).mean(), (sums >= won).mean())))
     from scipy import stats
 
-    if len(changed) <= 50 and len(np.unique(ranks)) == len(ranks):
-        return float(stats.wilcoxon(changed, method="exact").pvalue)
+    if len(nonzero) <= 50 and len(np.unique(ranks)) == len(ranks):
+        return float(stats.wilcoxon(nonzero, method="exact").pvalue)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return float(stats.wilcoxon(changed, method="asymptotic").pvalue)
-        except ValueError:  # its name in older versions of scipy
-            return float(stats.wilcoxon(changed, method="approx").pvalue)
+            return float(stats.wilcoxon(nonzero, method="asymptotic").pvalue)
+        except ValueError:  # the method's name in older versions of scipy
+            return float(stats.wilcoxon(nonzero, method="approx").pvalue)

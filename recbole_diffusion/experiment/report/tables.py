@@ -1,4 +1,4 @@
-"""The tables of a comparison for people: accuracy, beyond accuracy, cost; as markdown, LaTeX and plain text."""
+"""The tables of a comparison: accuracy, beyond accuracy and cost, as markdown, LaTeX and plain text."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from collections.abc import Sequence
 from typing import Callable, NamedTuple, Optional
 
 from recbole_diffusion.experiment.report.analysis import Analysis, ranked
-from recbole_diffusion.experiment.report.results import Result, higher_is_better
+from recbole_diffusion.experiment.report.results import ModelResult, higher_is_better
 
 DASH = "–"
 MARK = "†"
 TUNING = "s of tuning"
-#: Keeps numbers below one another where some have signs; texttable strips spaces.
+#: Aligns numbers of which some have signs; texttable strips spaces.
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 class Value(NamedTuple):
-    """What stands in a place of a table: ``place`` is 1 for the best, 2 for the second, else 0."""
+    """An entry of a table.
+
+    Attributes:
+        text: as it is shown.
+        place: 1 for the best of its column, 2 for the second, else 0.
+        marked: whether the model differs significantly from the reference.
+    """
 
     text: str
     place: int = 0
@@ -26,85 +32,85 @@ class Value(NamedTuple):
 
 
 class Table(NamedTuple):
-    """One table; every row has as many values as there are columns."""
+    """A table; every row has one value per column."""
 
     name: str
     columns: list[str]
     rows: list[list[Value]]
 
 
-def accuracy(found: Analysis, metrics: Optional[Sequence[str]] = None) -> Table:
-    """``mean ± sd`` of the metrics that are averaged over users; models in the order of the main one."""
-    return _metrics_table("accuracy", found, list(metrics or found.accuracy), _four)
+def accuracy(analysis: Analysis, metrics: Optional[Sequence[str]] = None) -> Table:
+    """Return ``mean ± sd`` over seeds of the metrics that are averaged over users, sorted by the main metric."""
+    return _metrics_table("accuracy", analysis, list(metrics or analysis.accuracy), _four_digits)
 
 
-def beyond(found: Analysis) -> Table:
-    """The metrics of the lists as a whole."""
-    return _metrics_table("beyond accuracy", found, found.beyond, _as_sure)
+def beyond(analysis: Analysis) -> Table:
+    """Return ``mean ± sd`` of the metrics of all recommended lists together, such as coverage."""
+    return _metrics_table("beyond accuracy", analysis, analysis.beyond, _significant_digits)
 
 
-def cost(found: Analysis) -> Table:
-    """What each model costs beside what it reaches."""
-    columns = [column for column in _COSTS if column[0] != TUNING or _tuned(found)]
+def cost(analysis: Analysis) -> Table:
+    """Return each model's cost beside its main metric."""
+    columns = [column for column in _COSTS if column[0] != TUNING or _is_tuned(analysis)]
     rows = []
-    for result in _in_order(found):
-        numbers = [(number(result), text) for _, number, text in columns]
-        texts = [DASH if value is None else text(value) for value, text in numbers]
-        rows.append([Value(each) for each in (result.label, _mean_and_sd(result.mean(found.main), None, 4), *texts)])
-    return Table("cost", ["model", _title(found.main), *(column[0] for column in columns)], rows)
+    for result in _sorted_results(analysis):
+        values = [(value_of(result), to_text) for _, value_of, to_text in columns]
+        texts = [DASH if value is None else to_text(value) for value, to_text in values]
+        score = _mean_and_sd(result.mean(analysis.main), None, 4)
+        rows.append([Value(text) for text in (result.label, score, *texts)])
+    return Table("cost", ["model", _title(analysis.main), *(column[0] for column in columns)], rows)
 
 
-def _metrics_table(name: str, found: Analysis, metrics: list[str], digits: Callable[..., int]) -> Table:
-    """``digits(means, sds)``: after the point, in one column."""
-    results = _in_order(found)
+def _metrics_table(name: str, analysis: Analysis, metrics: list[str], digits: Callable[..., int]) -> Table:
+    """A table of metrics; ``digits(means, sds)`` returns the digits after the point of one column."""
+    results = _sorted_results(analysis)
     partial = any(result.missing for result in results)
-    columns = {metric: _column(found, results, metric, digits) for metric in metrics}
+    columns = {metric: _column(analysis, results, metric, digits) for metric in metrics}
     rows = []
-    for place, result in enumerate(results):
+    for index, result in enumerate(results):
         row = [Value(result.label)]
         if partial:
             row.append(Value(f"{len(result.runs)}/{len(result.runs) + len(result.missing)}"))
-        if _tuned(found):
+        if _is_tuned(analysis):
             row.append(Value(str(len(result.trials)) if result.trials_planned else DASH))
-        rows.append(row + [columns[metric][place] for metric in metrics])
-    head = ["model", *(["seeds"] if partial else []), *(["trials"] if _tuned(found) else [])]
+        rows.append(row + [columns[metric][index] for metric in metrics])
+    head = ["model", *(["seeds"] if partial else []), *(["trials"] if _is_tuned(analysis) else [])]
     return Table(name, [*head, *(_title(metric) for metric in metrics)], rows)
 
 
-def _column(found: Analysis, results: list[Result], metric: str, digits: Callable[..., int]) -> list[Value]:
-    """Best and second are told from what is shown, so that what looks equal is treated as equal."""
-    pairs = [(result.mean(metric), result.sd(metric)) for result in results]
-    there = [mean for mean, _ in pairs if mean is not None]
-    after = digits(there, [sd for _, sd in pairs if sd is not None])
-    shown = [_mean_and_sd(mean, sd, after) for mean, sd in pairs]
-    numbers = [_number(each) for each in shown]
-    better = higher_is_better(metric)
-    order = sorted({each for each in numbers if each is not None}, reverse=bool(better))
-    places = {each: place for place, each in enumerate(order[:2], 1)} if better is not None and len(order) > 1 else {}
+def _column(analysis: Analysis, results: list[ModelResult], metric: str, digits: Callable[..., int]) -> list[Value]:
+    """One metric of all models. Best and second best are found from the rounded texts, so that ties look like ties."""
+    statistics = [(result.mean(metric), result.sd(metric)) for result in results]
+    means = [mean for mean, _ in statistics if mean is not None]
+    n_digits = digits(means, [sd for _, sd in statistics if sd is not None])
+    texts = [_mean_and_sd(mean, sd, n_digits) for mean, sd in statistics]
+    rounded = [_rounded_mean(text) for text in texts]
+    higher = higher_is_better(metric)
+    order = sorted({mean for mean in rounded if mean is not None}, reverse=bool(higher))
+    places = {mean: place for place, mean in enumerate(order[:2], 1)} if higher is not None and len(order) > 1 else {}
     return [
-        Value(each, 0 if number is None else places.get(number, 0), found.differs(result.label, metric))
-        for each, number, result in zip(shown, numbers, results)
+        Value(text, 0 if mean is None else places.get(mean, 0), analysis.differs(result.label, metric))
+        for text, mean, result in zip(texts, rounded, results)
     ]
 
 
-def _in_order(found: Analysis) -> list[Result]:
-    """By the main metric, then those without a finished run."""
-    there = ranked(found.results, found.main)
-    return there + [result for result in found.results if result not in there]
+def _sorted_results(analysis: Analysis) -> list[ModelResult]:
+    """Models by the main metric, then those without a finished run."""
+    finished = ranked(analysis.results, analysis.main)
+    return finished + [result for result in analysis.results if result not in finished]
 
 
-def _tuned(found: Analysis) -> bool:
-    return any(result.trials_planned for result in found.results)
+def _is_tuned(analysis: Analysis) -> bool:
+    return any(result.trials_planned for result in analysis.results)
 
 
 def _title(metric: str) -> str:
-    """An arrow where less of it is better, or more even, or less popular."""
-    lower = higher_is_better(metric) is not True
-    return f"{metric} ↓" if lower else metric
+    """The metric's name, with an arrow if a lower value is better, more even or less popular."""
+    return metric if higher_is_better(metric) is True else f"{metric} ↓"
 
 
-def _number(text: str) -> Optional[float]:
-    """The mean as it is shown."""
+def _rounded_mean(text: str) -> Optional[float]:
+    """The mean in a text such as ``0.1234 ± 0.0010``; None for a dash."""
     return None if text == DASH else float(text.partition(" ")[0].replace(",", ""))
 
 
@@ -114,19 +120,19 @@ def _mean_and_sd(mean: Optional[float], sd: Optional[float], digits: int) -> str
     return f"{mean:,.{digits}f}" + (f" ± {sd:,.{digits}f}" if sd is not None else "")
 
 
-def _four(means: Sequence[float], sds: Sequence[float]) -> int:
+def _four_digits(means: Sequence[float], sds: Sequence[float]) -> int:
     return 4
 
 
-def _as_sure(means: Sequence[float], sds: Sequence[float]) -> int:
-    """Two digits of the column's middle standard deviation; without one, four digits of its largest mean."""
-    varied = sorted(sd for sd in sds if sd > 1e-9)  # less is of rounding
-    scale = varied[len(varied) // 2] if varied else max(map(abs, means), default=0.0) / 100
+def _significant_digits(means: Sequence[float], sds: Sequence[float]) -> int:
+    """Digits that show two digits of the median standard deviation; without one, four digits of the largest mean."""
+    positive = sorted(sd for sd in sds if sd > 1e-9)  # smaller ones are rounding errors
+    scale = positive[len(positive) // 2] if positive else max(map(abs, means), default=0.0) / 100
     return min(6, max(0, 1 - math.floor(math.log10(scale)))) if scale else 1
 
 
-def _rough(value: float) -> str:
-    """Three digits; whole numbers below a thousand as they are."""
+def _three_digits(value: float) -> str:
+    """Three significant digits; whole numbers below a thousand unchanged."""
     if float(value).is_integer() and abs(value) < 1000:
         return f"{value:.0f}"
     digits = 2 - math.floor(math.log10(abs(value)))
@@ -137,41 +143,41 @@ def _whole(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def _of_timing(name: str) -> Callable[[Result], Optional[float]]:
+def _cost(name: str) -> Callable[[ModelResult], Optional[float]]:
     return lambda result: result.cost(name)
 
 
-def _s_per_epoch(result: Result) -> Optional[float]:
-    return result.cost("train_s_per_epoch") or None  # 0 where nothing is trained
+def _s_per_epoch(result: ModelResult) -> Optional[float]:
+    return result.cost("train_s_per_epoch") or None  # 0 for a model that is not trained
 
 
-#: Of each column: its name, its number, its text.
-_COSTS: tuple[tuple[str, Callable[[Result], Optional[float]], Callable[[float], str]], ...] = (
-    ("parameters", _of_timing("parameters"), _whole),
-    ("epochs", _of_timing("epochs"), _rough),
-    ("s per epoch", _s_per_epoch, _rough),
-    ("s in all", _of_timing("total_s"), _rough),
-    (TUNING, lambda result: result.tuning_s, _rough),
-    ("test users/s", _of_timing("test_users_per_s"), _rough),
-    ("network calls per user", _of_timing("denoiser_calls_per_user"), _rough),
-    ("peak MiB", _of_timing("peak_memory_mib"), _whole),
-    ("peak GPU MiB", _of_timing("peak_gpu_memory_mib"), _whole),
+#: Columns of the cost table: name, value of a model, text of a value.
+_COSTS: tuple[tuple[str, Callable[[ModelResult], Optional[float]], Callable[[float], str]], ...] = (
+    ("parameters", _cost("parameters"), _whole),
+    ("epochs", _cost("epochs"), _three_digits),
+    ("s per epoch", _s_per_epoch, _three_digits),
+    ("s in all", _cost("total_s"), _three_digits),
+    (TUNING, lambda result: result.tuning_s, _three_digits),
+    ("test users/s", _cost("test_users_per_s"), _three_digits),
+    ("network calls per user", _cost("denoiser_calls_per_user"), _three_digits),
+    ("peak MiB", _cost("peak_memory_mib"), _whole),
+    ("peak GPU MiB", _cost("peak_gpu_memory_mib"), _whole),
 )
 
 
 def markdown(table: Table) -> str:
-    """The best bold, the second underlined, ``†`` where the model differs from the reference."""
+    """Return the table as markdown: the best bold, the second underlined, ``†`` if significantly different."""
     wrap = {0: "{}", 1: "**{}**", 2: "<u>{}</u>"}
 
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+    def line(texts: Sequence[str]) -> str:
+        return "| " + " | ".join(text.replace("|", r"\|") for text in texts) + " |"
 
     body = [line([wrap[v.place].format(v.text) + MARK * v.marked for v in row]) for row in table.rows]
     return "\n".join([line(table.columns), "| --- |" + " ---: |" * (len(table.columns) - 1), *body])
 
 
 def plain(table: Table) -> str:
-    """For the terminal: ``*`` after the best, ``†`` after what differs from the reference."""
+    """Return the table for the terminal: ``*`` after the best, ``†`` after significantly different values."""
     from texttable import Texttable
 
     drawn = Texttable(max_width=0)
@@ -190,7 +196,7 @@ def _signs(value: Value) -> str:
 
 
 _ESCAPES: dict[str, str] = {
-    **{each: "\\" + each for each in "&%$#_{}"},
+    **{character: "\\" + character for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -206,12 +212,12 @@ _ESCAPES: dict[str, str] = {
 
 
 def escape(text: str) -> str:
-    """The text as LaTeX shows it."""
-    return "".join(_ESCAPES.get(each, each) for each in text)
+    """Return the text with LaTeX's special characters escaped."""
+    return "".join(_ESCAPES.get(character, character) for character in text)
 
 
 def latex(table: Table, caption: str, label: str, notes: Sequence[str] = ()) -> str:
-    """A ``table`` that asks for booktabs and graphicx, narrowed to the line where it is wider."""
+    """Return a ``table`` environment, scaled down to the line width if wider; needs booktabs and graphicx."""
     wrap = {0: "%s", 1: r"\textbf{%s}", 2: r"\underline{%s}"}
     rows = [[wrap[v.place] % escape(v.text) + escape(MARK) * v.marked for v in row] for row in table.rows]
     lines = [

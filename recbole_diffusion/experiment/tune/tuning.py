@@ -15,7 +15,7 @@ from recbole_diffusion.experiment.jobs.fingerprint import code_fingerprint, file
 from recbole_diffusion.experiment.jobs.resources import Resources
 from recbole_diffusion.experiment.jobs.run_job import RunJob, failed_record, run_one
 from recbole_diffusion.experiment.jobs.store import Store
-from recbole_diffusion.experiment.report.accounts import words
+from recbole_diffusion.experiment.report.accounts import describe_account
 from recbole_diffusion.experiment.space import search_space
 from recbole_diffusion.experiment.tune import plot as tune_plot
 from recbole_diffusion.experiment.tune import report as tune_report
@@ -74,10 +74,10 @@ class Tuning:
         """
         plan = self.plan
         described = quick_start.configure(plan.model, plan.dataset, config_dict=common)
-        split = plans.split_of({plan.model: described}, plan.dataset)
+        split = plans.prepare_split({plan.model: described}, plan.dataset)
         if not split.counts["valid"]:
-            raise ValueError(plans.nothing_to_choose_by(plan.dataset, described))
-        plan.add_notes(*described.notes, *plans.empty_parts(split, plan.dataset))
+            raise ValueError(plans.empty_validation_message(plan.dataset, described))
+        plan.add_notes(*described.notes, *plans.empty_split_notes(split, plan.dataset))
         return split
 
     def _basis(self, common: dict[str, Any]) -> dict[str, str]:
@@ -138,7 +138,7 @@ class Tuning:
     def _print_head(self) -> None:
         """Print the split, the rows that filters removed, and the notes."""
         lines = [self.split.statement.replace(", the same for all", "")]
-        lines += words(self.split.counts.get("account") or {})
+        lines += describe_account(self.split.counts.get("account") or {})
         lines += [f"note: {note}" for note in self.plan.notes]
         if self.trial_log.records:
             lines.append(f"{len(self.trial_log.records)} of {self.plan.trials} trials are there already")
@@ -202,7 +202,7 @@ class Tuning:
             NoTrialFinished: a training failed.
         """
         if not self.split.counts["test"]:
-            reason = plans.empty_parts(self.split, self.plan.dataset)[-1]
+            reason = plans.empty_split_notes(self.split, self.plan.dataset)[-1]
             self.trial_log.print_line(f"best: trial {best['trial']}; {reason}")
             return {}
         seeds = ", ".join(map(str, self.plan.seeds))

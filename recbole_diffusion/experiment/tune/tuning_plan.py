@@ -15,7 +15,7 @@ from recbole_diffusion.cards import own_models
 from recbole_diffusion.experiment.compare import plan
 from recbole_diffusion.experiment.defaults import CHOICE
 from recbole_diffusion.experiment.jobs.fingerprint import absolute
-from recbole_diffusion.experiment.jobs.moved import settings_again
+from recbole_diffusion.experiment.jobs.moved_paths import moved_settings
 from recbole_diffusion.experiment.space import search_space
 from recbole_diffusion.experiment.space.search_space import Settings, Space, canonical_json
 from recbole_diffusion.experiment.tune.configurations import known_configurations, limit_to_space
@@ -105,7 +105,7 @@ def make_plan(
     common = absolute({**CHOICE, **given})
     full_space = space if isinstance(space, Space) else search_space.load(space if space is not None else model)
     config = quick_start.configure(model, dataset, config_dict=common)
-    common["data_path"] = plan.home_of(config)
+    common["data_path"] = plan.absolute_data_path(config)
     trial_seed = int(config["seed"] if seed is None else seed)
     common.pop("seed", None)
     common.setdefault("split_seed", trial_seed)
@@ -202,7 +202,7 @@ def read_plan(folder: Path, trials: Optional[int]) -> TuningPlan:
         if content.get("format") != FORMAT:
             raise ValueError(f"{str(file)!r} has format {content.get('format')!r}; this version reads {FORMAT}")
         tuning_plan = TuningPlan(**content["request"])
-        tuning_plan.settings = settings_again(tuning_plan.settings, content["folder"], folder, tuning_plan.dataset)
+        tuning_plan.settings = moved_settings(tuning_plan.settings, content["folder"], folder, tuning_plan.dataset)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"resume={str(folder)!r} is not the folder of a tuning: {error}") from error
     if trials is None or positive_integer("trials", trials) == tuning_plan.trials:

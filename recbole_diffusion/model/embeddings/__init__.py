@@ -1,1 +1,1 @@
-"""What models on top of trained embeddings share."""
+"""Shared parts of models on top of trained embeddings (DDRM, HDRM), and access to pretrained models."""

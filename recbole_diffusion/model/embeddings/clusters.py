@@ -1,4 +1,4 @@
-"""Clusters of items by their embeddings."""
+"""Clustering of items by their embeddings, for L-DiffRec."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from recbole_diffusion.model.embeddings.pretrained import pretrained
 
 
 def item_clusters(config: Any, dataset: Any) -> Tensor:
-    """The cluster of each item without the padding item, int64 (n_items - 1,), by scikit-learn's k-means.
+    """Cluster the items by k-means on the embeddings of the key ``pretrain``, with the run's ``seed``.
 
-    Drawn with the run's ``seed``. The embeddings are those that the key ``pretrain`` names; with ``n_cate: 1`` none
-    are needed.
+    With ``n_cate: 1`` no embeddings are needed.
+
+    Returns:
+        The cluster of each item without the padding item, int64 (n_items - 1,).
 
     Raises:
-        ValueError: more clusters than items, or nothing that gives the embeddings.
+        ValueError: more clusters than items, or no embeddings.
     """
     n_items, n_clusters = dataset.item_num - 1, config["n_cate"]
     if n_clusters == 1:
@@ -31,10 +33,18 @@ def item_clusters(config: Any, dataset: Any) -> Tensor:
 
 
 def clusters_of_state(state: dict[str, Tensor], key: str, dataset: Any) -> Tensor:
-    """The clusters that a checkpoint's weights belong to.
+    """Read the clusters of items from a checkpoint's weights.
+
+    Args:
+        state: the weights.
+        key: name of the clusters in ``state``.
+        dataset: the train data set.
+
+    Returns:
+        The cluster of each item without the padding item, int64 (n_items - 1,).
 
     Raises:
-        ValueError: the weights hold none, or those of another number of items.
+        ValueError: ``state`` holds no clusters, or clusters of another number of items.
     """
     labels = state.get(key)
     if labels is None:
@@ -48,12 +58,16 @@ def clusters_of_state(state: dict[str, Tensor], key: str, dataset: Any) -> Tenso
 
 
 def kmeans(points: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
-    """Labels int64 (n,) of ``points`` (n, d), ten restarts, at most ``n_clusters`` of them (fewer for equal points)."""
+    """Cluster ``points`` (n, d) by scikit-learn's k-means, the best of ten restarts.
+
+    Returns:
+        Labels, int64 (n,). Fewer than ``n_clusters`` are used if fewer points are different.
+    """
     from sklearn.cluster import KMeans  # takes a second to import
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than clusters: then fewer clusters
+        warnings.simplefilter("ignore", ConvergenceWarning)  # raised if fewer points are different than clusters
         model = KMeans(n_clusters=n_clusters, n_init=10, random_state=seed).fit(points)
     labels: np.ndarray = model.labels_.astype(np.int64)
     return labels

@@ -1,4 +1,4 @@
-"""DDRM's diffusion on pairs of embeddings: a user's, conditioned on the item's, and an item's, on the user's."""
+"""DDRM's diffusion on pairs of embeddings: the user's conditioned on the item's, and the item's on the user's."""
 
 from __future__ import annotations
 
@@ -8,47 +8,50 @@ import torch
 from torch import Tensor, nn
 
 from recbole_diffusion.diffusion import Generators, StepCallback, full_time, randn, row_mse
-from recbole_diffusion.model.networks.denoiser import ConditionalMLP, Conditioned
+from recbole_diffusion.model.networks.conditional_mlp import ConditionalMLP, Conditioned
 from recbole_diffusion.model.process import process_of
-from recbole_diffusion.model.reverse import Reverse
+from recbole_diffusion.model.reverse import ReverseProcess
 
 
-class Pairs(NamedTuple):
-    """``user``, ``item``: the denoised embeddings, (B, d). ``error``: half the sum of their squared errors, (B,)."""
+class DenoisedPairs(NamedTuple):
+    """Denoised embeddings of (user, item) pairs, with their error.
+
+    ``user``, ``item``: (B, d). ``error``: half the sum of their mean squared errors, (B,).
+    """
 
     user: Tensor
     item: Tensor
     error: Tensor
 
 
-class Noise(nn.Module):
-    """The forward process on embeddings: isotropic. A subclass may restrict its direction (HDRM)."""
+class EmbeddingNoise(nn.Module):
+    """Forward process on embeddings with isotropic noise. A subclass may restrict the direction of the noise (HDRM)."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.process = process_of(config, "embeddings").process
 
     def prepare(self, user: Tensor, item: Tensor) -> None:
-        """Told the tables before they are noised; (n_users, d), (n_items, d)."""
+        """Compute statistics of the embeddings, (n_users, d) and (n_items, d), before they are noised."""
 
-    def forward(self, x0: Tensor, t: Tensor, noise: Tensor, users: bool) -> Tensor:
-        """x_t. x0, noise: (B, d); t: (B,); ``users``: whether they are embeddings of users or of items."""
+    def forward(self, x0: Tensor, t: Tensor, noise: Tensor, is_user: bool) -> Tensor:
+        """Noise embeddings to x_t. x0, noise: (B, d); t: (B,); ``is_user``: of users, otherwise of items."""
         return self.process.sample(x0, t, noise).x_t
 
 
-class EmbeddingDiffusion(Reverse, nn.Module):
-    """The process, the two networks and the solver, as the keys of DDRM's yaml say.
+class EmbeddingDiffusion(ReverseProcess, nn.Module):
+    """Process, solver and the two denoising networks of DDRM, made from its keys.
 
     Args:
         config: the settings; keys of the process, the network and the inference.
-        width: d, of the embeddings.
+        width: width d of the embeddings.
         noise: the forward process.
 
     Raises:
-        ValueError: noise at inference at a step that there is not.
+        ValueError: ``sampling_steps`` is more than ``steps``.
     """
 
-    def __init__(self, config: Any, width: int, noise: Noise) -> None:
+    def __init__(self, config: Any, width: int, noise: EmbeddingNoise) -> None:
         super().__init__()
         self.steps, self.noise, self.guidance = config["steps"], noise, config["guidance"]
         self.user_denoiser, self.item_denoiser = (self._denoiser(config, width) for _ in range(2))
@@ -67,32 +70,35 @@ class EmbeddingDiffusion(Reverse, nn.Module):
             time_scale=self.noise.process.time_scale,
         )
 
-    def draw(self, size: int, device: torch.device) -> Tensor:
-        """A time per pair, (size,)."""
+    def sample_times(self, size: int, device: torch.device) -> Tensor:
+        """Draw a time per pair, (size,)."""
         return self.timesteps.sample(size).t.to(device)
 
     def source(self, like: Tensor) -> Tensor:
-        """The noise of the pairs' one side, shape and device of ``like`` (B, d)."""
+        """Draw noise for the users or the items of the pairs, with the shape and device of ``like`` (B, d)."""
         return self.noise.process.source(like, lambda like: torch.randn(*like.shape, device=like.device))
 
     def denoise_pairs(
         self, user: Tensor, item: Tensor, t: Tensor, user_noise: Tensor, item_noise: Tensor, mix: float = 1.0
-    ) -> Pairs:
-        """One call of each network on the noised pair at the same step (DDRM, section 3.1; HDRM's mixing).
+    ) -> DenoisedPairs:
+        """Noise both embeddings of each pair to the same step and denoise them with one call of each network.
+
+        DDRM, section 3.1, with HDRM's interpolation.
 
         Args:
             user, item, user_noise, item_noise: (B, d).
             t: (B,).
-            mix: share of the network's output; the rest is the embedding itself.
+            mix: weight of the networks' estimates; the embeddings themselves have weight 1 - mix.
         """
-        noisy_user = self.noise(user, t, user_noise, users=True)
-        noisy_item = self.noise(item, t, item_noise, users=False)
-        new_user = mixed(user, self.predict(self.user_denoiser, noisy_user, t, item), mix)
-        new_item = mixed(item, self.predict(self.item_denoiser, noisy_item, t, user), mix)
-        return Pairs(new_user, new_item, (row_mse(new_user, user) + row_mse(new_item, item)) / 2)
+        noisy_user = self.noise(user, t, user_noise, is_user=True)
+        noisy_item = self.noise(item, t, item_noise, is_user=False)
+        denoised_user = interpolate(user, self.predict(self.user_denoiser, noisy_user, t, item), mix)
+        denoised_item = interpolate(item, self.predict(self.item_denoiser, noisy_item, t, user), mix)
+        error = (row_mse(denoised_user, user) + row_mse(denoised_item, item)) / 2
+        return DenoisedPairs(denoised_user, denoised_item, error)
 
     def predict(self, network: ConditionalMLP, x: Tensor, t: Tensor, condition: Optional[Tensor]) -> Tensor:
-        """The network's estimate of x_0, in x's dtype: under autocast the network alone is in half precision."""
+        """Estimate x_0 in the dtype of ``x``: under autocast only the network runs in half precision."""
         out = network(x, t, condition if self.guidance else None).to(x.dtype)
         return self.noise.process.x0_from_output(out, x, t)
 
@@ -101,26 +107,29 @@ class EmbeddingDiffusion(Reverse, nn.Module):
         start: Tensor,
         condition: Tensor,
         generator: Generators = None,
-        users: bool = False,
+        is_user: bool = False,
         callback: Optional[StepCallback] = None,
     ) -> Tensor:
-        """Noise the start, then walk the reverse chain of one network (DDRM, section 3.2).
+        """Noise the start and run the reverse process of one network (DDRM, section 3.2).
 
         Args:
             start: (B, d).
-            condition: (B, d), of the counterpart, without noise.
-            generator: where the noise comes from.
-            users: with the users' network; otherwise with the items'.
-            callback: sees each step.
+            condition: (B, d), embeddings of the counterparts, without noise.
+            generator: source of the noise.
+            is_user: use the network of the users; otherwise that of the items.
+            callback: called after each step.
+
+        Returns:
+            The generated embeddings, (B, d).
         """
-        network, guide = (self.user_denoiser if users else self.item_denoiser), condition if self.guidance else None
+        network = self.user_denoiser if is_user else self.item_denoiser
         x, process = start, self.noise.process
         if self.sampling_steps:
             t = full_time(process.time_after(self.sampling_steps), x)
-            x = self.noise(x, t, process.source(x, lambda like: randn(like, generator)), users)
-        return self.solver.solve(Conditioned(network, guide), x, generator, callback)
+            x = self.noise(x, t, process.source(x, lambda like: randn(like, generator)), is_user)
+        return self.solver.solve(Conditioned(network, condition if self.guidance else None), x, generator, callback)
 
 
-def mixed(embedding: Tensor, generated: Tensor, share: float) -> Tensor:
-    """``share`` of what is generated, the rest of the embedding itself; the generated one as it is for 1."""
-    return generated if share == 1 else torch.lerp(embedding, generated, share)
+def interpolate(embedding: Tensor, generated: Tensor, weight: float) -> Tensor:
+    """Interpolate linearly: ``weight * generated + (1 - weight) * embedding``; exactly ``generated`` for weight 1."""
+    return generated if weight == 1 else torch.lerp(embedding, generated, weight)

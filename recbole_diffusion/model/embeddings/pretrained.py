@@ -1,7 +1,7 @@
-"""``dataset.pretrained``: how a model gets embeddings, or a whole recommender, that was trained before it.
+"""``dataset.pretrained``: access to embeddings, or to a whole recommender, trained before the model.
 
-The models only ask for it. :mod:`recbole_diffusion.pretraining` puts it on the train data set, and trains or reads what
-the keys ``pretrain``, ``base_model``, ``base_config`` and ``base_checkpoint`` name.
+Models only use the protocol of this module. :mod:`recbole_diffusion.pretraining` sets the attribute on the train data
+set. It trains or loads the models of the keys ``pretrain``, ``base_model``, ``base_config`` and ``base_checkpoint``.
 """
 
 from __future__ import annotations
@@ -11,43 +11,43 @@ from typing import Any, Callable, NamedTuple, Optional, Protocol
 from recbole_diffusion.model.embeddings.tables import Embeddings
 
 
-class Trained(NamedTuple):
-    """Another recommender after its training: its embeddings, and how to get it back to train on."""
+class TrainedModel(NamedTuple):
+    """A trained recommender: its ``embeddings``, and a function that rebuilds it for further training."""
 
     embeddings: Embeddings
     rebuild: Callable[[], Any]
 
 
 class Pretrained(Protocol):
-    """The attribute ``pretrained`` of a train data set. Each method works when it is called, not before."""
+    """The attribute ``pretrained`` of a train data set. Nothing is trained or loaded before a method is called."""
 
     def embeddings(self) -> Embeddings:
-        """The embeddings that the key ``pretrain`` names, in the ids of the data set."""
+        """Train or load the model of the key ``pretrain``; its embeddings, in the ids of the data set."""
         ...
 
-    def base(self) -> Trained:
-        """The recommender of ``base_model``, ``base_config`` and ``base_checkpoint``, trained."""
+    def base(self) -> TrainedModel:
+        """Train or load the model of ``base_model``, ``base_config`` and ``base_checkpoint``."""
         ...
 
     def untrained_base(self) -> Any:
-        """The same recommender with weights that a checkpoint is about to fill."""
+        """Build the same model untrained, for weights that a checkpoint provides."""
         ...
 
 
 def pretrained(dataset: Any, need: str) -> Pretrained:
-    """The object on a data set.
+    """Return the attribute ``pretrained`` of a data set.
 
     Args:
         dataset: the train data set.
-        need: what needs what, for the error.
+        need: beginning of the error message, e.g. "base_model needs another recommender".
 
     Raises:
-        ValueError: the data set was not prepared by this package.
+        ValueError: this package did not prepare the data set.
     """
-    found: Optional[Pretrained] = getattr(dataset, "pretrained", None)
-    if found is None:
+    access: Optional[Pretrained] = getattr(dataset, "pretrained", None)
+    if access is None:
         raise ValueError(
             f"{need}, which recbole_diffusion.run (or enable() and RecBole's quick_start) trains or reads on the run's "
             "own train split"
         )
-    return found
+    return access

@@ -1,4 +1,4 @@
-"""The user and item embeddings of any recommender that scores by a product of them, checked against its scores."""
+"""Extraction of the user and item embeddings of any recommender that scores by their product."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from recbole_diffusion.model import hooks
 
 
 class Embeddings(NamedTuple):
-    """``user``: float32 (n_users, d). ``item``: float32 (n_items, d). Row 0 of each is RecBole's padding id.
+    """Embeddings of users and items.
 
-    ``curvature``: of the space that they are scored in, 0 for inner products; see
+    ``user``: float32 (n_users, d). ``item``: float32 (n_items, d). Row 0 of each is RecBole's padding id.
+    ``curvature``: c of the space of curvature -c in which they are scored, 0 for inner products; see
     :mod:`recbole_diffusion.model.geometry.space`.
     """
 
@@ -25,19 +26,25 @@ class Embeddings(NamedTuple):
     curvature: float = 0.0
 
 
-#: Gives a model's tables of all users and items, (n_users, d) and (n_items, d), with gradients in its parameters.
-Tables = Callable[[Any], tuple[Tensor, Tensor]]
+#: Returns a model's embeddings of all users and items, (n_users, d) and (n_items, d), with gradients to its parameters.
+TableGetter = Callable[[Any], tuple[Tensor, Tensor]]
 
 
 @torch.no_grad()
-def tables_of(model: Any, dataset: Any, rows: int = 32) -> Tables:
-    """How to get at the embeddings that a model ranks with, e.g. LightGCN's after its last layer.
+def tables_of(model: Any, dataset: Any, rows: int = 32) -> TableGetter:
+    """Find the embeddings by which a model scores, e.g. LightGCN's after its last layer.
+
+    RecBole has no common accessor for them. This function tries the known ones and keeps the one whose products
+    reproduce the model's scores.
 
     Args:
-        model: a general recommender; it is put into evaluation mode. One that scores in a hyperbolic space says in
-            which by its ``space``.
+        model: a general recommender; it is put into evaluation mode. A model that scores in a hyperbolic space has
+            the attribute ``space`` (see :class:`~recbole_diffusion.model.hooks.Hooks`).
         dataset: the data set that it was built with.
-        rows: on how many users the products are compared with the model's own scores.
+        rows: the number of users for whom products and scores are compared.
+
+    Returns:
+        A function from the model to its embeddings.
 
     Raises:
         ValueError: the model does not score by a product of embeddings.
@@ -46,16 +53,16 @@ def tables_of(model: Any, dataset: Any, rows: int = 32) -> Tables:
     users = torch.arange(1, min(dataset.user_num, rows + 1), device=model.device)
     sizes = (dataset.user_num, dataset.item_num)
     scores, space = None, hooks.of(model).space
-    for tables in _candidates(model):
-        user, item = tables(model)
+    for get_tables in _candidates(model):
+        user, item = get_tables(model)
         if (len(user), len(item)) != sizes or user.shape[1:] != item.shape[1:]:
             continue
         scores = _scores(model, users, dataset.item_num) if scores is None else scores
-        found = space.user_factor(user[users]) @ space.item_factor(item).t()
+        products = space.user_factor(user[users]) @ space.item_factor(item).t()
         if scores is None:
             continue
-        if torch.allclose(found[:, 1:].to(scores), scores[:, 1:], rtol=1e-4, atol=1e-4 * _scale(scores)):
-            return tables
+        if torch.allclose(products[:, 1:].to(scores), scores[:, 1:], rtol=1e-4, atol=1e-4 * _scale(scores)):
+            return get_tables
     raise ValueError(
         f"model {type(model).__name__} does not score by the inner product of user and item embeddings; models that "
         "do: BPR, LightGCN, NGCF, DGCF, SGL, NCL, SpectralCF, and HGCF with its own product"
@@ -64,12 +71,12 @@ def tables_of(model: Any, dataset: Any, rows: int = 32) -> Tables:
 
 @torch.no_grad()
 def embeddings_of(model: Any, dataset: Any, rows: int = 32) -> Embeddings:
-    """The tables of :func:`tables_of`, as arrays.
+    """Extract the embeddings by which a model scores, as arrays. Arguments: see :func:`tables_of`.
 
     Raises:
         ValueError: the model does not score by a product of embeddings.
     """
-    user, item = (each.detach().cpu().float().numpy() for each in tables_of(model, dataset, rows)(model))
+    user, item = (table.detach().cpu().float().numpy() for table in tables_of(model, dataset, rows)(model))
     return Embeddings(user, item, hooks.of(model).space.curvature)
 
 
@@ -77,36 +84,38 @@ def _scale(scores: Tensor) -> float:
     return float(scores[:, 1:].abs().max())
 
 
-def _candidates(model: Any) -> Iterator[Tables]:
-    """What might give the tables: ``forward`` for all users and items; the layer-0 tables."""
-    if _required(model) in ([], ["graph"]):
-        found = _forward(model)
-        if isinstance(found, (tuple, list)) and len(found) >= 2 and all(isinstance(each, Tensor) for each in found[:2]):
-            yield _propagated
+def _candidates(model: Any) -> Iterator[TableGetter]:
+    """Functions that may return the embeddings: ``forward`` for all users and items, and the layer-0 tables."""
+    if _required_parameters(model) in ([], ["graph"]):
+        output = _forward(model)
+        if isinstance(output, (tuple, list)) and len(output) >= 2 and all(isinstance(x, Tensor) for x in output[:2]):
+            yield _tables_by_forward
     if all(isinstance(getattr(model, f"{kind}_embedding", None), torch.nn.Embedding) for kind in ("user", "item")):
-        yield _layer_0
+        yield _layer_0_tables
 
 
-def _required(model: Any) -> list[str]:
+def _required_parameters(model: Any) -> list[str]:
+    """Names of the parameters of ``forward`` without a default."""
     parameters = inspect.signature(model.forward).parameters
-    return [name for name, each in parameters.items() if each.default is inspect.Parameter.empty]
+    return [name for name, parameter in parameters.items() if parameter.default is inspect.Parameter.empty]
 
 
 def _forward(model: Any) -> Any:
-    return model.forward(model.train_graph) if _required(model) else model.forward()  # RecBole's SGL wants its graph
+    # RecBole's SGL takes its graph as an argument.
+    return model.forward(model.train_graph) if _required_parameters(model) else model.forward()
 
 
-def _propagated(model: Any) -> tuple[Tensor, Tensor]:
-    found = _forward(model)  # NCL's has a third part, its layers
-    return found[0], found[1]
+def _tables_by_forward(model: Any) -> tuple[Tensor, Tensor]:
+    output = _forward(model)  # NCL returns its layers too
+    return output[0], output[1]
 
 
-def _layer_0(model: Any) -> tuple[Tensor, Tensor]:
+def _layer_0_tables(model: Any) -> tuple[Tensor, Tensor]:
     return model.user_embedding.weight, model.item_embedding.weight
 
 
 def _scores(model: Any, users: Tensor, n_items: int) -> Any:
-    """The model's own scores of all items, (B, n_items); None where it cannot give them."""
+    """The model's scores of all items, (B, n_items); None if it has neither way to compute them."""
     try:
         return model.full_sort_predict({model.USER_ID: users}).view(len(users), n_items)
     except NotImplementedError:

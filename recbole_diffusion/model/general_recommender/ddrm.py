@@ -1,4 +1,4 @@
-"""DDRM: denoise the embeddings of any recommender, starting from the mean of the user's items.
+"""DDRM: diffusion on the embeddings of any recommender; the reverse process starts from the mean of the user's items.
 
 Reference:
     Jujia Zhao et al. "Denoising Diffusion Recommender Model." SIGIR 2024. https://doi.org/10.1145/3626772.3657825
@@ -15,24 +15,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recbole_diffusion.model.embeddings.base import Base
-from recbole_diffusion.model.embeddings.embedding_diffusion import Pairs
+from recbole_diffusion.model.embeddings.base_model import BaseModel
+from recbole_diffusion.model.embeddings.embedding_diffusion import DenoisedPairs
 from recbole_diffusion.model.embeddings.embedding_recommender import EmbeddingRecommender
 
 
 class DDRM(EmbeddingRecommender):
-    """Two conditional networks on a base's embeddings; the items' one turns a user's start into their vector.
+    r"""Two conditional denoising networks on the embeddings of a base model.
 
-    Keys and what they mean: properties/model/DDRM.yaml.
+    Training denoises the user's and the item's embedding of each triple, each conditioned on the other (paper, section
+    3.1). At inference the network of the items turns a start vector per user, by default the mean of their items, into
+    the vector that scores all items (section 3.2).
+
+    Keys: properties/model/DDRM.yaml. Deviations of the official code: docs/models/ddrm.md.
     """
 
-    def __init__(self, config: Any, dataset: Any, base: Optional[Base] = None) -> None:
+    def __init__(self, config: Any, dataset: Any, base: Optional[BaseModel] = None) -> None:
         super().__init__(config, dataset, base)
         self.reweight_gamma = config["reweight_gamma"]
 
-    def triple_losses(self, pairs: Pairs, negatives: Tensor) -> tuple[Tensor, Tensor]:
-        r"""BPR and reconstruction, each weighted by :math:`\sigma(\hat u^\top \hat\imath)^\gamma` (section 3.1.3)."""
-        user, item, negative = (self.space.to_points(each) for each in (pairs.user, pairs.item, negatives))
+    def triple_losses(self, pairs: DenoisedPairs, negatives: Tensor) -> tuple[Tensor, Tensor]:
+        r"""BPR loss and reconstruction error, (B,), weighted by :math:`\sigma(\hat u^\top \hat\imath)^\gamma`.
+
+        Paper, section 3.1.3. No gradient flows through the weight. negatives: (B, d).
+        """
+        user, item, negative = (self.space.to_points(x) for x in (pairs.user, pairs.item, negatives))
         positive = self.space.similarity(user, item)
         bpr = F.softplus(self.space.similarity(user, negative) - positive)
         if not self.reweight_gamma:

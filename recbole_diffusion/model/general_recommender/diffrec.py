@@ -1,4 +1,4 @@
-"""DiffRec: a diffusion over users' rows of interactions.
+"""DiffRec: diffusion on users' rows of the interaction matrix.
 
 Reference:
     Wenjie Wang et al. "Diffusion Recommender Model." SIGIR 2023. https://doi.org/10.1145/3539618.3591663
@@ -20,16 +20,18 @@ from recbole_diffusion.model.rows.vector_diffusion import VectorDiffusion
 
 
 class DiffRec(RowRecommender):
-    """Noise a user's row a little, predict the clean row, rank by it.
+    r"""Diffusion on the user's row :math:`x_0 \in \{0, 1\}^{|I|}` of interactions.
 
-    Keys and what they mean: properties/model/DiffRec.yaml. Quirks of the official code and which key governs
-    each: docs/models/diffrec.md.
+    Training predicts the clean row from a noised one. At inference the reverse process starts from the row itself; the
+    generated row holds the scores of all items.
+
+    Keys: properties/model/DiffRec.yaml. Deviations of the official code, and the key for each: docs/models/diffrec.md.
     """
 
     diffusion: VectorDiffusion
 
     def __init__(self, config: Any, dataset: Any) -> None:
-        if config["time-aware"]:  # RecBole's way to T-DiffRec
+        if config["time-aware"]:  # RecBole's key for T-DiffRec
             history = time_history(dataset, config["w_min"], config["w_max"])
         else:
             history = binary_history(dataset)
@@ -39,11 +41,11 @@ class DiffRec(RowRecommender):
         self.diffusion = VectorDiffusion(config, history.n_columns, self.make_denoiser)
 
     def calculate_loss(self, interaction: Any) -> Tensor:
-        """Mean over the batch's users of the weighted squared error (paper, eq. 9 to 12); scalar."""
+        """Compute the mean over the batch's users of the weighted squared error (paper, eq. 9 to 12); scalar."""
         return self.diffusion.loss(self.history.rows(interaction[self.USER_ID])).loss
 
     def denoise(
         self, rows: SparseRows, generator: Generators = None, callback: Optional[StepCallback] = None
     ) -> Tensor:
-        """The reverse chain from the rows themselves; the result of its last step are the scores."""
+        """Run the reverse process from the rows themselves; its result holds the scores, (B, n_items - 1)."""
         return self.diffusion.denoise(rows.dense(), generator, callback)

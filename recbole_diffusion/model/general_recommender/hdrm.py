@@ -14,21 +14,27 @@ from typing import Any, Optional
 import torch
 from torch import Tensor
 
-from recbole_diffusion.model.embeddings.base import Base
-from recbole_diffusion.model.embeddings.embedding_diffusion import Noise, Pairs
+from recbole_diffusion.model.embeddings.base_model import BaseModel
+from recbole_diffusion.model.embeddings.embedding_diffusion import DenoisedPairs, EmbeddingNoise
 from recbole_diffusion.model.embeddings.embedding_recommender import EmbeddingRecommender
 from recbole_diffusion.model.general_recommender.hgcf import margin_loss
 from recbole_diffusion.model.geometry.space import Space
 
 
-class HyperbolicNoise(Noise):
-    r"""Restrictions of the forward process at the tangent vectors of the hyperboloid.
+class HyperbolicNoise(EmbeddingNoise):
+    r"""Forward process with restricted noise on tangent vectors of the hyperboloid (key ``restrict``).
 
-    ``directional`` replaces the noise by one of the embedding's own signs and scale, with mean :math:`\mu` and standard
-    deviation :math:`\sigma` of each coordinate over the table: :math:`\mu + \sigma\,\mathrm{sgn}(x_0)|\epsilon|` (order
-    ``official``), or :math:`\mathrm{sgn}(x_0)|\mu + \sigma\epsilon|` (``signed``; Yang et al., Directional Diffusion
-    Models, NeurIPS 2023). ``radial`` pushes outwards:
-    :math:`x_t \mathrel{+}= \delta\tanh(\sqrt c\, t / T_0)\, x_0` (HypDiff, Fu et al., ICML 2024).
+    ``directional``: the noise gets the signs of the embedding, and per coordinate the mean :math:`\mu` and the standard
+    deviation :math:`\sigma` of the table. Key ``noise_order``: ``official`` is
+    :math:`\mu + \sigma\,\mathrm{sgn}(x_0)|\epsilon|`, ``signed`` is :math:`\mathrm{sgn}(x_0)|\mu + \sigma\epsilon|`
+    (Yang et al., Directional Diffusion Models, NeurIPS 2023).
+
+    ``radial``: x_t is moved outwards, :math:`x_t \mathrel{+}= \delta\tanh(\sqrt c\, t / T_0)\, x_0` (HypDiff, Fu et
+    al., ICML 2024).
+
+    Args:
+        config: the settings; keys of the process and of the restriction.
+        curvature: c of the space of curvature -c.
     """
 
     def __init__(self, config: Any, curvature: float) -> None:
@@ -40,31 +46,35 @@ class HyperbolicNoise(Noise):
         self.statistics: dict[bool, tuple[Tensor, Tensor]] = {}
 
     def prepare(self, user: Tensor, item: Tensor) -> None:
-        """Take the statistics from the tables, not from a batch: scores must not depend on who else is in it."""
+        """Compute mean and standard deviation of the tables (n_users, d), (n_items, d), without the padding row.
+
+        Statistics of a batch would make a user's scores depend on the other users in it.
+        """
         if self.directional:
             tables = ((True, user.detach()), (False, item.detach()))
-            self.statistics = {users: (table[1:].mean(0), table[1:].std(0)) for users, table in tables}
+            self.statistics = {is_user: (table[1:].mean(0), table[1:].std(0)) for is_user, table in tables}
 
-    def forward(self, x0: Tensor, t: Tensor, noise: Tensor, users: bool) -> Tensor:
+    def forward(self, x0: Tensor, t: Tensor, noise: Tensor, is_user: bool) -> Tensor:
+        """Noise embeddings to x_t. x0, noise: (B, d); t: (B,); ``is_user``: of users, otherwise of items."""
         if self.directional:
-            mean, deviation = self.statistics[users]
+            mean, deviation = self.statistics[is_user]
             if self.signed_last:
                 noise = torch.sign(x0) * (mean + deviation * noise).abs()
             else:
                 noise = mean + deviation * torch.sign(x0) * noise.abs()
-        x = super().forward(x0, t, noise, users)
+        x = super().forward(x0, t, noise, is_user)
         if self.radial:
             x = torch.addcmul(x, self.push * torch.tanh(self.rate * t[:, None].to(x.dtype)), x0)
         return x
 
 
 class HDRM(EmbeddingRecommender):
-    """DDRM with distances in place of inner products, a margin loss, and what is generated mixed into the base.
+    """DDRM with hyperbolic distances, a margin loss, and interpolation with the base model's embeddings.
 
-    Keys and what they mean: properties/model/HDRM.yaml.
+    Keys: properties/model/HDRM.yaml. Deviations of the official code: docs/models/hdrm.md.
     """
 
-    def __init__(self, config: Any, dataset: Any, base: Optional[Base] = None) -> None:
+    def __init__(self, config: Any, dataset: Any, base: Optional[BaseModel] = None) -> None:
         super().__init__(config, dataset, base)
         self.margin, self.averaged = config["margin"], config["reduction"] == "mean"
 
@@ -74,8 +84,8 @@ class HDRM(EmbeddingRecommender):
     def _noise(self, config: Any) -> HyperbolicNoise:
         return HyperbolicNoise(config, self.space.curvature)
 
-    def triple_losses(self, pairs: Pairs, negatives: Tensor) -> tuple[Tensor, Tensor]:
-        """The margin loss of HGCF on the denoised pair, and the reconstruction error."""
+    def triple_losses(self, pairs: DenoisedPairs, negatives: Tensor) -> tuple[Tensor, Tensor]:
+        """HGCF's margin loss on the denoised pairs, and the reconstruction error, (B,). negatives: (B, d)."""
         user = self.space.to_points(pairs.user)
-        near, far = (self.space.similarity(user, self.space.to_points(each)) for each in (pairs.item, negatives))
-        return margin_loss(near, far, self.margin), pairs.error
+        positive, negative = (self.space.similarity(user, self.space.to_points(x)) for x in (pairs.item, negatives))
+        return margin_loss(positive, negative, self.margin), pairs.error

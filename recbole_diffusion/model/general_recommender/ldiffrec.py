@@ -1,4 +1,4 @@
-"""L-DiffRec: cluster the items, encode each cluster's part of a row, diffuse in the latent space.
+"""L-DiffRec: diffusion on the latents of a variational auto-encoder with one encoder per cluster of items.
 
 Reference:
     Wenjie Wang et al. "Diffusion Recommender Model." SIGIR 2023, section 3.4. https://doi.org/10.1145/3539618.3591663
@@ -21,19 +21,22 @@ from recbole_diffusion.model.rows.row_recommender import RowRecommender
 
 
 class LDiffRec(RowRecommender):
-    """Diffusion over the latents of a clustered variational auto-encoder: fewer parameters, less memory.
+    """DiffRec on latents: fewer parameters and less memory than on rows (paper, section 3.4).
 
-    Keys and what they mean: properties/model/LDiffRec.yaml.
+    Each cluster of items has an encoder; the concatenated latents are noised and denoised. A decoder maps them back to
+    the scores of all items.
+
+    Keys: properties/model/LDiffRec.yaml.
 
     Args:
-        labels: the cluster of each item, (n_items - 1,); None: by k-means on pretrained embeddings.
+        labels: the cluster of each item, (n_items - 1,); None: computed by k-means on pretrained embeddings.
     """
 
     diffusion: LatentDiffusion
     bias_std = 0.0
 
     def __init__(self, config: Any, dataset: Any, labels: Optional[Tensor] = None) -> None:
-        if config["time-aware"]:  # RecBole's way to LT-DiffRec
+        if config["time-aware"]:  # RecBole's key for LT-DiffRec
             history = time_history(dataset, config["w_min"], config["w_max"])
         else:
             history = binary_history(dataset)
@@ -45,23 +48,23 @@ class LDiffRec(RowRecommender):
 
     @classmethod
     def from_state(cls, config: Any, dataset: Any, state: dict[str, Tensor]) -> LDiffRec:
-        """For a checkpoint's weights: its clustering, and no pretraining."""
+        """Build the model with the clusters of a checkpoint, without pretraining."""
         return cls(config, dataset, clusters_of_state(state, "diffusion.autoencoder.labels", dataset))
 
     def calculate_loss(self, interaction: Any) -> LatentLosses:
-        """The three weighted parts of the batch's loss, scalars."""
+        """Compute the three weighted terms of the loss: diffusion, reconstruction and KL divergence; scalars."""
         return self.diffusion.loss(self.history.sparse(interaction[self.USER_ID]))
 
     def denoise(
         self, rows: SparseRows, generator: Generators = None, callback: Optional[StepCallback] = None
     ) -> Tensor:
-        """Encode, walk the reverse chain among the latents, decode."""
+        """Encode the rows, run the reverse process on the latents and decode; the scores, (B, n_items - 1)."""
         return self.diffusion.denoise(rows, generator, callback)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """For the trainer's optimiser: the auto-encoder, and the diffusion's network at its own learning rate."""
+        """Return the parameters of the auto-encoder, and those of the denoiser with ``mlp_learning_rate``."""
         return self.diffusion.parameter_groups()
 
     def end_epoch(self) -> None:
-        """Told by the trainer after each epoch of training."""
+        """Advance the annealing of the loss weights; called after each epoch of training."""
         self.diffusion.annealing.epochs += 1

@@ -21,12 +21,14 @@ from recbole_diffusion.model.rows.row_recommender import RowRecommender
 
 
 class LTDiffRec(RowRecommender):
-    """Later items weigh more: in what is encoded and in what the decoder should give back.
+    """L-DiffRec on rows in which later items have larger weights, in the encoder's input and the decoder's target.
 
-    Keys and what they mean: properties/model/LTDiffRec.yaml.
+    The weights of a user's M items in time order are ``linspace(w_min, w_max, M)``.
+
+    Keys: properties/model/LTDiffRec.yaml.
 
     Args:
-        labels: the cluster of each item, (n_items - 1,); None: by k-means on pretrained embeddings.
+        labels: the cluster of each item, (n_items - 1,); None: computed by k-means on pretrained embeddings.
     """
 
     diffusion: LatentDiffusion
@@ -39,23 +41,23 @@ class LTDiffRec(RowRecommender):
 
     @classmethod
     def from_state(cls, config: Any, dataset: Any, state: dict[str, Tensor]) -> LTDiffRec:
-        """For a checkpoint's weights: its clustering, and no pretraining."""
+        """Build the model with the clusters of a checkpoint, without pretraining."""
         return cls(config, dataset, clusters_of_state(state, "diffusion.autoencoder.labels", dataset))
 
     def calculate_loss(self, interaction: Any) -> LatentLosses:
-        """The three weighted parts of the batch's loss, scalars."""
+        """Compute the three weighted terms of the loss: diffusion, reconstruction and KL divergence; scalars."""
         return self.diffusion.loss(self.history.sparse(interaction[self.USER_ID]))
 
     def denoise(
         self, rows: SparseRows, generator: Generators = None, callback: Optional[StepCallback] = None
     ) -> Tensor:
-        """Encode, walk the reverse chain among the latents, decode."""
+        """Encode the rows, run the reverse process on the latents and decode; the scores, (B, n_items - 1)."""
         return self.diffusion.denoise(rows, generator, callback)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """For the trainer's optimiser: the auto-encoder, and the diffusion's network at its own learning rate."""
+        """Return the parameters of the auto-encoder, and those of the denoiser with ``mlp_learning_rate``."""
         return self.diffusion.parameter_groups()
 
     def end_epoch(self) -> None:
-        """Told by the trainer after each epoch of training."""
+        """Advance the annealing of the loss weights; called after each epoch of training."""
         self.diffusion.annealing.epochs += 1

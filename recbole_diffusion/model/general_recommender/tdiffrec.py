@@ -20,9 +20,11 @@ from recbole_diffusion.model.rows.vector_diffusion import VectorDiffusion
 
 
 class TDiffRec(RowRecommender):
-    """Later items weigh more, in what the network sees and in what it should predict.
+    """DiffRec on rows in which later items have larger weights, in the network's input and in its target.
 
-    A user's items in time have the weights linspace(w_min, w_max). Keys: properties/model/TDiffRec.yaml.
+    The weights of a user's M items in time order are ``linspace(w_min, w_max, M)``.
+
+    Keys: properties/model/TDiffRec.yaml.
     """
 
     diffusion: VectorDiffusion
@@ -32,11 +34,11 @@ class TDiffRec(RowRecommender):
         self.diffusion = VectorDiffusion(config, self.history.n_columns, self.make_denoiser)
 
     def calculate_loss(self, interaction: Any) -> Tensor:
-        """Mean over the batch's users of the weighted squared error of the weighted row; scalar."""
+        """Compute the mean over the batch's users of the weighted squared error of the weighted row; scalar."""
         return self.diffusion.loss(self.history.rows(interaction[self.USER_ID])).loss
 
     def denoise(
         self, rows: SparseRows, generator: Generators = None, callback: Optional[StepCallback] = None
     ) -> Tensor:
-        """The reverse chain from the weighted rows."""
+        """Run the reverse process from the weighted rows; its result holds the scores, (B, n_items - 1)."""
         return self.diffusion.denoise(rows.dense(), generator, callback)

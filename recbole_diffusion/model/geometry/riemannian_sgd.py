@@ -12,13 +12,14 @@ from recbole_diffusion.model.geometry.space import Lorentz
 
 
 class RiemannianSGD(torch.optim.Optimizer):
-    r"""SGD whose steps follow geodesics (Bonnabel 2013), with momentum carried along (Bécigneul and Ganea 2019).
+    r"""SGD along geodesics (Bonnabel 2013) with parallel transport of the momentum (Bécigneul and Ganea 2019).
 
     .. math:: b \leftarrow m\,b + \mathrm{grad}(E),\qquad E' = \exp_E(-\eta\, b),\qquad b \leftarrow P_{E \to E'}(b)
 
-    with the Riemannian gradient of the loss plus ``weight_decay`` times the point. The buffer b begins as the first
-    Euclidean gradient of the loss, as in the code that HDRM's authors took from HGCF (geoopt's begins so too, and then
-    projects it). That code is right for curvature 1 only, this for any.
+    ``grad(E)`` is the Riemannian gradient of the loss, to whose Euclidean gradient ``weight_decay`` times the point is
+    added. The buffer b starts as the first Euclidean gradient of the loss, as in the code that HDRM's authors took from
+    HGCF (geoopt also starts so, and then projects b). That code is correct for curvature -1 only, this class for any
+    curvature.
 
     Args:
         params: points, (n, d) each, all on the same manifold.
@@ -26,7 +27,7 @@ class RiemannianSGD(torch.optim.Optimizer):
         lr, momentum, weight_decay: as in torch's SGD.
 
     Raises:
-        ValueError: a negative one.
+        ValueError: ``lr``, ``momentum`` or ``weight_decay`` is negative.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class RiemannianSGD(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Optional[Callable[[], Any]] = None) -> Any:
-        """One step; a closure is evaluated first, as torch's optimisers do."""
+        """Perform one step. A closure is evaluated first, as in torch's optimisers; returns its loss."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

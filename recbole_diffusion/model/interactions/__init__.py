@@ -1,1 +1,1 @@
-"""What models of (user, item) pairs share: triples and graph propagation."""
+"""Shared parts of models of (user, item) pairs: training triples and graph propagation."""

@@ -1,1 +1,1 @@
-"""Networks and autograd functions that several families share."""
+"""Networks and autograd functions shared by several families of models."""

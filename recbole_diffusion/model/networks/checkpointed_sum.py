@@ -1,8 +1,8 @@
-"""A loss that is a sum over parts (diffusion steps, blocks of rows), with the memory of one part.
+"""Gradient checkpointing with accumulation: a loss summed over parts, with the memory of one part.
 
-The graph of each part is walked back as soon as it is there and dropped. Its gradients with respect to what all parts
-share are added up, and the whole is one node of autograd: any trainer's ``loss.backward()`` does. Hooks on parameters
-see each part's gradients too, and there is no second derivative.
+Parts are e.g. diffusion steps or blocks of rows. Each part's graph is differentiated in the forward pass and freed.
+The gradients are accumulated. The sum is one node of autograd, so that any trainer's ``loss.backward()`` works. Hooks
+on parameters are also called with the gradients of each part. Second derivatives are not supported.
 """
 
 from __future__ import annotations
@@ -18,40 +18,46 @@ from torch.autograd.function import once_differentiable
 def checkpointed_sum(
     loss: Callable[..., Tensor], parts: Iterable[Any], shared: Sequence[Tensor], parameters: Sequence[Tensor]
 ) -> Tensor:
-    """The sum of ``loss(part, *shared)`` over the parts; scalar.
+    """Sum ``loss(part, *shared)`` over the parts.
 
     Args:
-        loss: gives a scalar from a part (a step, a slice of rows) and the shared tensors.
-        parts: what ``loss`` is called with.
-        shared: tensors with a graph of their own, e.g. what an encoder gives; walked back once, after the last part.
-        parameters: leaf tensors that ``loss`` reads by itself.
+        loss: computes a scalar from a part (a step, a slice of rows) and the shared tensors.
+        parts: first arguments of ``loss``.
+        shared: tensors with graphs, e.g. the output of an encoder. Their graphs are differentiated once, in the
+            backward pass.
+        parameters: leaf tensors that ``loss`` uses without receiving them as arguments.
+
+    Returns:
+        A scalar.
     """
-    if not torch.is_grad_enabled() or not any(each.requires_grad for each in (*shared, *parameters)):
+    if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in (*shared, *parameters)):
         return torch.stack([loss(part, *shared) for part in parts]).sum()
-    result: Tensor = _SumOverParts.apply(loss, parts, len(shared), *shared, *parameters)
+    result: Tensor = _CheckpointedSum.apply(loss, parts, len(shared), *shared, *parameters)
     return result
 
 
-class _SumOverParts(torch.autograd.Function):
+class _CheckpointedSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, loss: Callable[..., Tensor], parts: Iterable[Any], count: int, *tensors: Tensor) -> Tensor:
-        shared = [each.detach().requires_grad_(each.requires_grad) for each in tensors[:count]]
-        wanted = [(place, each) for place, each in enumerate([*shared, *tensors[count:]]) if each.requires_grad]
-        places, leaves = [place for place, _ in wanted], [each for _, each in wanted]
-        sums: list[Optional[Tensor]] = [None] * len(tensors)
+    def forward(ctx: Any, loss: Callable[..., Tensor], parts: Iterable[Any], n_shared: int, *tensors: Tensor) -> Tensor:
+        shared = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in tensors[:n_shared]]
+        inputs = [*shared, *tensors[n_shared:]]
+        indices = [index for index, tensor in enumerate(inputs) if tensor.requires_grad]
+        leaves = [inputs[index] for index in indices]
+        gradients: list[Optional[Tensor]] = [None] * len(tensors)
         total = tensors[0].new_zeros(())
         for part in parts:
             with torch.enable_grad():
                 value = loss(part, *shared)
             total += value.detach()
-            for place, gradient in zip(places, torch.autograd.grad(value, leaves, allow_unused=True)):
+            for index, gradient in zip(indices, torch.autograd.grad(value, leaves, allow_unused=True)):
                 if gradient is not None:
-                    before = sums[place]
-                    sums[place] = gradient.clone() if before is None else before.add_(gradient)
-        ctx.sums = sums
+                    accumulated = gradients[index]
+                    gradients[index] = gradient.clone() if accumulated is None else accumulated.add_(gradient)
+        ctx.gradients = gradients
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return (None, None, None, *(each if each is None else each * gradient for each in ctx.sums))
+    def backward(ctx: Any, output_gradient: Tensor) -> Any:
+        scaled = (gradient if gradient is None else gradient * output_gradient for gradient in ctx.gradients)
+        return (None, None, None, *scaled)

@@ -1,7 +1,7 @@
-"""Dropout for wide rows on the CPU: the same law as torch's, an eighth of its time.
+"""Fast dropout for wide rows on the CPU: the same distribution as torch's, in an eighth of the time.
 
-torch draws one number per element. One random word gives 64 fair bits, and k words combined bit by bit give bits of
-probability j / 2^k; the bytes then pick rows of a table of eight factors each.
+torch draws one number per element. Here one random word yields 64 fair bits, and k words combined bitwise yield bits
+of probability j / 2^k. Each byte then selects a row of a table with eight dropout factors.
 """
 
 from __future__ import annotations
@@ -15,27 +15,37 @@ _BYTES = ((torch.arange(256)[:, None] >> torch.arange(8)) & 1).float()  # (256, 
 
 
 def bernoulli_bits(words: int, p: float) -> Tensor:
-    """int64 (words,), each bit 1 with probability ``p``, from torch's global generator.
+    """Draw random bits, each 1 with probability ``p``, from torch's global generator.
 
-    From the lowest binary digit of p upwards, or-ing a fair bit in for a 1 and and-ing it for a 0 takes the
-    probability P of a set bit to (digit + P) / 2.
+    The binary digits of p are processed from the lowest upwards. A fair bit is or-ed in for a digit 1 and and-ed for a
+    digit 0. Either way the probability P of a set bit becomes (digit + P) / 2.
+
+    Args:
+        words: the number of words of 64 bits.
+        p: probability, rounded to a multiple of 2^-24.
+
+    Returns:
+        int64, (words,).
     """
     digits, precision = round(p * 2**_PRECISION), _PRECISION
     while digits and digits % 2 == 0:
         digits, precision = digits // 2, precision - 1
     bits = torch.zeros(words, dtype=torch.int64)
-    for place in range(precision):
+    for digit in range(precision):
         fair = torch.empty(words, dtype=torch.int64).random_(-(2**63), None)
-        bits = bits | fair if digits >> place & 1 else bits & fair
+        bits = bits | fair if digits >> digit & 1 else bits & fair
     return bits
 
 
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
-    """Each element 0 with probability ``p``, otherwise divided by 1 - p; shape of ``x``."""
-    nearly_none_or_all = not 2**-_PRECISION <= p <= 1 - 2**-_PRECISION
-    if not training or nearly_none_or_all or x.device.type != "cpu":
+    """Set each element to 0 with probability ``p`` and divide the others by 1 - p; shape of ``x``.
+
+    Elsewhere than on the CPU, outside of training, and for p within 2^-24 of 0 or 1, torch's dropout is used.
+    """
+    extreme = not 2**-_PRECISION <= p <= 1 - 2**-_PRECISION
+    if not training or extreme or x.device.type != "cpu":
         return F.dropout(x, p, training)
     n = x.numel()
-    kept = bernoulli_bits((n + 63) // 64, 1 - p).view(torch.uint8)
-    mask = F.embedding(kept.int(), _BYTES.to(x.dtype) / (1 - p)).view(-1)[:n]
-    return x * mask.view(x.shape)
+    keep_bytes = bernoulli_bits((n + 63) // 64, 1 - p).view(torch.uint8)
+    factors = F.embedding(keep_bytes.int(), _BYTES.to(x.dtype) / (1 - p)).view(-1)[:n]
+    return x * factors.view(x.shape)

@@ -1,4 +1,4 @@
-"""When what was computed from weights is to be computed again."""
+"""Fingerprint of weights, by which cached results are invalidated."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from torch import Tensor
 
 
 def weights_fingerprint(weights: Iterable[Tensor]) -> tuple[object, ...]:
-    """Equal as long as the tensors are the same, in the same memory, and unchanged by anything that torch counts.
+    """Fingerprint that changes if a tensor is replaced, moved in memory, or changed in place.
 
-    The fused optimisers change weights without counting it: what is kept must also be dropped by ``train()``.
+    It relies on torch's version counter of in-place changes. Fused optimisers do not increment it, so caches must also
+    be dropped in ``train()``.
     """
-    return tuple((id(each), each.data_ptr(), each._version) for each in weights)
+    return tuple((id(weight), weight.data_ptr(), weight._version) for weight in weights)

@@ -1,1 +1,1 @@
-"""What models of users' interaction rows share."""
+"""Shared parts of models of users' rows of the interaction matrix (DiffRec and its variants)."""

@@ -1,8 +1,9 @@
-r"""L-DiffRec's variational auto-encoder: one encoder per cluster of items (DiffRec, section 3.4).
+r"""L-DiffRec's variational auto-encoder with one encoder per cluster of items (DiffRec, section 3.4).
 
-A user's row is sparse and stays so: the first layer sums the weights of the user's items, dropout touches the items
-that are there, and the multinomial loss needs the logits at the user's items and their log-sum. Only the logits are
-dense. Positions count the items cluster after cluster ("category order" in the official code).
+Users' rows stay sparse. The first layer sums the weights of the user's items, dropout affects only these items, and the
+multinomial loss needs the logits of these items and the log-sum-exp of all. Only the logits are dense.
+
+A *position* numbers the items cluster by cluster ("category order" in the official code).
 """
 
 from __future__ import annotations
@@ -20,42 +21,51 @@ from recbole_diffusion.model.rows.history import SparseRows
 
 
 class Encoded(NamedTuple):
-    """``mu``, ``logvar``: (B, latent). ``target``: the rows as encoded (after dropout), by position."""
+    r"""Output of the encoders.
+
+    ``mu``, ``logvar``: mean and :math:`\log\sigma^2` of the latents, (B, latent). ``target``: the encoded rows after
+    dropout, by position.
+    """
 
     mu: Tensor
     logvar: Tensor
     target: SparseRows
 
     def kl(self) -> Tensor:
-        r""":math:`D_{KL}(\mathcal N(\mu, \sigma^2) \| \mathcal N(0, I))`, mean over the rows; scalar."""
+        r"""KL divergence :math:`D_{KL}(\mathcal N(\mu, \sigma^2) \| \mathcal N(0, I))`, mean over the rows; scalar."""
         return -0.5 * (1 + self.logvar - self.mu.square() - self.logvar.exp()).sum(dim=1).mean()
 
 
 def encoder_sizes(counts: Sequence[int], in_dims: Sequence[int]) -> list[list[int]]:
-    """Widths of each cluster's encoder: its share of the items times each width, at least 1; the last has the rest.
+    """Layer widths of each cluster's encoder.
+
+    A cluster gets its share of the items of each width, rounded down and at least 1; the last cluster gets the rest.
 
     Args:
-        counts: items of each cluster.
-        in_dims: widths of all encoders together, from the items to the latent.
+        counts: number of items of each cluster.
+        in_dims: widths of all encoders together, from the first layer to the latent.
     """
     total = sum(counts)
     sizes = [[max(int(count / total * width), 1) for width in in_dims] for count in counts[:-1]]
-    last = [max(width - sum(size[place] for size in sizes), 1) for place, width in enumerate(in_dims)]
+    last = [max(width - sum(size[layer] for size in sizes), 1) for layer, width in enumerate(in_dims)]
     return [*sizes, last]
 
 
 class ClusterAutoencoder(nn.Module):
-    """Encoders per cluster, a decoder, and the map from items to clusters, which is saved with the weights.
+    """Encoders per cluster, decoders, and the clusters of the items, which are saved with the weights.
 
-    Loading weights that belong to another clustering rebuilds the layers for it.
+    Loading weights of another clustering rebuilds the layers.
 
     Args:
-        labels: (n_items,), the cluster of each item (column of the history); empty clusters are left out.
-        in_dims: widths as the official code takes them: the latent first, ``[300, 600]``: items, 600, 300.
-        out_dims: empty: one linear layer from the latent to all items. Otherwise, with one cluster, the decoder's
-            hidden widths; with several, a decoder per cluster that mirrors its encoder (whatever the widths).
-        activation: after every layer but the decoder's last.
-        dropout: probability on the input row; what is dropped is not in the target either.
+        labels: (n_items,), the cluster of each item (column of the interaction matrix); empty clusters are left out.
+        in_dims: widths of the encoders in the official code's order, the latent first: ``[300, 600]`` means layers
+            from the items to 600 to 300.
+        out_dims: empty: the decoder is one linear layer from the latent to all items. Otherwise, with one cluster, the
+            hidden widths of the decoder; with several, each cluster's decoder mirrors its encoder and the values are
+            ignored.
+        activation: activation after every layer but the decoder's last, one of
+            :data:`~recbole_diffusion.model.networks.denoiser.ACTIVATIONS`.
+        dropout: dropout probability on the input row; dropped entries are not in the target either.
     """
 
     labels: Tensor
@@ -72,7 +82,7 @@ class ClusterAutoencoder(nn.Module):
         self._build(labels)
 
     def _build(self, labels: Tensor) -> None:
-        """The layers that belong to a clustering."""
+        """Build the layers for a clustering (n_items,)."""
         self.labels = torch.unique(labels, return_inverse=True)[1]
         order = torch.sort(self.labels, stable=True)[1]  # argsort has no stable in torch 1.12
         self.place = torch.empty_like(order)
@@ -87,48 +97,50 @@ class ClusterAutoencoder(nn.Module):
             widths = [[*reversed(size), count] for count, size in zip(self.counts, sizes)]
         else:
             widths = [[sum(self.latents), *self.out_dims, sum(self.counts)]]
-        self.decoders = nn.ModuleList(_Decoder(each, self.activation) for each in widths)
+        self.decoders = nn.ModuleList(_Decoder(decoder_widths, self.activation) for decoder_widths in widths)
 
     @property
     def latent_size(self) -> int:
+        """Width of the latents of all clusters together."""
         return sum(self.latents)
 
     def encode(self, rows: SparseRows) -> Encoded:
-        """rows: (B, n_items) by item; in training with dropout."""
+        """Encode rows (B, n_items) by item; in training with dropout."""
         values = F.dropout(rows.values, self.dropout, self.training)
         target = SparseRows(self.place[rows.columns], values, rows.offsets, rows.width)
-        halves, start = [], 0
+        moments, start = [], 0
         for encoder, count in zip(self.encoders, self.counts):
-            part = target
+            in_cluster = target
             if len(self.counts) > 1:
-                part = target.part((target.columns >= start) & (target.columns < start + count))
-            halves.append(encoder(part._replace(columns=part.columns - start)).chunk(2, dim=1))
+                in_cluster = target.select((target.columns >= start) & (target.columns < start + count))
+            moments.append(encoder(in_cluster._replace(columns=in_cluster.columns - start)).chunk(2, dim=1))
             start += count
-        mu, logvar = (torch.cat(half, dim=1) for half in zip(*halves))
+        mu, logvar = (torch.cat(of_clusters, dim=1) for of_clusters in zip(*moments))
         return Encoded(mu, logvar, target)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Logits by position, (B, n_items); z: (B, latent)."""
+        """Decode latents (B, latent) to logits by position, (B, n_items)."""
         if len(self.decoders) == 1:
             logits: Tensor = self.decoders[0](z)
             return logits
-        return torch.cat([decoder(part) for decoder, part in zip(self.decoders, z.split(self.latents, dim=1))], dim=1)
+        latents = z.split(self.latents, dim=1)
+        return torch.cat([decoder(latent) for decoder, latent in zip(self.decoders, latents)], dim=1)
 
     def by_item(self, logits: Tensor) -> Tensor:
-        """From positions to items, (B, n_items)."""
+        """Reorder logits (B, n_items) from positions to items."""
         return logits if len(self.counts) == 1 else logits.index_select(1, self.place)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         labels = state_dict.get(f"{prefix}labels")
         if labels is not None and len(labels) == len(self.labels) and not torch.equal(labels.cpu(), self.labels.cpu()):
-            before: Any = next(self.parameters())
-            self._build(labels.to(before.device))
-            self.to(before.device, before.dtype).train(self.training)
+            parameter: Any = next(self.parameters())
+            self._build(labels.to(parameter.device))
+            self.to(parameter.device, parameter.dtype).train(self.training)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class _Encoder(nn.Module):
-    """Layers with an activation after each, the last one too; the first takes sparse rows."""
+    """Multi-layer perceptron on sparse rows, with an activation after every layer, the last one included."""
 
     def __init__(self, sizes: Sequence[int], activation: str) -> None:
         super().__init__()
@@ -154,7 +166,7 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Layers with an activation after each but the last."""
+    """Multi-layer perceptron with an activation after every layer but the last."""
 
     def __init__(self, sizes: Sequence[int], activation: str) -> None:
         super().__init__()
@@ -169,7 +181,7 @@ class _Decoder(nn.Module):
 
 
 def _linears(sizes: Sequence[int]) -> nn.ModuleList:
-    """Xavier-normal weights, biases 0."""
+    """Make linear layers with Xavier-normal weights and zero biases."""
     layers = [nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:])]
     for layer in layers:
         nn.init.xavier_normal_(layer.weight)
@@ -178,34 +190,38 @@ def _linears(sizes: Sequence[int]) -> nn.ModuleList:
 
 
 class _Multinomial(torch.autograd.Function):
-    """Forward makes the gradient, backward scales it in place: one dense matrix is kept where autograd keeps four.
+    """Multinomial loss that stores one dense matrix where autograd stores four.
 
-    A second backward of the same graph is an error of autograd's, not a wrong gradient.
+    The forward pass computes the gradient, the backward pass scales it in place. A second backward pass over the same
+    graph raises autograd's error about modified tensors rather than returning a wrong gradient.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, columns: Tensor, values: Tensor, row: Tensor) -> Tensor:
         log_sum = logits.logsumexp(dim=1)
         total = logits.new_zeros(len(logits)).index_add_(0, row, values)
-        grad = (logits - log_sum[:, None]).exp_().mul_(total[:, None])
-        grad[row, columns] -= values
-        ctx.save_for_backward(grad)
+        gradient = (logits - log_sum[:, None]).exp_().mul_(total[:, None])
+        gradient[row, columns] -= values
+        ctx.save_for_backward(gradient)
         return (log_sum * total).sum() - (values * logits[row, columns]).sum()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        (grad,) = ctx.saved_tensors
-        return grad.mul_(grads[0]), None, None, None
+    def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient.mul_(output_gradients[0]), None, None, None
 
 
 def multinomial_loss(logits: Tensor, target: SparseRows) -> Tensor:
-    r""":math:`-\sum_i x_i \log\mathrm{softmax}(\mathrm{logits})_i`, mean over the rows; scalar (Liang et al. 2018).
+    r"""Multinomial loss :math:`-\sum_i x_i \log\mathrm{softmax}(\mathrm{logits})_i` (Liang et al. 2018).
 
     Args:
         logits: (B, n).
-        target: (B, n), no column twice in a row; gets no gradient.
+        target: x, (B, n), without repeated columns in a row; gets no gradient.
+
+    Returns:
+        The mean over the rows; scalar.
     """
-    if logits.dtype in (torch.float16, torch.bfloat16):  # under autocast, as torch's own log_softmax
+    if logits.dtype in (torch.float16, torch.bfloat16):  # under autocast in float32, as torch's log_softmax
         logits = logits.float()
     loss: Tensor = _Multinomial.apply(logits, target.columns, target.values.to(logits.dtype), target.row_index())
     return loss / len(logits)

@@ -1,4 +1,4 @@
-"""Users' histories as sparse rows that become dense a batch at a time."""
+"""The interaction matrix in sparse form; only the rows of a batch become dense."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from recbole_diffusion.data.time_order import RANK_FIELD
 
 
 def rank_weights(users: np.ndarray, times: np.ndarray, w_min: float, w_max: float) -> np.ndarray:
-    r"""T-DiffRec's weight of each interaction: ``linspace(w_min, w_max, M)`` over the user's M rows in time.
+    r"""T-DiffRec's weight of each interaction: ``linspace(w_min, w_max, M)`` over a user's M interactions in time.
 
     Args:
-        users, times: (N,); equal times keep their order.
+        users, times: (N,), user and timestamp of each interaction; equal times keep their order.
+        w_min, w_max: weights of a user's first and last interaction.
 
     Returns:
-        float64, (N,). A user's single row has ``w_min``, as in the official code.
+        float64, (N,). A user's only interaction has weight ``w_min``, as in the official code.
     """
     order = np.lexsort((times, users))
     count = np.bincount(users)
@@ -32,10 +33,10 @@ def rank_weights(users: np.ndarray, times: np.ndarray, w_min: float, w_max: floa
 
 
 class SparseRows(NamedTuple):
-    """Some rows of a sparse matrix.
+    """B rows of a sparse matrix.
 
-    ``columns`` (nnz,) int64 and ``values`` (nnz,) float32, row after row; row r is ``offsets[r]:offsets[r + 1]`` of
-    them, ``offsets`` (B + 1,) int64; ``width``: the number of columns.
+    ``columns`` (nnz,) int64 and ``values`` (nnz,) float32: the entries, row after row. ``offsets`` (B + 1,) int64: row
+    r has the entries ``offsets[r]:offsets[r + 1]``. ``width``: the number of columns.
     """
 
     columns: Tensor
@@ -44,36 +45,36 @@ class SparseRows(NamedTuple):
     width: int
 
     def row_index(self) -> Tensor:
-        """The row of each entry, int64 (nnz,)."""
-        count = torch.arange(len(self.offsets) - 1, device=self.offsets.device)
-        return torch.repeat_interleave(count, self.offsets.diff())
+        """Row of each entry, int64 (nnz,)."""
+        rows = torch.arange(len(self.offsets) - 1, device=self.offsets.device)
+        return torch.repeat_interleave(rows, self.offsets.diff())
 
     def dense(self) -> Tensor:
-        """(B, width)."""
-        full = torch.zeros(len(self.offsets) - 1, self.width, dtype=self.values.dtype, device=self.values.device)
-        full[self.row_index(), self.columns] = self.values
-        return full
+        """Dense matrix, (B, width)."""
+        matrix = torch.zeros(len(self.offsets) - 1, self.width, dtype=self.values.dtype, device=self.values.device)
+        matrix[self.row_index(), self.columns] = self.values
+        return matrix
 
-    def part(self, mask: Tensor) -> SparseRows:
-        """The entries where ``mask`` (nnz,) is True; as many rows as before."""
-        kept = F.pad(mask.cumsum(0), (1, 0))[self.offsets]
-        return SparseRows(self.columns[mask], self.values[mask], kept, self.width)
+    def select(self, mask: Tensor) -> SparseRows:
+        """Keep the entries where ``mask`` (nnz,) is True, and all rows."""
+        offsets = F.pad(mask.cumsum(0), (1, 0))[self.offsets]
+        return SparseRows(self.columns[mask], self.values[mask], offsets, self.width)
 
     @classmethod
     def of(cls, dense: Tensor) -> SparseRows:
-        """From (B, width), e.g. of users that the model has never seen."""
+        """Convert a dense matrix (B, width), e.g. rows of users who are not in the training data."""
         row, columns = dense.nonzero(as_tuple=True)
         offsets = F.pad(torch.bincount(row, minlength=len(dense)).cumsum(0), (1, 0))
         return cls(columns, dense[row, columns], offsets, dense.shape[1])
 
 
 class InteractionMatrix(nn.Module):
-    """A (users, items) matrix in CSR form; item column j stands for RecBole's item id j + 1.
+    """The (users, items) interaction matrix in CSR form; column j is RecBole's item id j + 1.
 
-    RecBole's :class:`AutoEncoderMixin` holds a dense (users, longest history) matrix instead, 44 times the size
-    on ml-1m, and one heavy user ruins it. The padding item has no column here, so that it is in no loss.
+    RecBole's :class:`AutoEncoderMixin` stores a dense (users, longest history) matrix instead, which is 44 times as
+    large on ml-1m and grows with the longest history. The padding item has no column here, so that no loss includes it.
 
-    The buffers follow from the data set and are not in the state dict.
+    The buffers can be computed from the data set and are not in the state dict.
 
     Args:
         matrix: (n_users, n_items) with RecBole's ids; column 0 is dropped.
@@ -100,48 +101,53 @@ class InteractionMatrix(nn.Module):
         shape: tuple[int, int],
         weights: Optional[np.ndarray] = None,
     ) -> InteractionMatrix:
-        """From interactions with RecBole's ids; of a repeated pair the last one's weight counts (default 1)."""
+        """Build the matrix from interactions with RecBole's ids.
+
+        Args:
+            users, items: (N,).
+            shape: (n_users, n_items).
+            weights: (N,), default 1; for a repeated pair the last weight counts.
+        """
         values = np.ones(len(users)) if weights is None else weights
-        pair = users.astype(np.int64) * shape[1] + items
-        _, last = np.unique(pair[::-1], return_index=True)
-        keep = len(pair) - 1 - last
+        pair_keys = users.astype(np.int64) * shape[1] + items
+        _, last = np.unique(pair_keys[::-1], return_index=True)
+        keep = len(pair_keys) - 1 - last
         return cls(csr_matrix((values[keep], (users[keep], items[keep])), shape=shape))
 
     def with_pairs(self, users: np.ndarray, items: np.ndarray) -> InteractionMatrix:
-        """A copy with more interactions (RecBole's ids) of weight 1; a pair that is there keeps its weight."""
-        indptr, known_items, values = (part.cpu().numpy() for part in (self.indptr, self.items, self.values))
-        known = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+        """Copy the matrix and add interactions (RecBole's ids) with weight 1; existing pairs keep their weight."""
+        indptr, old_items, values = (buffer.cpu().numpy() for buffer in (self.indptr, self.items, self.values))
+        old_users = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
         return InteractionMatrix.of(
-            np.concatenate([users, known]),
-            np.concatenate([items, known_items + 1]),
+            np.concatenate([users, old_users]),
+            np.concatenate([items, old_items + 1]),
             (len(indptr) - 1, self.n_columns + 1),
             np.concatenate([np.ones(len(users)), values]),
         )
 
     def sparse(self, users: Tensor) -> SparseRows:
-        """The rows of ``users`` (B,)."""
+        """Return the rows of ``users`` (B,)."""
         start = self.indptr[users]
         offsets = F.pad((self.indptr[users + 1] - start).cumsum(0), (1, 0))
-        rows = SparseRows(self.items, self.values, offsets, self.n_columns)
-        row = rows.row_index()
-        place = torch.arange(len(row), device=users.device) + (start - offsets[:-1])[row]
-        return SparseRows(self.items[place], self.values[place], offsets, self.n_columns)
+        row = SparseRows(self.items, self.values, offsets, self.n_columns).row_index()
+        index = torch.arange(len(row), device=users.device) + (start - offsets[:-1])[row]
+        return SparseRows(self.items[index], self.values[index], offsets, self.n_columns)
 
     def rows(self, users: Tensor) -> Tensor:
-        """The rows of ``users`` (B,), dense float32, shape (B, n_items - 1)."""
+        """Return the rows of ``users`` (B,), dense float32, (B, n_items - 1)."""
         return self.sparse(users).dense()
 
 
 def binary_history(dataset: Any) -> InteractionMatrix:
-    """Each interaction of RecBole's data set with weight 1."""
+    """Build the interaction matrix of RecBole's data set with weight 1 for every interaction."""
     return InteractionMatrix.of(*_pairs(dataset), (dataset.user_num, dataset.item_num))
 
 
 def time_history(dataset: Any, w_min: float, w_max: float) -> InteractionMatrix:
-    """Each interaction weighted by its rank in the user's time (T-DiffRec; see :func:`rank_weights`).
+    """Build the interaction matrix with weights by rank in time (T-DiffRec; see :func:`rank_weights`).
 
     Raises:
-        ValueError: the data set has no times.
+        ValueError: the data set has no timestamps.
     """
     field = RANK_FIELD if RANK_FIELD in dataset.inter_feat else dataset.time_field
     if field not in dataset.inter_feat:
@@ -150,7 +156,7 @@ def time_history(dataset: Any, w_min: float, w_max: float) -> InteractionMatrix:
             "to the data set"
         )
     times = dataset.inter_feat[field].numpy()
-    order = np.argsort(times, kind="stable")  # so that the last of a repeated pair is the latest
+    order = np.argsort(times, kind="stable")  # InteractionMatrix.of keeps the last, here the latest, of a repeated pair
     users, items = (ids[order] for ids in _pairs(dataset))
     return InteractionMatrix.of(
         users, items, (dataset.user_num, dataset.item_num), rank_weights(users, times[order], w_min, w_max)

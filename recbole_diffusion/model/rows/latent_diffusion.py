@@ -1,4 +1,4 @@
-"""L-DiffRec's parts together: encode the rows, diffuse their latents, decode; and the weights of its three losses."""
+"""Latent diffusion of L-DiffRec: auto-encoder, diffusion on its latents, and the annealed weights of the losses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recbole_diffusion.model.rows.vector_diffusion import MakeDenoiser, VectorDi
 
 
 class LatentLosses(NamedTuple):
-    """The weighted parts, scalars; training minimises their sum."""
+    """Weighted terms of the loss, scalars; training minimises their sum."""
 
     diffusion: Tensor
     reconstruction: Tensor
@@ -22,13 +22,18 @@ class LatentLosses(NamedTuple):
 
 
 class Annealing(nn.Module):
-    r"""Weights :math:`\lambda` of the diffusion's loss and :math:`\gamma` of the KL term as training goes on.
+    r"""Annealed weights :math:`\lambda` of the diffusion loss and :math:`\gamma` of the KL term.
 
-    :math:`\lambda` falls from ``lamda`` to ``cap`` over ``steps`` *epochs*; :math:`\gamma` rises to ``vae_cap`` at
-    1 / ``vae_steps`` per *batch* (as the official code counts; RecBole counts both per batch). Steps of 0: constant.
+    :math:`\lambda = \max(\mathrm{lamda}\,(1 - \mathrm{epochs} / \mathrm{steps}),\ \mathrm{cap})` falls by *epochs*;
+    :math:`\gamma = \min(\mathrm{batches} / \mathrm{vae\_steps},\ \mathrm{vae\_cap})` rises by *batches*, as in the
+    official code. RecBole counts both by batches. With 0 steps a weight is constant.
+
+    Args:
+        lamda, steps, cap: start, number of epochs and lower bound of :math:`\lambda`.
+        vae_steps, vae_cap: number of batches and upper bound of :math:`\gamma`.
 
     Buffers:
-        batches, epochs: int64, done so far; in the checkpoint.
+        batches, epochs: int64, numbers of finished batches and epochs; in the checkpoint.
     """
 
     batches: Tensor
@@ -41,19 +46,19 @@ class Annealing(nn.Module):
         self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
 
     def weights(self) -> tuple[Tensor, Tensor]:
-        r""":math:`(\lambda, \gamma)`, float64 scalars, for the next batch."""
-        share = 1 - self.epochs.double() / self.steps if self.steps > 0 else torch.ones_like(self.epochs).double()
-        gamma = self.batches.double() / self.vae_steps if self.vae_steps > 0 else torch.full_like(share, torch.inf)
-        return (share * self.start).clamp(min=self.cap), gamma.clamp(max=self.vae_cap)
+        r"""Return :math:`(\lambda, \gamma)` of the next batch, float64 scalars."""
+        decay = 1 - self.epochs.double() / self.steps if self.steps > 0 else torch.ones_like(self.epochs).double()
+        gamma = self.batches.double() / self.vae_steps if self.vae_steps > 0 else torch.full_like(decay, torch.inf)
+        return (decay * self.start).clamp(min=self.cap), gamma.clamp(max=self.vae_cap)
 
 
 class LatentDiffusion(nn.Module):
-    """Auto-encoder, diffusion over its latents, annealing.
+    """Auto-encoder, diffusion on its latents, and annealing of the loss weights.
 
     Args:
-        config: the settings, keys of properties/model/LDiffRec.yaml.
+        config: the settings; keys of properties/model/LDiffRec.yaml.
         labels: (n_items,), the cluster of each item.
-        make_denoiser: makes the network on the latents.
+        make_denoiser: makes the network on the latents; see :meth:`RowRecommender.make_denoiser`.
     """
 
     def __init__(self, config: Any, labels: Tensor, make_denoiser: MakeDenoiser = row_mlp) -> None:
@@ -70,19 +75,23 @@ class LatentDiffusion(nn.Module):
             config["vae_anneal_steps"],
             config["vae_anneal_cap"],
         )
-        own = {"lr": config["mlp_learning_rate"], "weight_decay": config["mlp_weight_decay"]}
-        self.network_options = {key: value for key, value in own.items() if value is not None}
+        options = {"lr": config["mlp_learning_rate"], "weight_decay": config["mlp_weight_decay"]}
+        self.network_options = {key: value for key, value in options.items() if value is not None}
 
     @property
     def nfe(self) -> Optional[int]:
-        """Network calls per row."""
+        """Number of function evaluations: network calls per row."""
         return self.latent.nfe
 
     def generators(self, users: Tensor) -> Generators:
+        """Make one noise generator per user, (B,); None if inference draws no noise."""
         return self.latent.generators(users)
 
     def loss(self, rows: SparseRows) -> LatentLosses:
-        """Of one training batch, which is then counted. The latents are not detached: the encoder learns from all."""
+        """Compute the three weighted losses of a training batch (B, n_items), and count the batch.
+
+        The latents are not detached: all three losses train the encoder.
+        """
         encoded = self.autoencoder.encode(rows)
         z = encoded.mu
         if self.reparam and self.training:
@@ -98,11 +107,14 @@ class LatentDiffusion(nn.Module):
     def denoise(
         self, rows: SparseRows, generator: Generators = None, callback: Optional[StepCallback] = None
     ) -> Tensor:
-        """Scores by item (B, n_items): encode to the mean, walk the reverse chain there, decode."""
+        """Encode rows to the mean latents, run the reverse process and decode; scores by item, (B, n_items)."""
         z = self.latent.denoise(self.autoencoder.encode(rows).mu, generator, callback)
         return self.autoencoder.by_item(self.autoencoder.decode(z))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Two learning rates in one optimiser: Adam treats each number by itself, so this equals two optimisers."""
+        """Return a group for the auto-encoder, and one for the network with its own learning rate and weight decay.
+
+        Adam updates each parameter independently, so one optimiser with two groups equals two optimisers.
+        """
         autoencoder, network = list(self.autoencoder.parameters()), list(self.latent.parameters())
         return [{"params": autoencoder}, {"params": network, **self.network_options}]

@@ -1,4 +1,4 @@
-"""What every recommender does that scores the items from a user's row of interactions."""
+"""Base class of recommenders that score the items from a user's row of the interaction matrix."""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ from torch.nn import functional as F
 
 from recbole_diffusion.diffusion import Generators, StepCallback
 from recbole_diffusion.model.hooks import Hooks, ValidPairs
-from recbole_diffusion.model.reverse import CountsCalls
+from recbole_diffusion.model.reverse import ReportsNfe
 from recbole_diffusion.model.rows.history import InteractionMatrix, SparseRows
 from recbole_diffusion.model.rows.vector_diffusion import row_mlp
 
 
 class RowDiffusion(Protocol):
-    """What is asked of a model's diffusion here: its number of network calls, and the users' noise at inference."""
+    """The interface of ``RowRecommender.diffusion`` that the base class uses."""
 
     @property
-    def nfe(self) -> Optional[int]: ...
+    def nfe(self) -> Optional[int]:
+        """Number of function evaluations: network calls per user."""
+        ...
 
-    def generators(self, users: Tensor) -> Generators: ...
+    def generators(self, users: Tensor) -> Generators:
+        """Make one noise generator per user, (B,); None if inference draws no noise."""
+        ...
 
 
-class RowRecommender(CountsCalls, Hooks, GeneralRecommender):
-    """Base class; a subclass writes ``calculate_loss`` and :meth:`denoise`, and may replace :meth:`make_denoiser`.
+class RowRecommender(ReportsNfe, Hooks, GeneralRecommender):
+    """Base class. A subclass implements ``calculate_loss`` and :meth:`denoise`, and may override :meth:`make_denoiser`.
 
     Attributes:
-        history: the users' rows of the train split.
-        diffusion: the diffusion that the rows, or what becomes of them, go through.
+        history: interaction matrix of the train split.
+        diffusion: the diffusion on the rows or on their latents.
         bias_std: standard deviation of the network's initial biases.
     """
 
@@ -48,22 +52,28 @@ class RowRecommender(CountsCalls, Hooks, GeneralRecommender):
     def denoise(
         self, rows: SparseRows, generator: Generators = None, callback: Optional[StepCallback] = None
     ) -> Tensor:
-        """Scores (B, n_items - 1) from rows of interactions, of known users or new ones (``SparseRows.of(matrix)``).
+        """Score all items from rows of interactions.
 
-        A generator is needed only where there is noise at inference; a callback watches the reverse steps.
+        Args:
+            rows: (B, n_items - 1), of training users or of new ones (``SparseRows.of(matrix)``).
+            generator: source of the noise at inference, if the settings have any.
+            callback: called after each reverse step.
+
+        Returns:
+            (B, n_items - 1); column j is RecBole's item id j + 1.
         """
         raise NotImplementedError
 
     def make_denoiser(self, config: Any, width: int, time_scale: float) -> nn.Module:
-        """Make the network that is called with x (B, width) and the times t (B,) and returns (B, width).
+        """Make the network, which maps x (B, width) and times t (B,) to (B, width).
 
-        A subclass overrides it to have another network. The reverse steps of one without ``folds`` and ``chain`` (see
-        :class:`~recbole_diffusion.diffusion.ChainDenoiser`) are taken one after another.
+        Override it to use another network. The reverse steps of a network without ``folds`` and ``chain`` (see
+        :class:`~recbole_diffusion.diffusion.ChainDenoiser`) are applied one after another.
 
         Args:
             config: the settings.
-            width: of the vectors that are diffused.
-            time_scale: by which t is to be multiplied before it is embedded.
+            width: width of the noised vectors.
+            time_scale: factor by which the network multiplies t before embedding it.
         """
         return row_mlp(config, width, time_scale, self.bias_std)
 
@@ -73,29 +83,29 @@ class RowRecommender(CountsCalls, Hooks, GeneralRecommender):
         return self.diffusion.nfe
 
     def begin_evaluation(self, phase: Optional[str], valid_pairs: ValidPairs) -> None:
-        """Take the validation split's (user, item) pairs into the rows before the test split is scored.
+        """Add the interactions of the validation split to the rows of the test phase, with weight 1.
 
-        With ``test_input: train+valid`` the rows at test hold those items too, with weight 1.
+        Only with ``test_input: train+valid``.
 
         Raises:
-            ValueError: where the evaluation mode does not know the splits.
+            ValueError: the evaluation mode does not know the validation split.
         """
         self._test_history = None
         if self.test_input != "train+valid" or phase != "test":
             return
-        valid = valid_pairs()
-        if valid is None:
+        pairs = valid_pairs()
+        if pairs is None:
             raise ValueError("test_input='train+valid' needs repeatable: False and mode full, uniN or popN")
-        self._test_history = self.history.with_pairs(*valid.T).to(self.device)
+        self._test_history = self.history.with_pairs(*pairs.T).to(self.device)
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Any) -> Tensor:
-        """Scores of every item, shape (B, n_items); column 0, the padding item, is -inf."""
+        """Score all items, (B, n_items); column 0, the padding item, is -inf."""
         users = interaction[self.USER_ID]
         rows = (self._test_history or self.history).sparse(users)
         return F.pad(self.denoise(rows, self.diffusion.generators(users)), (1, 0), value=-torch.inf)
 
     def predict(self, interaction: Any) -> Tensor:
-        """Scores of (user, item) pairs, shape (B,): each user's chain runs once."""
+        """Score (user, item) pairs, (B,). The reverse process runs once per user, not once per pair."""
         users, row = torch.unique(interaction[self.USER_ID], return_inverse=True)
         return self.full_sort_predict({self.USER_ID: users})[row, interaction[self.ITEM_ID]]

@@ -1,4 +1,4 @@
-"""DiffRec's diffusion on vectors: users' rows over the items (DiffRec, T-DiffRec) or their latents (L-, LT-DiffRec)."""
+"""DiffRec's diffusion on vectors: users' rows (DiffRec, T-DiffRec) or their latents (L-DiffRec, LT-DiffRec)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch import Tensor, nn
 from recbole_diffusion.diffusion import Generators, StepCallback, full_time, randn
 from recbole_diffusion.model.networks.denoiser import RowMLP
 from recbole_diffusion.model.process import process_of
-from recbole_diffusion.model.reverse import Reverse
+from recbole_diffusion.model.reverse import ReverseProcess
 
 #: ``make_denoiser(config, width, time_scale)``: see :meth:`RowRecommender.make_denoiser`.
 MakeDenoiser = Callable[[Any, int, float], nn.Module]
 
 
 def row_mlp(config: Any, width: int, time_scale: float = 1.0, bias_std: float = 0.0) -> RowMLP:
-    """DiffRec's network, as its keys say.
+    """Make DiffRec's network from its keys.
 
     Args:
         config: the settings; keys of the network.
-        width: d, of the vectors.
-        time_scale: the time embedding is given ``t * time_scale``.
-        bias_std: how the biases start; see :class:`RowMLP`.
+        width: width d of the vectors.
+        time_scale: the time embedding is computed from ``t * time_scale``.
+        bias_std: standard deviation of the initial biases.
     """
     hidden = config["dims_dnn"] or [*reversed(config["dims"]), *config["dims"][1:]]
     return RowMLP(
@@ -37,23 +37,23 @@ def row_mlp(config: Any, width: int, time_scale: float = 1.0, bias_std: float = 
     )
 
 
-class Denoised(NamedTuple):
+class DenoisingLoss(NamedTuple):
     """``loss``: one value per row (B,), or their mean; float64. ``x0``: the estimate of the clean vectors, (B, d)."""
 
     loss: Tensor
     x0: Tensor
 
 
-class VectorDiffusion(Reverse, nn.Module):
-    """The process, the law of the times, the network and the solver, as the keys of DiffRec's yaml say.
+class VectorDiffusion(ReverseProcess, nn.Module):
+    """Process, solver, timestep sampler and network, made from the keys of DiffRec.
 
     Args:
         config: the settings; keys of the process, the loss, the inference and the network.
-        width: d, of the vectors.
-        make_denoiser: makes the network.
+        width: width d of the vectors.
+        make_denoiser: makes the network; see :meth:`RowRecommender.make_denoiser`.
 
     Raises:
-        ValueError: more steps at inference than there are.
+        ValueError: ``inference_steps`` or ``sampling_steps`` is more than ``steps``.
     """
 
     def __init__(self, config: Any, width: int, make_denoiser: MakeDenoiser = row_mlp) -> None:
@@ -62,25 +62,25 @@ class VectorDiffusion(Reverse, nn.Module):
         self.eval_seed = config["eval_seed"]
         self.denoiser = make_denoiser(config, width, self.process.time_scale)
 
-    def loss(self, x0: Tensor) -> Denoised:
-        """Mean over the rows of their loss at a random time. x0: (B, d)."""
+    def loss(self, x0: Tensor) -> DenoisingLoss:
+        """Compute the mean over the rows of their loss at random times, and update the timestep sampler. x0: (B, d)."""
         t, ratio = self.timesteps.sample(len(x0))
         rows = self.row_loss(x0, t, self.process.source(x0, torch.randn_like))
         self.timesteps.update(t, rows.loss)
-        return Denoised((rows.loss / ratio).mean(), rows.x0)
+        return DenoisingLoss((rows.loss / ratio).mean(), rows.x0)
 
-    def row_loss(self, x0: Tensor, t: Tensor, source: Tensor) -> Denoised:
-        """The loss of each row. x0, source: (B, d); t: (B,)."""
+    def row_loss(self, x0: Tensor, t: Tensor, source: Tensor) -> DenoisingLoss:
+        """Compute the loss of each row at given times. x0, source: (B, d); t: (B,)."""
         point = self.process.sample(x0, t, source)
         out = self.denoiser(point.x_t, t)
         x0_hat = self.process.x0_from_output(out, point.x_t, t)
-        return Denoised(self.process.loss(out, x0_hat, point, t), x0_hat)
+        return DenoisingLoss(self.process.loss(out, x0_hat, point, t), x0_hat)
 
     def denoise(self, x: Tensor, generator: Generators = None, callback: Optional[StepCallback] = None) -> Tensor:
-        """The reverse process from x (B, d).
+        """Run the reverse process from x (B, d), after ``sampling_steps`` forward steps.
 
-        A callback, noise or gradients make it visit all d places at every step; otherwise affine steps are folded (see
-        :meth:`RowMLP.chain`), the same up to rounding.
+        Without callback, noise and gradients, affine steps are folded (see :meth:`RowMLP.chain`). The result is the
+        same up to rounding.
         """
         if self.sampling_steps:
             t = full_time(self.process.time_after(self.sampling_steps), x)

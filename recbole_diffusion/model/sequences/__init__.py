@@ -1,1 +1,1 @@
-"""What models of item sequences share."""
+"""Shared parts of sequential models."""

@@ -1,10 +1,11 @@
-r"""InfoNCE between two views (CDDRec, eq. 14 and 15): two-sided, over unit vectors, mean over both views' rows.
+r"""InfoNCE between two views (CDDRec, eq. 14 and 15): symmetric, over unit vectors, mean over the rows of both views.
 
 :math:`-\frac{1}{2n} \sum_i \log \frac{\exp(z_i \cdot z_{i'} / \tau)}{\sum_j \exp(z_i \cdot z_j / \tau)}` for the
-2n vectors of both views, i' the same row in the other view. ``exact`` leaves j = i out of the sum, as NT-Xent does;
-``rff`` estimates the sum from random Fourier features, whose j = i term is in it, in time linear in n. The estimate is
-never taken below that term: the official one can be negative, and its logarithm nan, for low temperatures or few
-dimensions.
+2n vectors of both views, where i' is the same row in the other view.
+
+``exact`` excludes j = i from the sum, as NT-Xent does. ``rff`` estimates the sum, with j = i, from random Fourier
+features in time linear in n. The estimate is clamped from below to its term j = i. The official estimate is not: for
+low temperatures or few dimensions it can be negative, and its logarithm nan.
 """
 
 from __future__ import annotations
@@ -18,34 +19,37 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
-def exact_infonce(one: Tensor, two: Tensor, temperature: float) -> Tensor:
-    """The loss of views (n, d) and (n, d), which takes a matrix of (2n, 2n); scalar."""
-    z1, z2 = F.normalize(one, dim=1), F.normalize(two, dim=1)
+def exact_infonce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Compute InfoNCE of two views (n, d), with a matrix of (2n, 2n); scalar."""
+    z1, z2 = F.normalize(first, dim=1), F.normalize(second, dim=1)
     z = torch.cat([z1, z2])
     similarity = (z @ z.T / temperature).fill_diagonal_(-torch.inf)
     return similarity.logsumexp(dim=1).mean() - (z1 * z2).sum(dim=1).mean() / temperature
 
 
-def rff_infonce(one: Tensor, two: Tensor, temperature: float, frequencies: Tensor) -> Tensor:
-    r"""The loss of views (n, d) and (n, d) with the sums estimated; scalar.
+def rff_infonce(first: Tensor, second: Tensor, temperature: float, frequencies: Tensor) -> Tensor:
+    r"""Compute InfoNCE of two views with sums estimated from random Fourier features; scalar.
 
     :math:`e^{z \cdot z'/\tau} = e^{1/\tau}\, \mathrm E \cos(w \cdot (z - z'))` for unit vectors and
     :math:`w \sim \mathcal N(0, I/\tau)` (Rahimi and Recht 2007).
 
     Args:
-        frequencies: (d, D), standard normal, drawn anew for each call.
+        first, second: (n, d).
+        temperature: :math:`\tau`.
+        frequencies: (d, D), standard normal, drawn for each call.
     """
-    z1, z2 = F.normalize(one, dim=1), F.normalize(two, dim=1)
-    total = _KernelSums.apply(torch.cat([z1, z2]), frequencies / math.sqrt(temperature))
-    count = frequencies.shape[1]
-    scale = math.exp(1 / temperature) / count
-    return (total.clamp(min=count) * scale).log().mean() - (z1 * z2).sum(dim=1).mean() / temperature
+    z1, z2 = F.normalize(first, dim=1), F.normalize(second, dim=1)
+    sums = _KernelSums.apply(torch.cat([z1, z2]), frequencies / math.sqrt(temperature))
+    n_frequencies = frequencies.shape[1]
+    scale = math.exp(1 / temperature) / n_frequencies
+    return (sums.clamp(min=n_frequencies) * scale).log().mean() - (z1 * z2).sum(dim=1).mean() / temperature
 
 
 class _KernelSums(torch.autograd.Function):
     r""":math:`k_i = \sum_j \sum_r \cos(a_{ir} - a_{jr})` of angles :math:`a = z W` for z (n, d), W (d, D), in O(nD).
 
-    Written out, block by block of rows that fit the cache: most of the time of a training step goes in here.
+    Forward and backward are written by hand in blocks of rows that fit the cache, because most of the time of a
+    training step is spent here.
     """
 
     @staticmethod
@@ -64,16 +68,17 @@ class _KernelSums(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        frequencies, cos, sin, all_cos, all_sin = ctx.saved_tensors
-        own_cos, own_sin = gradient @ cos, gradient @ sin
-        found = []
+        frequencies, cos, sin, sum_cos, sum_sin = ctx.saved_tensors
+        weighted_cos, weighted_sin = gradient @ cos, gradient @ sin
+        z_gradients = []
         for rows in _blocks(len(cos), cos.device):
-            of_angles = torch.addr(own_sin.expand_as(cos[rows]), gradient[rows], all_sin).mul_(cos[rows])
-            towards_cos = torch.addr(own_cos.expand_as(cos[rows]), gradient[rows], all_cos)
-            found.append(of_angles.addcmul_(towards_cos, sin[rows], value=-1) @ frequencies.T)
-        return torch.cat(found), None
+            angle_gradient = torch.addr(weighted_sin.expand_as(cos[rows]), gradient[rows], sum_sin).mul_(cos[rows])
+            cos_gradient = torch.addr(weighted_cos.expand_as(cos[rows]), gradient[rows], sum_cos)
+            z_gradients.append(angle_gradient.addcmul_(cos_gradient, sin[rows], value=-1) @ frequencies.T)
+        return torch.cat(z_gradients), None
 
 
 def _blocks(n: int, device: torch.device) -> list[slice]:
-    step = 256 if device.type == "cpu" else n
-    return [slice(first, first + step) for first in range(0, n, step)]
+    """Blocks of 256 rows on the CPU, one block elsewhere."""
+    size = 256 if device.type == "cpu" else n
+    return [slice(start, start + size) for start in range(0, n, size)]

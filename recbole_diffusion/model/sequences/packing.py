@@ -1,8 +1,8 @@
-"""Rows of different length as one matrix of tokens, so that padding costs little or nothing.
+"""Packing of sequences of different length into one matrix of tokens with little padding.
 
-Sequences of a batch differ much in length: of Amazon Beauty's training rows, cut to 50, five places in six are padding.
-Sorted by length and cut into groups of nearly equal length, the rows need little padding, and everything that works
-token by token runs once over all groups' tokens.
+The sequences of a batch differ much in length: five of six positions are padding in Amazon Beauty's training rows, cut
+to 50. Here the rows are sorted by length and split into groups of nearly equal length, which need little padding.
+Layers that work token by token run once over the tokens of all groups; attention runs group by group.
 """
 
 from __future__ import annotations
@@ -14,36 +14,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_FILL = 0.75  # a group takes rows down to this part of its longest
+_MIN_FILL = 0.75  # length of a group's shortest row over that of its longest
 
 
 class Group(NamedTuple):
-    """``rows`` sequences padded to ``width``; their tokens stand at ``start`` and after.
+    """Packed rows ``first_row : first_row + n_rows``, padded to ``width``.
 
-    ``real``: (rows, width), False at padded places; None where there are none (of whole batches: always there).
+    Their tokens begin at ``first_token``. ``is_item``: (n_rows, width), False at padded positions; None if no position
+    is padded (never None with ``keep_padding``).
     """
 
-    first: int
-    rows: int
+    first_row: int
+    n_rows: int
     width: int
-    start: int
-    real: Optional[Tensor]
+    first_token: int
+    is_item: Optional[Tensor]
 
     def tokens(self, flat: Tensor) -> Tensor:
-        """This group's part of (N, d), as (rows, width, d)."""
-        return flat[self.start : self.start + self.rows * self.width].view(self.rows, self.width, -1)
+        """Slice the group's tokens out of all tokens (N, d), as (n_rows, width, d)."""
+        end = self.first_token + self.n_rows * self.width
+        return flat[self.first_token : end].view(self.n_rows, self.width, -1)
+
+    def rows(self, vectors: Tensor) -> Tensor:
+        """Slice the group's rows out of one vector per packed row (B, d), as (n_rows, d)."""
+        return vectors[self.first_row : self.first_row + self.n_rows]
 
 
 class Packed(NamedTuple):
     """A batch of B sequences as N tokens.
 
     Attributes:
-        items: (N,) int64, 0 at padded places.
-        groups: the tokens' groups, longest first.
-        order: (B,) the row of the batch that each packed row was.
-        inverse: (B,) the packed row of each row of the batch.
-        last: (B,) where each packed row's last item stands among the tokens.
-        age: (N,) int64, how many items are between a token and its row's last one; negative at padded places.
+        items: (N,) int64, 0 at padded positions.
+        groups: the groups of rows, longest first.
+        order: (B,) the batch row of each packed row.
+        inverse: (B,) the packed row of each batch row.
+        last: (B,) the token of each packed row's last item.
+        items_after: (N,) int64, number of items after the token in its row; negative at padded positions.
     """
 
     items: Tensor
@@ -51,54 +57,62 @@ class Packed(NamedTuple):
     order: Tensor
     inverse: Tensor
     last: Tensor
-    age: Tensor
+    items_after: Tensor
 
-    def repeat_rows(self, rows: Tensor) -> Tensor:
+    def repeat_rows(self, vectors: Tensor) -> Tensor:
         """Repeat the vector of each packed row, (B, d), for each of its tokens, (N, d)."""
-        parts = [
-            rows[each.first : each.first + each.rows].unsqueeze(1).expand(-1, each.width, -1) for each in self.groups
-        ]
-        return torch.cat([part.reshape(-1, rows.shape[1]) for part in parts])
+        repeated = [group.rows(vectors).unsqueeze(1).expand(-1, group.width, -1) for group in self.groups]
+        return torch.cat([of_group.reshape(-1, vectors.shape[1]) for of_group in repeated])
 
 
-def pack(sequences: Tensor, lengths: Tensor, whole: bool = False) -> Packed:
-    """Pack right-padded rows.
+def pack(sequences: Tensor, lengths: Tensor, keep_padding: bool = False) -> Packed:
+    """Pack right-padded sequences.
 
     Args:
-        sequences: (B, L) int64, 0 after each row's end.
+        sequences: (B, L) int64, 0 after each sequence's end.
         lengths: (B,) int64, each in 1..L.
-        whole: keep every padded place: one group of width L.
+        keep_padding: keep all padded positions, in one group of width L.
     """
     device = sequences.device
-    if whole:
-        spans, order = [(0, len(sequences), sequences.shape[1], True)], torch.arange(len(sequences), device=device)
+    if keep_padding:
+        spans, order = [_Span(0, len(sequences), sequences.shape[1], True)], torch.arange(len(sequences), device=device)
     else:
         lengths, order = torch.sort(lengths, descending=True, stable=True)
-        spans, sequences = _spans(lengths.cpu().numpy()), sequences[order]
-    groups, items, age, start = [], [], [], 0
-    for first, rows, width, padded in spans:
-        away = lengths[first : first + rows, None] - 1 - torch.arange(width, device=device)
-        groups.append(Group(first, rows, width, start, away >= 0 if padded else None))
-        items.append(sequences[first : first + rows, :width].reshape(-1))
-        age.append(away.reshape(-1))
-        start += rows * width
-    heads = [each.start + each.width * torch.arange(each.rows, device=device) for each in groups]
+        spans, sequences = _group_rows(lengths.cpu().numpy()), sequences[order]
+    groups, items, items_after, first_token = [], [], [], 0
+    for first_row, n_rows, width, padded in spans:
+        rows = slice(first_row, first_row + n_rows)
+        after = lengths[rows, None] - 1 - torch.arange(width, device=device)
+        groups.append(Group(first_row, n_rows, width, first_token, after >= 0 if padded else None))
+        items.append(sequences[rows, :width].reshape(-1))
+        items_after.append(after.reshape(-1))
+        first_token += n_rows * width
+    row_starts = [group.first_token + group.width * torch.arange(group.n_rows, device=device) for group in groups]
     return Packed(
         items=torch.cat(items),
         groups=groups,
         order=order,
         inverse=torch.argsort(order),
-        last=torch.cat(heads) + lengths - 1,
-        age=torch.cat(age),
+        last=torch.cat(row_starts) + lengths - 1,
+        items_after=torch.cat(items_after),
     )
 
 
-def _spans(lengths: np.ndarray) -> list[tuple[int, int, int, bool]]:
-    """(first row, rows, width, whether any is shorter) of each group; ``lengths`` (B,), falling."""
-    spans, first = [], 0
-    while first < len(lengths):
-        width = int(lengths[first])
-        end = int(np.searchsorted(-lengths, -_FILL * width, side="right"))
-        spans.append((first, end - first, width, bool(lengths[end - 1] < width)))
-        first = end
+class _Span(NamedTuple):
+    """Rows of a group, its width, and whether any of them is shorter than the width."""
+
+    first_row: int
+    n_rows: int
+    width: int
+    padded: bool
+
+
+def _group_rows(lengths: np.ndarray) -> list[_Span]:
+    """Split rows of falling ``lengths`` (B,) into groups whose shortest row fills 75 % of the width."""
+    spans, first_row = [], 0
+    while first_row < len(lengths):
+        width = int(lengths[first_row])
+        end = int(np.searchsorted(-lengths, -_MIN_FILL * width, side="right"))
+        spans.append(_Span(first_row, end - first_row, width, bool(lengths[end - 1] < width)))
+        first_row = end
     return spans

@@ -1,4 +1,4 @@
-"""What every recommender does that turns a sequence of items into one vector and scores the items against it."""
+"""Base class of recommenders that encode a sequence into one vector and score the items against it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from recbole_diffusion.model.hooks import Hooks
 
 
 class SequenceRecommender(Hooks, SequentialRecommender):
-    """Base class; a subclass writes ``calculate_loss``, :meth:`states` and :meth:`score`.
+    """Base class. A subclass implements ``calculate_loss``, :meth:`states` and :meth:`score`.
 
     Raises:
-        ValueError: a width that the attention heads cannot share.
+        ValueError: ``hidden_size`` is not a multiple of ``n_heads``.
     """
 
     input_type = InputType.POINTWISE
@@ -31,43 +31,43 @@ class SequenceRecommender(Hooks, SequentialRecommender):
             )
 
     def states(self, sequences: Tensor, lengths: Tensor) -> Tensor:
-        """(B, d) from right-padded sequences (B, L) and their lengths (B,), each at least 1.
+        """Encode right-padded sequences (B, L) with lengths (B,), each at least 1, to vectors (B, d).
 
-        A row's state depends on nothing but the row, where the model's page does not say otherwise.
+        A vector depends on its own sequence alone; the model's page names exceptions.
         """
         raise NotImplementedError
 
     def score(self, states: Tensor) -> Tensor:
-        """(B, n_items) from states (B, d)."""
+        """Score all items, (B, n_items), for vectors (B, d)."""
         raise NotImplementedError
 
     def generator(self) -> torch.Generator:
-        """Of the noise at inference: the same in every call."""
+        """Make the generator of the noise at inference, seeded by ``eval_seed`` in every call."""
         return torch.Generator(next(self.parameters()).device).manual_seed(self.eval_seed)
 
     def sequences(self, interaction: Any) -> tuple[Tensor, Tensor]:
-        """The batch's sequences, right-padded to MAX_ITEM_LIST_LENGTH, and their lengths.
+        """Return the batch's sequences, right-padded or cut to MAX_ITEM_LIST_LENGTH, and their lengths.
 
-        Those of pre-split data may be narrower, or longer and keep their last items.
+        Sequences of pre-split data may have another width than the key. Longer ones keep their last items.
         """
         items, lengths = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
-        most = self.max_seq_length
-        if items.shape[1] <= most:
-            return F.pad(items, (0, most - items.shape[1])), lengths
-        place = (lengths - most).clamp(min=0)[:, None] + torch.arange(most, device=items.device)
-        return items.gather(1, place), lengths.clamp(max=most)
+        max_length = self.max_seq_length
+        if items.shape[1] <= max_length:
+            return F.pad(items, (0, max_length - items.shape[1])), lengths
+        position = (lengths - max_length).clamp(min=0)[:, None] + torch.arange(max_length, device=items.device)
+        return items.gather(1, position), lengths.clamp(max=max_length)
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Any) -> Tensor:
-        """Scores of every item, shape (B, n_items); column 0, the padding item, is -inf."""
+        """Score all items, (B, n_items); column 0, the padding item, is -inf."""
         scores = self.score(self.states(*self.sequences(interaction)))
         scores[:, 0] = -torch.inf
         return scores
 
     def predict(self, interaction: Any) -> Tensor:
-        """Scores of (sequence, item) pairs, shape (B,): each sequence goes through the network once."""
+        """Score (sequence, item) pairs, (B,). Each different sequence is encoded once."""
         items, lengths = self.sequences(interaction)
         rows = torch.cat([lengths[:, None], items], dim=1)
-        distinct, place = torch.unique(rows, dim=0, return_inverse=True)
+        distinct, row = torch.unique(rows, dim=0, return_inverse=True)
         scores = self.full_sort_predict({self.ITEM_SEQ: distinct[:, 1:], self.ITEM_SEQ_LEN: distinct[:, 0]})
-        return scores[place, interaction[self.ITEM_ID]]
+        return scores[row, interaction[self.ITEM_ID]]

@@ -1,7 +1,7 @@
-"""A pre-norm Transformer over packed sequences that gives the vector at each row's last item (DiffuRec, section 4.2).
+"""A pre-norm Transformer on packed sequences that returns the vector at each sequence's last item (DiffuRec, sec. 4.2).
 
-What it saves is exact: the last block computes queries and feed-forward only where they are read (21 % of a pass), and
-padded keys are left out where they are not attended.
+The last block computes queries and feed-forward layers only at the last items, which saves 21 % of a pass. Padded keys
+that are not attended are left out. Both savings are exact.
 """
 
 from __future__ import annotations
@@ -19,31 +19,42 @@ from recbole_diffusion.model.sequences.packing import Group, Packed
 EPS = 1e-12  # of every LayerNorm, as in the official code
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, seen: Optional[Tensor] = None, p: float = 0.0) -> Tensor:
-    """Scaled dot-product attention with dropout ``p`` on the probabilities.
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor] = None, p: float = 0.0) -> Tensor:
+    """Scaled dot-product attention.
 
-    q: (B, heads, Lq, d); k, v: (B, heads, L, d); seen: bool, broadcast to (B, heads, Lq, L), or None for all keys.
+    Args:
+        q: (B, heads, Lq, d).
+        k, v: (B, heads, L, d).
+        mask: bool, True for visible keys, broadcast to (B, heads, Lq, L); None for all keys.
+        p: dropout on the attention probabilities.
+
+    Returns:
+        (B, heads, Lq, d).
     """
     if hasattr(F, "scaled_dot_product_attention") and not (p and q.device.type == "cpu"):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=p)
-    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # torch's own draws slowly on the CPU
-    if seen is not None:
-        scores = scores.masked_fill(~seen, -torch.inf)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
+    scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # on the CPU, torch's attention draws dropout slowly
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
     return dropout(scores.softmax(dim=-1), p) @ v
 
 
-def attend_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, seen: Optional[Tensor] = None, p: float = 0.0) -> Tensor:
-    """:func:`attend` on (B, Lq, d) and (B, L, d), split into heads and put together again: (B, Lq, d)."""
-    q, k, v = (one.unflatten(-1, (heads, -1)).transpose(1, 2) for one in (q, k, v))
-    return attend(q, k, v, seen, p).transpose(1, 2).flatten(2)
+def attend_heads(q: Tensor, k: Tensor, v: Tensor, heads: int, mask: Optional[Tensor] = None, p: float = 0.0) -> Tensor:
+    """Multi-head attention: split q (B, Lq, d) and k, v (B, L, d) into heads and apply :func:`attend`; (B, Lq, d)."""
+    q, k, v = (tensor.unflatten(-1, (heads, -1)).transpose(1, 2) for tensor in (q, k, v))
+    return attend(q, k, v, mask, p).transpose(1, 2).flatten(2)
 
 
 class Block(nn.Module):
-    """``h + drop(attention(norm(h)))``, ``h + drop(feed_forward(norm(h)))``, and dropout on the sum.
+    """Pre-norm Transformer block.
+
+    ``h + dropout(attention(norm(h)))``, then ``h + dropout(feed_forward(norm(h)))``, then dropout on the result.
 
     Args:
-        size: d. heads: attention heads. p: dropout, everywhere in the block.
-        see_padding: padded places are seen as keys, and as queries they see every key alike: the official code's mask.
+        size: width d.
+        heads: number of attention heads.
+        p: dropout probability everywhere in the block.
+        see_padding: use the official code's mask: padded keys are visible, and padded queries see all keys equally.
     """
 
     def __init__(self, size: int, heads: int, p: float, see_padding: bool) -> None:
@@ -56,42 +67,46 @@ class Block(nn.Module):
             nn.init.xavier_normal_(layer.weight)
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
-        """x: (N, d), the tokens; the same shape."""
+        """Apply the block to tokens x (N, d); the same shape."""
         qkv = self.qkv(self.attention_norm(x))
-        mixed = [self._attend(each, *each.tokens(qkv).chunk(3, dim=-1)) for each in packed.groups]
-        return self._finish(x, torch.cat([one.reshape(-1, self.size) for one in mixed]))
+        attended = [self._attend(group, *group.tokens(qkv).chunk(3, dim=-1)) for group in packed.groups]
+        return self._finish(x, torch.cat([of_group.reshape(-1, self.size) for of_group in attended]))
 
     def at_last(self, x: Tensor, packed: Packed) -> Tensor:
-        """:meth:`forward` at each row's last item: (B, d), in packed order."""
+        """Compute :meth:`forward` at each row's last item only; (B, d), in packed order."""
         normed = self.attention_norm(x)
         q = F.linear(normed[packed.last], self.qkv.weight[: self.size], self.qkv.bias[: self.size])
         kv = F.linear(normed, self.qkv.weight[self.size :], self.qkv.bias[self.size :])
-        mixed = []
-        for each in packed.groups:
-            here = q[each.first : each.first + each.rows].unsqueeze(1)
-            mixed.append(self._attend(each, here, *each.tokens(kv).chunk(2, dim=-1)).squeeze(1))
-        return self._finish(x[packed.last], torch.cat(mixed))
+        attended = []
+        for group in packed.groups:
+            k, v = group.tokens(kv).chunk(2, dim=-1)
+            attended.append(self._attend(group, group.rows(q).unsqueeze(1), k, v).squeeze(1))
+        return self._finish(x[packed.last], torch.cat(attended))
 
     def _attend(self, group: Group, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        keys = group.real
-        if self.see_padding and keys is not None:
+        """Attention within the rows of a group. q: (n_rows, Lq, d); k, v: (n_rows, width, d)."""
+        is_item = group.is_item
+        if self.see_padding and is_item is not None:
             if q.shape[1] > 1:
-                q = q * keys.unsqueeze(-1)  # a query of zeros sees every key alike: the official mask, without a mask
-            keys = None
-        seen = None if keys is None else keys[:, None, None, :]
-        return attend_heads(q, k, v, self.heads, seen, self.p if self.training else 0.0)
+                q = q * is_item.unsqueeze(-1)  # a query of zeros weights all keys equally, as the official mask does
+            is_item = None
+        mask = None if is_item is None else is_item[:, None, None, :]
+        return attend_heads(q, k, v, self.heads, mask, self.p if self.training else 0.0)
 
-    def _finish(self, x: Tensor, mixed: Tensor) -> Tensor:
-        x = x + dropout(self.out(mixed), self.p, self.training)
+    def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Output projection, residual connections and feed-forward layers; x, attended: (n, d)."""
+        x = x + dropout(self.out(attended), self.p, self.training)
         hidden = F.gelu(self.widen(self.feed_norm(x)), approximate="tanh")
         x = x + dropout(self.narrow(dropout(hidden, self.p, self.training)), self.p, self.training)
         return dropout(x, self.p, self.training)
 
 
 class LastItemTransformer(nn.Module):
-    """``n_layers`` blocks, then LayerNorm of the dropped-out vector at each row's last item.
+    """``n_layers`` blocks, then dropout and LayerNorm of the vector at each row's last item.
 
-    Args: see :class:`Block`.
+    Args:
+        n_layers: number of blocks.
+        size, heads, p, see_padding: see :class:`Block`.
     """
 
     def __init__(self, size: int, n_layers: int, heads: int, p: float, see_padding: bool) -> None:
@@ -101,7 +116,7 @@ class LastItemTransformer(nn.Module):
         self.norm = nn.LayerNorm(size, eps=EPS)
 
     def forward(self, x: Tensor, packed: Packed) -> Tensor:
-        """x: (N, d) tokens; result: (B, d), in packed order."""
+        """Encode tokens x (N, d) to one vector per row, (B, d), in packed order."""
         for block in self.blocks[:-1]:
             x = block(x, packed)
         last: Block = self.blocks[-1]  # type: ignore[assignment]

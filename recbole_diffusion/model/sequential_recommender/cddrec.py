@@ -1,4 +1,4 @@
-"""CDDRec: noised embeddings of the next items, met at every diffusion step by what the sequence and the step predict.
+"""CDDRec: at every diffusion step, predict the noised embeddings of the next items from the sequence and the step.
 
 Reference:
     Yu Wang, Zhiwei Liu, Liangwei Yang, Philip S. Yu. "Conditional Denoising Diffusion for Sequential Recommendation."
@@ -22,70 +22,80 @@ from recbole_diffusion.diffusion import GaussianDiffusion
 from recbole_diffusion.model.networks.checkpointed_sum import checkpointed_sum
 from recbole_diffusion.model.networks.dropout import dropout
 from recbole_diffusion.model.process import process_of
-from recbole_diffusion.model.reverse import CountsCalls
-from recbole_diffusion.model.sequences.augment import Negatives, view
+from recbole_diffusion.model.reverse import ReportsNfe
+from recbole_diffusion.model.sequences.augment import Negatives, augment
 from recbole_diffusion.model.sequences.infonce import exact_infonce, rff_infonce
 from recbole_diffusion.model.sequences.sequence_recommender import SequenceRecommender
 from recbole_diffusion.model.sequences.step_decoder import StepDecoder
 
-RFF_FACTOR = 8  # random frequencies per dimension
+RFF_FACTOR = 8  # random frequencies per dimension of the states
 
 
 class Batch(NamedTuple):
-    """One row per sequence, left-padded, (B, L) int64: ``items``, ``second`` view, ``target``, ``negative``."""
+    """Left-padded rows, (B, L) int64: ``items``, their augmented ``second_view``, ``target`` and ``negative`` items."""
 
     items: Tensor
-    second: Tensor
+    second_view: Tensor
     target: Tensor
     negative: Tensor
 
 
 class CDDRecNoise(NamedTuple):
-    """What a step draws, standard normal: noise of both predictions (n, d) and targets (m, d), frequencies (d, 8 d)."""
+    """Standard normal draws of one step.
+
+    ``first``, ``second``: noise of the predictions of both views, (n, d). ``target``: noise of the targets, (m, d).
+    ``in_view_frequencies``, ``cross_view_frequencies``: for ``infonce: rff``, (d, 8 d).
+    """
 
     first: Tensor
     second: Tensor
     target: Tensor
-    in_view: Optional[Tensor] = None
-    cross_view: Optional[Tensor] = None
+    in_view_frequencies: Optional[Tensor] = None
+    cross_view_frequencies: Optional[Tensor] = None
 
 
-class Parts(NamedTuple):
-    """What one step's loss is made of: logistic losses of both views, InfoNCE with the target and between the views."""
+class StepLosses(NamedTuple):
+    """Losses of one step, scalars.
+
+    ``logistic``, ``logistic_second``: logistic losses of both views. ``in_view``: InfoNCE of predictions and targets.
+    ``cross_view``: InfoNCE between the views.
+    """
 
     logistic: Tensor
     logistic_second: Tensor
     in_view: Tensor
     cross_view: Tensor
 
-    def weighted(self, second: float, contrast: float) -> Tensor:
-        return self.logistic + second * self.logistic_second + contrast * (self.in_view + self.cross_view)
+    def weighted(self, second_weight: float, infonce_weight: float) -> Tensor:
+        """Weighted sum of the losses; scalar."""
+        infonce = self.in_view + self.cross_view
+        return self.logistic + second_weight * self.logistic_second + infonce_weight * infonce
 
 
-class RowMasks(NamedTuple):
-    """Which places of a batch count where.
+class LossPositions(NamedTuple):
+    """Indices of the positions that the losses of a batch use.
 
-    ``kept``: (n,), of the B * L places those that are predicted; ``real``: (m,), of these n those with an item, which
-    have a target; ``second_weight``: (m,), theirs in the second view's logistic loss; ``cross_view``: of the n those in
-    the InfoNCE between the views.
+    ``predicted``: (n,), predicted positions among the B * L of the batch. ``with_target``: (m,), those of the n that
+    hold an item and so have a target. ``second_weight``: (m,), their weights in the second view's logistic loss.
+    ``cross_view``: those of the n in the InfoNCE between the views.
     """
 
-    kept: Tensor
-    real: Tensor
+    predicted: Tensor
+    with_target: Tensor
     second_weight: Tensor
     cross_view: Tensor
 
 
-class CDDRec(CountsCalls, SequenceRecommender):
+class CDDRec(ReportsNfe, SequenceRecommender):
     r"""At each of T steps, predict the next items' noised embeddings from the sequence and the step alone.
 
-    The loss of step t, divided by t + 1 (paper, eq. 16): logistic losses of the prediction and of a second view's
-    against the noised target and an unnoised negative, InfoNCE with the target (eq. 14) and between the views (eq.
-    15). One row per user, every place supervised. Ranking: the prediction at t = 0 and the last place, by cosine.
-    Nothing is fed from one step to the next, in the official code neither: there is no chain.
+    The loss of step t is divided by t + 1 (paper, eq. 16). It consists of the logistic losses of the predictions of two
+    views against the noised target and a negative without noise, InfoNCE with the target (eq. 14) and InfoNCE between
+    the views (eq. 15). Every position of a user's sequence has a loss. Items are ranked by the cosine with the
+    prediction at t = 0 and the last position. As in the official code, no step uses the output of another one, so there
+    is no reverse chain.
 
-    Keys and what they mean: properties/model/CDDRec.yaml. Quirks of the official code and which key governs each:
-    docs/models/cddrec.md.
+    Keys: properties/model/CDDRec.yaml. Deviations of the official code, and the key for each: docs/models/cddrec.md.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -99,7 +109,7 @@ class CDDRec(CountsCalls, SequenceRecommender):
             config["cd_aug_weight"],
         )
         self.all_cross_view, self.eval_noise = config["cross_view"] == "all", config["eval_noise"]
-        if not self.aug_ops or not all(each in ("reorder", "mask", "crop") for each in self.aug_ops):
+        if not self.aug_ops or not all(operation in ("reorder", "mask", "crop") for operation in self.aug_ops):
             raise ValueError(f"aug_ops={self.aug_ops!r} is not allowed; allowed: a list of some of reorder, mask, crop")
         std = config["initializer_range"]
         self.mask_token = self.n_items
@@ -124,7 +134,7 @@ class CDDRec(CountsCalls, SequenceRecommender):
         steps = config["steps"]
         self.decoder = StepDecoder(size, heads, steps, config["attn_dropout_prob"], config["decoder_attention"], std)
         process, self.solver, *_ = process_of(config, "CDDRec")
-        assert isinstance(process, GaussianDiffusion)  # its settings describe no other
+        assert isinstance(process, GaussianDiffusion)  # the translation of CDDRec's keys makes no other process
         self.process = process
         variance = self.process.posterior_variance
         self.noise_std = torch.cat([variance[1:2] if steps > 1 else variance, variance[1:]]).sqrt().tolist()
@@ -138,93 +148,117 @@ class CDDRec(CountsCalls, SequenceRecommender):
         return self.solver.nfe
 
     def calculate_loss(self, interaction: Any) -> Tensor:
-        """The sum over all steps, with the memory of one; scalar."""
+        """Compute the sum of the losses of all steps, with the memory of one step; scalar."""
         return self.loss(self.batch(interaction))
 
     def batch(self, interaction: Any) -> Batch:
-        """A second view and negatives for the sequences, all left-padded."""
+        """Left-pad the sequences and make their second view, targets and negatives."""
         items, lengths = self.sequences(interaction)
-        following = F.pad(items[:, 1:], (0, 1)).scatter(1, lengths[:, None] - 1, interaction[self.POS_ITEM_ID][:, None])
-        second = view(items, lengths, self.aug_ops, self.mask_token)
+        target = F.pad(items[:, 1:], (0, 1)).scatter(1, lengths[:, None] - 1, interaction[self.POS_ITEM_ID][:, None])
+        second_view = augment(items, lengths, self.aug_ops, self.mask_token)
         negative = self.negatives.sample(interaction[self.USER_ID], items.shape[1])
-        return Batch(*(left_padded(each, lengths) for each in (items, second, following, negative)))
+        return Batch(*(left_padded(rows, lengths) for rows in (items, second_view, target, negative)))
 
-    def loss(self, batch: Batch, draws: Optional[list[CDDRecNoise]] = None) -> Tensor:
-        """The loss of a batch; ``draws``: of each step, else drawn here."""
-        rows = self.rows(batch)
-        states = [self.encode(each).flatten(0, 1)[rows.kept] for each in (batch.items, batch.second)]
-        items = [self.item_embedding(each.flatten()[rows.kept[rows.real]]) for each in (batch.target, batch.negative)]
+    def loss(self, batch: Batch, noise: Optional[list[CDDRecNoise]] = None) -> Tensor:
+        """Compute the loss of a batch; scalar.
 
-        def of_step(
+        Args:
+            batch: the sequences.
+            noise: the draws of each step; None: drawn here.
+        """
+        positions = self.loss_positions(batch)
+        states = [self.encode(view).flatten(0, 1)[positions.predicted] for view in (batch.items, batch.second_view)]
+        with_target = positions.predicted[positions.with_target]
+        items = [self.item_embedding(ids.flatten()[with_target]) for ids in (batch.target, batch.negative)]
+
+        def step_loss(
             t: int, first: Tensor, second: Tensor, target: Tensor, negative: Tensor, step_bias: Tensor
         ) -> Tensor:
-            drawn = draws[t] if draws is not None else self.draw(first, target)
-            parts = self.parts(t, rows, first, second, target, negative, step_bias[t], drawn)
-            return parts.weighted(self.cd_aug_weight, self.cl_weight) / (t + 1)
+            step_noise = noise[t] if noise is not None else self.draw(first, target)
+            losses = self.step_losses(t, positions, first, second, target, negative, step_bias[t], step_noise)
+            return losses.weighted(self.cd_aug_weight, self.cl_weight) / (t + 1)
 
         shared = [*states, *items, self.decoder.step_bias()]
-        with torch.autocast(shared[0].device.type, enabled=False):  # sums over all rows leave half precision's range
-            full = [each.float() for each in shared]
-            return checkpointed_sum(of_step, range(self.process.steps), full, self.decoder.per_step_parameters())
+        with torch.autocast(shared[0].device.type, enabled=False):  # sums over all rows exceed half precision's range
+            in_full_precision = [tensor.float() for tensor in shared]
+            parameters = self.decoder.per_step_parameters()
+            return checkpointed_sum(step_loss, range(self.process.steps), in_full_precision, parameters)
 
-    def rows(self, batch: Batch) -> RowMasks:
-        """Which places count: those with an item, or all of them with ``cross_view: all``."""
-        real, seen = batch.items.flatten() > 0, batch.second.flatten()
-        kept = torch.arange(len(real), device=real.device) if self.all_cross_view else real.nonzero().squeeze(1)
-        chosen, seen = real[kept].nonzero().squeeze(1), seen[kept]
-        both = torch.arange(len(kept), device=kept.device) if self.all_cross_view else seen.nonzero().squeeze(1)
-        weight = seen[chosen] if self.aug_weight == "item_id" else seen[chosen] > 0
-        return RowMasks(kept, chosen, weight.float(), both)
+    def loss_positions(self, batch: Batch) -> LossPositions:
+        """Select the positions of the losses: those with an item, or with ``cross_view: all`` every position."""
+        is_item, second_items = batch.items.flatten() > 0, batch.second_view.flatten()
+        every = torch.arange(len(is_item), device=is_item.device)
+        predicted = every if self.all_cross_view else is_item.nonzero().squeeze(1)
+        with_target, second_items = is_item[predicted].nonzero().squeeze(1), second_items[predicted]
+        cross_view = every if self.all_cross_view else second_items.nonzero().squeeze(1)
+        second_weight = second_items[with_target]
+        if self.aug_weight != "item_id":
+            second_weight = second_weight > 0
+        return LossPositions(predicted, with_target, second_weight.float(), cross_view)
 
     def encode(self, items: Tensor) -> Tensor:
-        """Left-padded items (B, L) to the states after the encoder and the decoder's self-attention, (B, L, d)."""
+        """Encode left-padded items (B, L) to the states after the decoder's self-attention, (B, L, d)."""
         x = self.input_norm(self.item_embedding(items) + self.place_embedding.weight)
         x = dropout(x, self.hidden_dropout, self.training)
-        # RecBole's mask adds -10000: a padded place sees every place, which the official losses over all places count.
+        # RecBole's mask adds -10000, so that a padded position attends to all positions. The official losses over all
+        # positions include it.
         x = self.encoder(x, self.get_attention_mask(items), output_all_encoded_layers=False)[-1]
         return self.decoder.self_attention(x, items > 0)
 
     def draw(self, states: Tensor, target: Tensor) -> CDDRecNoise:
-        """Noise, and with ``infonce: rff`` frequencies, for one step. states: (n, d); target: (m, d)."""
-        noise = [torch.randn_like(each) for each in (states, states, target)]
+        """Draw the noise of one step, with ``infonce: rff`` also frequencies. states: (n, d); target: (m, d)."""
+        noise = [torch.randn_like(tensor) for tensor in (states, states, target)]
         if self.infonce == "exact":
             return CDDRecNoise(*noise)
         size = states.shape[1]
         return CDDRecNoise(*noise, *(states.new_empty(size, RFF_FACTOR * size).normal_() for _ in range(2)))
 
-    def parts(
+    def step_losses(
         self,
         t: int,
-        rows: RowMasks,
+        positions: LossPositions,
         first: Tensor,
         second: Tensor,
         target: Tensor,
         negative: Tensor,
         step_bias: Tensor,
-        draws: CDDRecNoise,
-    ) -> Parts:
-        """The losses of step t. States of both views: (n, d); target, negative: (m, d); told: (d,)."""
+        noise: CDDRecNoise,
+    ) -> StepLosses:
+        """Compute the losses of step t.
+
+        Args:
+            t: the step.
+            positions: the positions of the losses.
+            first, second: encoded states of both views at the predicted positions, (n, d).
+            target, negative: embeddings of the target and the negative items, (m, d).
+            step_bias: the decoder's cross-attention output of the step, (d,).
+            noise: the draws of the step.
+        """
         std = self.noise_std[t]
-        x = self.decoder(first, step_bias) + std * draws.first
-        y = self.decoder(second, step_bias) + std * draws.second
-        noised = self.sqrt_alpha_bar[t] * target + self.sqrt_one_minus_alpha_bar[t] * draws.target
-        x_real, y_real = _chosen(x, rows.real), _chosen(y, rows.real)
-        return Parts(
-            _logistic(x_real, noised, negative, torch.ones_like(rows.second_weight)),
-            _logistic(y_real, noised, negative, rows.second_weight),
-            self._contrast(x_real, noised, draws.in_view),
-            self._contrast(_chosen(x, rows.cross_view), _chosen(y, rows.cross_view), draws.cross_view),
+        x = self.decoder(first, step_bias) + std * noise.first
+        y = self.decoder(second, step_bias) + std * noise.second
+        noised_target = self.sqrt_alpha_bar[t] * target + self.sqrt_one_minus_alpha_bar[t] * noise.target
+        x_with_target, y_with_target = (_select_rows(rows, positions.with_target) for rows in (x, y))
+        return StepLosses(
+            _logistic_loss(x_with_target, noised_target, negative, torch.ones_like(positions.second_weight)),
+            _logistic_loss(y_with_target, noised_target, negative, positions.second_weight),
+            self._infonce(x_with_target, noised_target, noise.in_view_frequencies),
+            self._infonce(
+                _select_rows(x, positions.cross_view),
+                _select_rows(y, positions.cross_view),
+                noise.cross_view_frequencies,
+            ),
         )
 
-    def _contrast(self, one: Tensor, two: Tensor, frequencies: Optional[Tensor]) -> Tensor:
+    def _infonce(self, first: Tensor, second: Tensor, frequencies: Optional[Tensor]) -> Tensor:
         if frequencies is None:
-            return exact_infonce(one, two, self.temperature)
-        return rff_infonce(one, two, self.temperature, frequencies)
+            return exact_infonce(first, second, self.temperature)
+        return rff_infonce(first, second, self.temperature, frequencies)
 
     def states(self, sequences: Tensor, lengths: Tensor) -> Tensor:
-        """The prediction at t = 0 and the last place, (B, d); with ``eval_noise``, one draw for all rows is added.
+        """Predict at t = 0 and the last position, (B, d); with ``eval_noise``, add one draw that all rows share.
 
-        With ``decoder_attention: batch`` a row's prediction depends on the others, as in the official code.
+        With ``decoder_attention: batch`` a row's prediction depends on the other rows, as in the official code.
         """
         last = self.encode(left_padded(sequences, lengths))[:, -1]
         x = self.decoder(last, self.decoder.step_bias()[0])
@@ -234,24 +268,29 @@ class CDDRec(CountsCalls, SequenceRecommender):
         return x
 
     def score(self, states: Tensor) -> Tensor:
-        """Cosines with the items' embeddings, (B, n_items)."""
+        """Score all items by the cosine with their embeddings, (B, n_items)."""
         items = self.item_embedding.weight[: self.n_items]
         return F.normalize(states, dim=1) @ F.normalize(items, dim=1).T
 
 
-def _chosen(rows: Tensor, which: Tensor) -> Tensor:
-    """Rows (n, d) at rising distinct numbers (m,)."""
-    return rows if len(which) == len(rows) else rows.index_select(0, which)
+def _select_rows(rows: Tensor, index: Tensor) -> Tensor:
+    """Select rows (n, d) by rising distinct indices (m,), without a copy if all are selected."""
+    return rows if len(index) == len(rows) else rows.index_select(0, index)
 
 
-def _logistic(x: Tensor, positive: Tensor, negative: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean of the logistic loss of dot products, (n, d), up for the positive and down for the negative."""
+def _logistic_loss(x: Tensor, positive: Tensor, negative: Tensor, weight: Tensor) -> Tensor:
+    r"""Weighted mean of :math:`-\log\sigma(x \cdot p) - \log\sigma(-x \cdot n)`; scalar.
+
+    Args:
+        x, positive, negative: (m, d).
+        weight: (m,).
+    """
     losses = F.softplus(-(x * positive).sum(dim=1)) + F.softplus((x * negative).sum(dim=1))
     return losses @ weight / weight.sum()
 
 
 def left_padded(sequences: Tensor, lengths: Tensor) -> Tensor:
-    """Right-padded rows (B, L), moved to the right end; zeros before them."""
-    places = sequences.shape[1]
-    place = torch.arange(places, device=sequences.device) - (places - lengths[:, None])
-    return sequences.gather(1, place.clamp(min=0)).masked_fill(place < 0, 0)
+    """Convert right-padded sequences (B, L) with lengths (B,) to left-padded ones."""
+    width = sequences.shape[1]
+    position = torch.arange(width, device=sequences.device) - (width - lengths[:, None])
+    return sequences.gather(1, position.clamp(min=0)).masked_fill(position < 0, 0)

@@ -1,4 +1,4 @@
-"""What a Ray session changes in this process, and how it is put back."""
+"""State of this process that a Ray session changes, restored when the session ends."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def restored_environment() -> Iterator[None]:
+    """Restore the environment variables at the end of a ``with`` block."""
     before = dict(os.environ)
     try:
         yield
@@ -22,12 +23,12 @@ def restored_environment() -> Iterator[None]:
             del os.environ[name]
         os.environ.update(before)
         if "ray" in sys.modules:
-            read_authentication()
+            reload_authentication()
 
 
 @contextlib.contextmanager
-def replaced(module: str, name: str, value: Any) -> Iterator[None]:
-    """Set a name of one of Ray's modules, where it has it."""
+def replaced_attribute(module: str, name: str, value: Any) -> Iterator[None]:
+    """Replace an attribute of a module of Ray's in a ``with`` block, if the module has it."""
     owner: Any = importlib.import_module(module)
     if not hasattr(owner, name):
         yield
@@ -40,37 +41,40 @@ def replaced(module: str, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, before)
 
 
-def read_authentication() -> None:
-    """Ray reads the variables at its import and keeps the token; make it read them again."""
+def reload_authentication() -> None:
+    """Make Ray read the variables of its authentication again; it reads them at import and caches the token."""
     raylet: Any = importlib.import_module("ray._raylet")
-    if hasattr(raylet, "AuthenticationTokenLoader"):  # ray before 2.52 knows no token
+    if hasattr(raylet, "AuthenticationTokenLoader"):  # ray before 2.52 has no token
         raylet.Config.initialize("")
         raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
-class Terminable:
-    """SIGTERM leaves the session as Ctrl-C does, and the process with status 143 as if nobody had handled it."""
+class SigtermHandler:
+    """Context manager under which SIGTERM leaves the block as Ctrl-C does; the process then exits with status 143.
+
+    Args:
+        before: the handler to restore; Ray sets its own when it is imported.
+    """
 
     def __init__(self, before: Any) -> None:
-        """``before``: the handler to put back; Ray sets one of its own when it is imported."""
         self.before = before
-        self.came = False
+        self.received = False
 
-    def __enter__(self) -> Terminable:
-        self.handle()
+    def __enter__(self) -> SigtermHandler:
+        self.install()
         return self
 
-    def handle(self) -> Any:
-        """From now on; the handler before."""
+    def install(self) -> Any:
+        """Install the handler if this is the main thread, and return the previous one."""
         in_main = threading.current_thread() is threading.main_thread()
         return signal.signal(signal.SIGTERM, self._handler) if in_main else None
 
     def _handler(self, number: int, frame: Any) -> None:
-        self.came = True
-        raise KeyboardInterrupt  # a SystemExit within ray.wait() ends the process on the spot
+        self.received = True
+        raise KeyboardInterrupt  # a SystemExit within ray.wait() would end the process without cleaning up
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if self.before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.before)
-        if self.came and kind is not None:
+        if self.received and kind is not None:
             raise SystemExit(128 + signal.SIGTERM) from None
