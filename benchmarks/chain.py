@@ -69,9 +69,9 @@ def of_cddrec(model: Any, loader: Any) -> Iterator[str]:
     decoder.self_attention = lambda states, is_item: states
     yield "the encoder's states, no decoder"
     decoder.self_attention, decoder.forward = self_attention, forward
-    past, loader.past = loader.past, None
+    seen_items, loader.seen_items = loader.seen_items, None
     yield "step 0, the past not masked"
-    loader.past = past
+    loader.seen_items = seen_items
 
 
 def of_diffurec(model: Any, steps: list[int]) -> Iterator[str]:

@@ -88,7 +88,7 @@ def _loaders() -> list[Replacement]:
             bases.attach(config, loaders)
             provenance.describe(dataset, loaders)
             sequences.check_lengths(config, loaders)
-            sequences.mask_past(config, loaders)
+            sequences.mask_seen_items(config, loaders)
         return loaders
 
     modules = (quick_start, recbole.data, data_utils)

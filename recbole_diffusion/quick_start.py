@@ -75,8 +75,8 @@ def configure(
         state = checkpoint.read(resume, trust)
         stored = Source(name, settings_of(state, name))
         config = Config(model, dataset, config_file_list, config_dict, stored)
-        numbering.use(config, state, name)
-    pipeline.settle(config)
+        numbering.use_vocabulary(config, state, name)
+    pipeline.resolve_columns(config)
     return config
 
 
@@ -150,13 +150,13 @@ def prepare(config: Config) -> tuple[Any, Loaders]:
     """
     seed = config["seed"] if config["split_seed"] is None else config["split_seed"]
     init_seed(seed, config["reproducibility"])
-    pipeline.settle(config)
+    pipeline.resolve_columns(config)
     if config["prepared_data"] is not None and prepared.can_prepare(config):
         dataset, parts = prepared.load(config, Path(config["prepared_data"]))
     else:
         dataset, parts = pipeline.create_dataset(config), None
     loaders = pipeline.prepare(config, dataset, parts)
-    numbering.check(config, loaders[0]._dataset)
+    numbering.check_ids(config, loaders[0]._dataset)
     return dataset, loaders
 
 
@@ -263,6 +263,6 @@ def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict
         provenance.describe(dataset, loaders)
         provenance.note_loaded(state, _checkpoint_name(path), config, loaders[0]._dataset)
         model = build_model(config, loaders, state["state_dict"])
-    checkpoint.load_weights(model, state, provenance.misfit(config, _checkpoint_name(path), dataset))
+    checkpoint.load_weights(model, state, provenance.mismatch(config, _checkpoint_name(path), dataset))
     model.eval()
     return Loaded(config, model, dataset, *loaders)

@@ -222,5 +222,5 @@ def test_sequential_models_under_enable(model, length, masked, theirs, settings,
     assert result["test_result"] == ours(model, settings, **small)["test_result"]
     ((config, loaders),) = seen
     assert config["MAX_ITEM_LIST_LENGTH"] == length
-    assert (loaders[2].past is not None) == masked
+    assert (loaders[2].seen_items is not None) == masked
     assert len(loaders[0]._dataset) == (64 if model == "CDDRec" else 797)

@@ -171,7 +171,7 @@ def test_evaluation_and_batches_are_those_of_one_process(odd, settings):
         metrics = TOPK + ([] if "eval_args" in more else OF_ALL)
         own = {**settings, **more, "epochs": 1, "metrics": metrics}
         path = run(model, "board", config_dict=own)["checkpoint"]
-        trusted_files.trust_own(path)
+        trusted_files.trust_file(path)
         jobs.append((model, {}, path))
     one = _evaluated(jobs)
     pair = distributed.launch(_evaluated, (jobs,), PAIR)

@@ -107,12 +107,12 @@ def _known_keys(models: Iterable[str]) -> frozenset[str]:
     from recbole_diffusion.settings import known_keys
     from recbole_diffusion.support import yaml_files
 
-    known = {*known_keys.more_keys()}
+    known = {*known_keys.keys_in_recbole()}
     for file in [*registry.recbole_folder().glob("properties/**/*.yaml"), *yaml_files.properties().rglob("*.yaml")]:
         known.update(yaml_files.load_yaml(file))
     for spec in registry.specs().values():
         known.update(yaml_files.load_yaml(spec.defaults) if spec.defaults.is_file() else ())
     for model in models:
         with contextlib.suppress(ValueError):  # the model is loaded, and the error raised, later
-            known |= known_keys.read_by(registry.get_model(model))
+            known |= known_keys.keys_read_by(registry.get_model(model))
     return frozenset(known)

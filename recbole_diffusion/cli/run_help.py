@@ -80,7 +80,7 @@ def _line(key: str, default: Any, rule: Optional[str], meaning: str) -> str:
     value = "" if default is None else default
     text = (
         f"  --{key}={value}"
-        + (f"   ({schema.choices_of(rule)})" if rule else "")
+        + (f"   ({schema.expand_rule(rule)})" if rule else "")
         + (f" {meaning.rstrip(' .')}" if meaning else "")
     )
     return textwrap.fill(text, 118, subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False)

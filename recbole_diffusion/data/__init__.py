@@ -1,1 +1,1 @@
-"""From files to batches."""
+"""The data pipeline: atomic files to data sets, splits and batches."""

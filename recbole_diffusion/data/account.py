@@ -1,4 +1,4 @@
-"""The account of a data set: what its files held, and what became of the rows on the way to the splits."""
+"""The account of a data set: the rows that its files held, and the rows that were dropped before the split."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Callable
 
-#: The longest warning that is kept whole, in characters.
+#: Characters after which a warning is cut.
 LONGEST = 400
 
 
 @dataclass(frozen=True)
 class Dropped:
-    """Rows that were left out.
+    """Rows that were dropped for one reason.
 
     Attributes:
-        reason: why, in words; names the file or the setting.
-        rows: how many.
-        requested: whether a setting asked for it. What nobody asked for is a warning.
+        reason: a text that names the file or the setting.
+        rows: their number.
+        requested: whether a setting requests it. Otherwise it is a warning too.
     """
 
     reason: str
@@ -30,11 +30,11 @@ class Dropped:
 
 @dataclass
 class Account:
-    """Rows read and rows dropped; plain values, so that it travels with a pickled data set.
+    """Rows read and rows dropped. It holds plain values only, since it is pickled with the data set.
 
     Attributes:
-        files: rows by file name.
-        dropped: one entry per reason, in the order in which it happened.
+        files: number of rows by file name.
+        dropped: one entry per reason, in chronological order.
         notes: warnings about the data, one line each.
     """
 
@@ -42,50 +42,55 @@ class Account:
     dropped: list[Dropped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def read(self, file: str, rows: int) -> None:
-        """A file was read."""
+    def record_file(self, file: str, rows: int) -> None:
+        """Enter the number of rows of a file."""
         self.files[file] = rows
 
-    def drop(self, reason: str, rows: int, requested: bool) -> None:
-        """Rows were dropped; nothing is recorded for 0. Without a request it is a warning too."""
+    def record_dropped(self, reason: str, rows: int, requested: bool) -> None:
+        """Enter dropped rows, unless there are none. If no setting requested it, add a warning."""
         if rows:
             self.dropped.append(Dropped(reason, rows, requested))
             if not requested:
                 self.note(f"{rows} {'row was' if rows == 1 else 'rows were'} dropped: {reason}")
 
     def note(self, text: str) -> None:
-        """Add a warning as one line, once."""
+        """Add a warning as one line, unless it is there already."""
         line = one_line(text)
         if line not in self.notes:
             self.notes.append(line)
 
     def plain(self) -> dict[str, Any]:
-        """For json: ``{"files": {...}, "dropped": [{"reason", "rows", "requested"}]}``."""
-        return {"files": dict(self.files), "dropped": [asdict(each) for each in self.dropped]}
+        """Convert to plain values for json: ``{"files": {...}, "dropped": [{"reason", "rows", "requested"}]}``."""
+        return {"files": dict(self.files), "dropped": [asdict(entry) for entry in self.dropped]}
 
 
 def account_of(dataset: Any) -> Account:
-    """The account of a data set, made where there is none (RecBole's pickles)."""
+    """The account of a data set, created if missing (in data sets that RecBole pickled)."""
     if getattr(dataset, "account", None) is None:
         dataset.account = Account()
-    found: Account = dataset.account
-    return found
+    account: Account = dataset.account
+    return account
 
 
 def one_line(text: str) -> str:
-    """``text`` without line breaks and colours; long lists of numbers and long lines are shortened."""
+    """Remove line breaks and colour codes from ``text``, and shorten long lists of numbers and long lines."""
     line = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())
-    line = re.sub(r"\[(\d+(?:, \d+){9,})\]", _few, line)
+    line = re.sub(r"\[(\d+(?:, \d+){9,})\]", _shorten_list, line)
     return line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
 
 
-def _few(numbers: re.Match[str]) -> str:
-    every = numbers[1].split(", ")
-    return f"[{', '.join(every[:5])}, ... ({len(every)} in all)]"
+def _shorten_list(match: re.Match[str]) -> str:
+    numbers = match[1].split(", ")
+    return f"[{', '.join(numbers[:5])}, ... ({len(numbers)} in all)]"
 
 
-class _ToNotes(logging.Filter):
-    """Hands warnings to ``note`` and keeps them out of the log."""
+class _WarningsToNotes(logging.Filter):
+    """Filter that passes warnings to ``note`` and keeps them out of the log.
+
+    Args:
+        note: called with each warning.
+        level: the lowest level of other records that are logged.
+    """
 
     def __init__(self, note: Callable[[str], None], level: int) -> None:
         super().__init__()
@@ -100,18 +105,18 @@ class _ToNotes(logging.Filter):
 
 @contextlib.contextmanager
 def warnings_noted(note: Callable[[str], None]) -> Iterator[None]:
-    """Call ``note`` with each warning that RecBole logs in the block.
+    """Call ``note`` with each warning that RecBole logs inside the block, instead of logging it.
 
-    RecBole logs on the root logger. While data are loaded the run has no log yet, and Python would print the bare line
-    on stderr.
+    RecBole logs to the root logger. While data are loaded, the run's log is not set up yet, and Python would print the
+    bare line on stderr.
     """
     root = logging.getLogger()
     level = root.level
-    catcher = _ToNotes(note, level)
-    root.addFilter(catcher)
+    warnings_to_notes = _WarningsToNotes(note, level)
+    root.addFilter(warnings_to_notes)
     root.setLevel(min(level, logging.WARNING))
     try:
         yield
     finally:
-        root.removeFilter(catcher)
+        root.removeFilter(warnings_to_notes)
         root.setLevel(level)

@@ -1,4 +1,4 @@
-"""What a filtered and split data set depends on: settings, contents of files, versions; for keys of kept data."""
+"""Inputs of a filtered and split data set, for cache keys: settings, file contents, library versions."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from recbole.utils import ModelType, dataset_arguments
 from recbole_diffusion.settings.config import Config
 from recbole_diffusion.support.versions import version
 
-#: What else RecBole's data sets read beside ``dataset_arguments``, and what orders the split.
-_MORE: tuple[str, ...] = ("repeatable", "encoding", "discretization", "numerical_features", "keep_time_order")
-_MORE += ("time-aware", "kg_reverse_r", "entity_kg_num_interval", "relation_kg_num_interval")
+#: Settings beside ``dataset_arguments`` that RecBole's data sets read, or that the order of the rows depends on.
+_FURTHER_KEYS: tuple[str, ...] = ("repeatable", "encoding", "discretization", "numerical_features", "keep_time_order")
+_FURTHER_KEYS += ("time-aware", "kg_reverse_r", "entity_kg_num_interval", "relation_kg_num_interval")
 #: All settings that the filtered data depend on.
-DATA_KEYS = tuple(sorted({*dataset_arguments, *_MORE}))
+DATA_KEYS = tuple(sorted({*dataset_arguments, *_FURTHER_KEYS}))
 _VERSIONS = ("recbole-diffusion", "recbole", "pandas", "numpy", "torch")
 
 
-def of_data(config: Config) -> dict[str, Any]:
-    """What the filtered data depend on, as values for json."""
-    content = {name: config[name] or None for name in DATA_KEYS}  # models without a key read it as None
+def data_inputs(config: Config) -> dict[str, Any]:
+    """All inputs of the filtered data, as values for json."""
+    content = {name: config[name] or None for name in DATA_KEYS}  # a key that the model lacks is None
     content["dataset"] = config["dataset"]
     content["files"] = files_hash(Path(config["data_path"]), config["dataset"])
     content["needs_time"] = bool(config.spec is not None and "time" in config.spec.needs)
     content["versions"] = {package: version(package) for package in _VERSIONS}
-    return plain(content)
+    return through_json(content)
 
 
-def of_split(config: Config) -> dict[str, Any]:
-    """What the split depends on beside the data, as values for json."""
+def split_inputs(config: Config) -> dict[str, Any]:
+    """The inputs of the split beside :func:`data_inputs`, as values for json."""
     sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
     content = {f"eval_args.{name}": value for name, value in config["eval_args"].items() if name != "mode"}
     content["kind"] = (config.spec and config.spec.dataset) or ("sequences" if sequential else "interactions")
     content["seed"] = config["seed"] if config["split_seed"] is None else config["split_seed"]
-    return plain(content)
+    return through_json(content)
 
 
-def plain(content: dict[str, Any]) -> dict[str, Any]:
-    """The content as it comes back from json."""
+def through_json(content: dict[str, Any]) -> dict[str, Any]:
+    """Convert the content to json and back, so that it compares equal to content read from a file."""
     values: dict[str, Any] = json.loads(json.dumps(content, sort_keys=True, default=str))
     return values
 
@@ -51,9 +51,9 @@ def digest(content: dict[str, Any]) -> str:
 
 
 def files_hash(folder: Path, dataset: str) -> str:
-    """A sha256 of names and contents of the data set's files, empty where there are none (before a download).
+    """A sha256 of names and contents of the data set's files; empty if none exists (before a download).
 
-    Sizes and times are not enough: a copy of other data may have the same.
+    Sizes and modification times do not suffice, since other data may have the same.
     """
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     files = [file for file in files if file.name.startswith(f"{dataset}.") and file.is_file()]

@@ -1,6 +1,6 @@
-"""Settings that name columns, compared with the columns that were loaded.
+"""Checks of settings that name columns against the columns that were loaded.
 
-RecBole ends in a KeyError or a TypeError for a name that it does not find, names no key, or goes on without the column.
+For an unknown name RecBole raises a KeyError or a TypeError that does not name the setting, or ignores the column.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _FLOATS = (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
 
 
 def hooks() -> list[tuple[Any, str, Any]]:
-    """What is replaced in RecBole's data sets; see :mod:`recbole_diffusion.data.hooks`."""
+    """The methods of RecBole that are replaced; see :mod:`recbole_diffusion.data.hooks`."""
     return [
-        (Dataset, "_set_alias", _known_alias(vars(Dataset)["_set_alias"])),
+        (Dataset, "_set_alias", _loaded_aliases(vars(Dataset)["_set_alias"])),
         (Dataset, "_init_alias", _checked(vars(Dataset)["_init_alias"])),
     ]
 
 
 def _checked(init_alias: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Check the settings once the files are read and nothing is made of them."""
+    """Wrap ``_init_alias``, the first step after the files are read: check the settings before it."""
 
     def _init_alias(dataset: Any) -> None:
         check(dataset)
@@ -41,15 +41,15 @@ def _checked(init_alias: Callable[[Any], None]) -> Callable[[Any], None]:
     return _init_alias
 
 
-def _known_alias(set_alias: Callable[..., None]) -> Callable[..., None]:
-    """Leave out the columns that are not loaded: they have no names to number."""
+def _loaded_aliases(set_alias: Callable[..., None]) -> Callable[..., None]:
+    """Wrap ``_set_alias``: leave out columns that are not loaded, for which RecBole's numbering fails."""
 
     def _set_alias(dataset: Any, alias_name: str, default_value: Any) -> None:
         set_alias(dataset, alias_name, default_value)
         key = f"alias_of_{alias_name}"
-        named = [*(dataset.config[key] or [])]
-        _check_type(dataset, key, [name for name in named if name in dataset.field2type], _TOKENS)
-        missing = [name for name in named if name not in dataset.field2type]
+        names = [*(dataset.config[key] or [])]
+        _check_type(dataset, key, [name for name in names if name in dataset.field2type], _TOKENS)
+        missing = [name for name in names if name not in dataset.field2type]
         _check_in_files(dataset, key, missing)
         fields = dataset.alias[alias_name]
         dataset.alias[alias_name] = fields[~np.isin(fields, missing)]
@@ -58,10 +58,11 @@ def _known_alias(set_alias: Callable[..., None]) -> Callable[..., None]:
 
 
 def check(dataset: Any) -> None:
-    """Check every key but the aliases.
+    """Check every setting that names columns, except the aliases.
 
     Raises:
-        ValueError: a key names a column that is not loaded, is of another type, or is needed by the model.
+        ValueError: a setting names a column that is not loaded or of another type, or excludes a column that the
+            model needs.
     """
     config = dataset.config
     weights, numbers = config["preload_weight"] or {}, config["numerical_features"] or ()
@@ -69,9 +70,9 @@ def check(dataset: Any) -> None:
     _check_loaded(dataset, "preload_weight", [*weights, *weights.values()])
     _check_loaded(dataset, "numerical_features", numbers)
     _check_type(dataset, "numerical_features", numbers, _FLOATS)
-    cut = [*(config["seq_len"] or ())]
-    _check_in_files(dataset, "seq_len", [name for name in cut if name not in dataset.field2type])
-    _check_type(dataset, "seq_len", [name for name in cut if name in dataset.field2type], _SEQUENCES)
+    sequences = [*(config["seq_len"] or ())]
+    _check_in_files(dataset, "seq_len", [name for name in sequences if name not in dataset.field2type])
+    _check_type(dataset, "seq_len", [name for name in sequences if name in dataset.field2type], _SEQUENCES)
     _check_unused(dataset)
 
 
@@ -95,10 +96,11 @@ def _check_type(dataset: Any, key: str, names: Iterable[str], kinds: tuple[Featu
 
 
 def _check_in_files(dataset: Any, key: str, names: Iterable[str]) -> None:
-    """Whether columns that are not loaded are in the files at all."""
+    """Check that columns that are not loaded exist in the files."""
     config = dataset.config
-    others = [Path(config["data_path"]) / f"{config['dataset']}.{kind}" for kind in ("user", "item")]
-    known = {name for file in columns.interaction_files(config) + others for name in columns.header(config, file) or ()}
+    files = columns.interaction_files(config)
+    files += [Path(config["data_path"]) / f"{config['dataset']}.{kind}" for kind in ("user", "item")]
+    known = {name for file in files for name in columns.header(config, file) or ()}
     for name in names:
         if name not in known:
             raise ValueError(
@@ -108,16 +110,16 @@ def _check_in_files(dataset: Any, key: str, names: Iterable[str]) -> None:
 
 
 def _check_unused(dataset: Any) -> None:
-    """Whether ``unused_col`` leaves the model what it reads."""
+    """Check that ``unused_col`` does not exclude a column that the model reads."""
     config = dataset.config
-    needed = {config["USER_ID_FIELD"]: "USER_ID_FIELD", config["ITEM_ID_FIELD"]: "ITEM_ID_FIELD"}
+    needed_by = {config["USER_ID_FIELD"]: "USER_ID_FIELD", config["ITEM_ID_FIELD"]: "ITEM_ID_FIELD"}
     model = f"model={config['model']!r}"
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL and config["benchmark_filename"] is not None:
-        needed[list_field(config)] = model
+        needed_by[list_field(config)] = model
     if config["time-aware"]:
-        needed[config["TIME_FIELD"]] = "time-aware=True"
-    if learning.need(config.model_class, config.final_config_dict) == "labels":
-        needed[config["LABEL_FIELD"]] = model
+        needed_by[config["TIME_FIELD"]] = "time-aware=True"
+    if learning.required_input(config.model_class, config.final_config_dict) == "labels":
+        needed_by[config["LABEL_FIELD"]] = model
     for suffix, names in (config["unused_col"] or {}).items():
         if getattr(dataset, f"{suffix}_feat", None) is None:
             raise ValueError(
@@ -125,9 +127,9 @@ def _check_unused(dataset: Any) -> None:
                 f"take {suffix} out of unused_col, or add it to load_col"
             )
         for name in names:
-            if name in needed:
+            if name in needed_by:
                 raise ValueError(
-                    f"unused_col.{suffix} leaves out {name!r}, which {needed[name]} needs; take it out of unused_col"
+                    f"unused_col.{suffix} leaves out {name!r}, which {needed_by[name]} needs; take it out of unused_col"
                 )
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation measures otherwise than its settings suggest, as warnings."""
+"""Warnings about evaluations that differ from what their settings suggest."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from recbole.utils import ModelType
 
 
 def notes(config: Any, loaders: Sequence[Any]) -> list[str]:
-    """Warnings of the test split's evaluation. loaders: train, valid, test."""
+    """The warnings about the evaluation of the test split.
+
+    Args:
+        config: the settings of the run.
+        loaders: of train, valid and test.
+    """
     loader = loaders[2]
     if not len(loader._dataset):
         return []
-    return [*_few_items(config, loader), *_several_rows(config, loader)]
+    return [*_few_negatives(config, loader), *_several_targets(config, loader)]
 
 
 def _users(loader: Any) -> np.ndarray:
@@ -22,24 +27,24 @@ def _users(loader: Any) -> np.ndarray:
     return users
 
 
-def _few_items(config: Any, loader: Any) -> list[str]:
-    """Users who lack fewer items than are drawn: RecBole draws with replacement, and what comes again counts once."""
+def _few_negatives(config: Any, loader: Any) -> list[str]:
+    """Users with fewer unseen items than sampled negatives. RecBole draws with replacement; duplicates count once."""
     mode = config["eval_args"]["mode"]["test"]
     if not mode.startswith(("uni", "pop")) or not hasattr(loader._sampler, "used_ids"):
         return []
-    wanted, users = int(mode[3:]), np.unique(_users(loader))
-    left = loader._dataset.item_num - 1 - np.array([len(loader._sampler.used_ids[user]) for user in users])
-    few = int((left < wanted).sum())
-    if not few:
+    negatives, users = int(mode[3:]), np.unique(_users(loader))
+    unseen = loader._dataset.item_num - 1 - np.array([len(loader._sampler.used_ids[user]) for user in users])
+    affected = int((unseen < negatives).sum())
+    if not affected:
         return []
     return [
-        f"{mode}: {few} of {len(users)} users have fewer than {wanted} items to draw from (one has {left.min()}), so "
-        "that they are ranked among fewer"
+        f"{mode}: {affected} of {len(users)} users have fewer than {negatives} items to draw from (one has "
+        f"{unseen.min()}), so that they are ranked among fewer"
     ]
 
 
-def _several_rows(config: Any, loader: Any) -> list[str]:
-    """Sequential models have an evaluation row for each answer, general ones for each user."""
+def _several_targets(config: Any, loader: Any) -> list[str]:
+    """Sequential models have one evaluation row per target, general models one per user."""
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         return []
     rows = _users(loader)

@@ -1,4 +1,4 @@
-"""RecBole's filters of interactions, with an account of the rows that each one drops."""
+"""RecBole's filters of interactions, with an account of the rows that each filter drops."""
 
 from __future__ import annotations
 
@@ -14,51 +14,60 @@ Method = Callable[[Any], None]
 
 
 def hooks() -> list[tuple[Any, str, Any]]:
-    """What is replaced in RecBole's data sets; see :mod:`recbole_diffusion.data.hooks`."""
+    """The methods of RecBole that are replaced; see :mod:`recbole_diffusion.data.hooks`."""
     filters: list[tuple[Any, str, Callable[[Any], str], bool]] = [
         (Dataset, "_filter_nan_user_or_item", _missing_ids, False),
-        (Dataset, "_remove_duplication", lambda dataset: setting(dataset, "rm_dup_inter"), True),
-        (Dataset, "_filter_by_field_value", val_interval, True),
+        (Dataset, "_remove_duplication", lambda dataset: setting_text(dataset, "rm_dup_inter"), True),
+        (Dataset, "_filter_by_field_value", val_interval_text, True),
         (Dataset, "_filter_by_inter_num", _interval_settings, True),
         (KnowledgeBasedDataset, "_filter_link", _no_link, False),
     ]
     originals = {name: vars(owner)[name] for owner, name, *_ in filters}
-    originals["_remove_duplication"] = _stable(originals["_remove_duplication"])
-    originals["_filter_by_field_value"] = _known_names(originals["_filter_by_field_value"])
-    changes = [(owner, name, counted(originals[name], reason, asked)) for owner, name, reason, asked in filters]
+    originals["_remove_duplication"] = _with_stable_sort(originals["_remove_duplication"])
+    originals["_filter_by_field_value"] = _noting_unknown_names(originals["_filter_by_field_value"])
+    changes = [
+        (owner, name, with_account(originals[name], reason, requested)) for owner, name, reason, requested in filters
+    ]
+    by_user_or_item = vars(Dataset)["_filter_inter_by_user_or_item"]
     return [
         *changes,
-        (Dataset, "_data_filtering", _around(vars(Dataset)["_data_filtering"])),
-        (Dataset, "_filter_inter_by_user_or_item", _by_lines(vars(Dataset)["_filter_inter_by_user_or_item"])),
+        (Dataset, "_data_filtering", _remembering_ids(vars(Dataset)["_data_filtering"])),
+        (Dataset, "_filter_inter_by_user_or_item", _with_account_by_field(by_user_or_item)),
         (Dataset, "_get_illegal_ids_by_inter_num", illegal_ids),
-        (Dataset, "_reset_index", _reset_index(vars(Dataset)["_reset_index"])),
+        (Dataset, "_reset_index", _refusing_empty(vars(Dataset)["_reset_index"])),
     ]
 
 
-def counted(original: Method, reason: Callable[[Any], str], requested: bool) -> Method:
-    """The filter ``original``, which enters the rows that it drops into the account."""
+def with_account(original: Method, reason: Callable[[Any], str], requested: bool) -> Method:
+    """Wrap a filter: enter the rows that it drops into the account.
+
+    Args:
+        original: a method of RecBole's data set that filters ``inter_feat``.
+        reason: returns the reason for the account.
+        requested: whether a setting requests the filter.
+    """
 
     def method(dataset: Any) -> None:
         before = len(dataset.inter_feat)
         original(dataset)
-        account_of(dataset).drop(reason(dataset), before - len(dataset.inter_feat), requested)
+        account_of(dataset).record_dropped(reason(dataset), before - len(dataset.inter_feat), requested)
 
     return method
 
 
-def setting(dataset: Any, key: str) -> str:
-    """A key with its value, for messages."""
+def setting_text(dataset: Any, key: str) -> str:
+    """A setting with its value, for messages."""
     return f"{key}={dataset.config[key]!r}"
 
 
-def val_interval(dataset: Any) -> str:
+def val_interval_text(dataset: Any) -> str:
     """``val_interval`` with its value, for messages."""
-    return setting(dataset, "val_interval")
+    return setting_text(dataset, "val_interval")
 
 
 def _interval_settings(dataset: Any) -> str:
     keys = ("user_inter_num_interval", "item_inter_num_interval")
-    return ", ".join(setting(dataset, key) for key in keys if dataset.config[key] is not None)
+    return ", ".join(setting_text(dataset, key) for key in keys if dataset.config[key] is not None)
 
 
 def _missing_ids(dataset: Any) -> str:
@@ -69,8 +78,8 @@ def _no_link(dataset: Any) -> str:
     return f"{dataset.dataset_name}.link has no entity of the knowledge graph for their {dataset.iid_field}"
 
 
-def _stable(original: Method) -> Method:
-    """Of equal times the first in the file comes first; RecBole's sort leaves that to the processor's quicksort."""
+def _with_stable_sort(original: Method) -> Method:
+    """Wrap ``_remove_duplication``: rows with equal times keep their order. RecBole's quicksort is not stable."""
 
     def _remove_duplication(dataset: Any) -> None:
         keep, time, frame = dataset.config["rm_dup_inter"], dataset.time_field, dataset.inter_feat
@@ -83,8 +92,8 @@ def _stable(original: Method) -> Method:
     return _remove_duplication
 
 
-def _known_names(original: Method) -> Method:
-    """Say which names of ``val_interval`` are in no row: they are spelt otherwise, or not there."""
+def _noting_unknown_names(original: Method) -> Method:
+    """Wrap ``_filter_by_field_value``: note names of ``val_interval`` that occur in no row."""
 
     def _filter_by_field_value(dataset: Any) -> None:
         for field, allowed in (dataset.config["val_interval"] or {}).items():
@@ -101,42 +110,52 @@ def _known_names(original: Method) -> Method:
     return _filter_by_field_value
 
 
-def _around(original: Method) -> Method:
-    """Remember which users and items have a line, since filters drop lines too."""
+def _remembering_ids(original: Method) -> Method:
+    """Wrap ``_data_filtering``: remember which users and items have a line, since filters drop lines too."""
 
     def _data_filtering(dataset: Any) -> None:
-        dataset.lines = lines(dataset)
+        dataset.known_ids = ids_with_line(dataset)
         original(dataset)
-        del dataset.lines
+        del dataset.known_ids
 
     return _data_filtering
 
 
-def lines(dataset: Any) -> dict[str, set[Any]]:
-    """The ids that have a line in ``.user`` and ``.item``, by field; a file that is not loaded has no entry."""
+def ids_with_line(dataset: Any) -> dict[str, set[Any]]:
+    """The users and items that have a line in ``.user`` and ``.item``, by field; only for loaded files."""
     files = {dataset.uid_field: dataset.user_feat, dataset.iid_field: dataset.item_feat}
     return {field: set(feat[field]) for field, feat in files.items() if feat is not None}
 
 
-def without_line(dataset: Any, known: dict[str, set[Any]]) -> dict[str, np.ndarray]:
-    """Of each field in ``known``, which rows (bool, (rows,)) name an id without a line; a row counts once."""
-    found: dict[str, np.ndarray] = {}
-    before = np.zeros(len(dataset.inter_feat), dtype=bool)
+def rows_without_line(dataset: Any, known: dict[str, set[Any]]) -> dict[str, np.ndarray]:
+    """Select the interactions whose user or item has no line.
+
+    Args:
+        dataset: RecBole's data set.
+        known: the ids with a line, by field.
+
+    Returns:
+        A mask by field, bool, (rows,). A row is selected for the first of these fields only.
+    """
+    masks: dict[str, np.ndarray] = {}
+    selected = np.zeros(len(dataset.inter_feat), dtype=bool)
     for field, ids in known.items():
-        found[field] = ~dataset.inter_feat[field].isin(ids).to_numpy() & ~before
-        before |= found[field]
-    return found
+        masks[field] = ~dataset.inter_feat[field].isin(ids).to_numpy() & ~selected
+        selected |= masks[field]
+    return masks
 
 
 def file_of(dataset: Any, field: str) -> str:
-    """The file that holds the lines of ``field``."""
+    """The name of the file with the lines of ``field``."""
     return f"{dataset.dataset_name}.{'user' if field == dataset.uid_field else 'item'}"
 
 
-def _by_lines(original: Method) -> Method:
+def _with_account_by_field(original: Method) -> Method:
+    """Wrap ``_filter_inter_by_user_or_item``: account for users and items separately, and note rows that stay."""
+
     def _filter_inter_by_user_or_item(dataset: Any) -> None:
         before, account = len(dataset.inter_feat), account_of(dataset)
-        unknown = {field: int(rows.sum()) for field, rows in without_line(dataset, dataset.lines).items()}
+        unknown = {field: int(rows.sum()) for field, rows in rows_without_line(dataset, dataset.known_ids).items()}
         original(dataset)
         if dataset.config["filter_inter_by_user_or_item"] is not True:
             note_empty_features(dataset, unknown)
@@ -144,51 +163,57 @@ def _by_lines(original: Method) -> Method:
             return
         for field, rows in unknown.items():
             reason = f"their {field} has no line in {file_of(dataset, field)}"
-            account.drop(f"{reason} (filter_inter_by_user_or_item: False keeps them)", rows, False)
-        more = before - len(dataset.inter_feat) - sum(unknown.values())
-        account.drop(f"{val_interval(dataset)}, of their user or item", more, True)
+            account.record_dropped(f"{reason} (filter_inter_by_user_or_item: False keeps them)", rows, False)
+        further = before - len(dataset.inter_feat) - sum(unknown.values())
+        account.record_dropped(f"{val_interval_text(dataset)}, of their user or item", further, True)
 
     return _filter_inter_by_user_or_item
 
 
 def _note_lines_dropped(dataset: Any) -> None:
-    """Say how many rows are kept though ``val_interval`` has dropped the line of their user or item."""
-    dropped = {field: dataset.lines[field] - ids for field, ids in lines(dataset).items()}
+    """Note how many rows are kept although ``val_interval`` has dropped the line of their user or item."""
+    dropped = {field: dataset.known_ids[field] - ids for field, ids in ids_with_line(dataset).items()}
     rows = np.zeros(len(dataset.inter_feat), dtype=bool)
     for field, ids in dropped.items():
         rows |= dataset.inter_feat[field].isin(ids).to_numpy()
     if rows.any():
         files = " and ".join(f"{len(ids)} of {file_of(dataset, field)}" for field, ids in dropped.items() if ids)
         account_of(dataset).note(
-            f"{val_interval(dataset)} drops lines ({files}), and filter_inter_by_user_or_item: False keeps their "
+            f"{val_interval_text(dataset)} drops lines ({files}), and filter_inter_by_user_or_item: False keeps their "
             f"{counted_rows(int(rows.sum()))} of {dataset.dataset_name}.inter"
         )
 
 
 def counted_rows(rows: int) -> str:
-    """``1 row`` or ``N rows``."""
+    """Format a number of rows: ``1 row`` or ``N rows``."""
     return f"{rows} {'row' if rows == 1 else 'rows'}"
 
 
-def note_empty_features(dataset: Any, unknown: dict[str, int], more: str = "") -> None:
-    """Say how many rows are kept whose user or item has no features; ``unknown``: rows by field."""
+def note_empty_features(dataset: Any, unknown: dict[str, int], addition: str = "") -> None:
+    """Note how many rows are kept whose user or item has no features.
+
+    Args:
+        dataset: RecBole's data set.
+        unknown: the number of such rows by field.
+        addition: a text at the end of the note.
+    """
     for field, rows in unknown.items():
         if rows:
             verb = "is" if rows == 1 else "are"
             account_of(dataset).note(
                 f"{counted_rows(rows)} {verb} kept whose {field} has no line in {file_of(dataset, field)}: its "
-                f"features are empty (numbers: the mean of the others){more}"
+                f"features are empty (numbers: the mean of the others){addition}"
             )
 
 
-def count_single(dataset: Any) -> None:
-    """Enter the rows of users who have one only, which no sequence can be made of."""
+def count_single_rows(dataset: Any) -> None:
+    """Enter the rows of users with a single interaction into the account; they make no sequence."""
     single = int((dataset.inter_feat[dataset.uid_field].value_counts() == 1).sum())
-    account_of(dataset).drop("a user's only interaction makes no sequence", single, False)
+    account_of(dataset).record_dropped("a user's only interaction makes no sequence", single, False)
 
 
 def note_items_without_rows(dataset: Any) -> None:
-    """Say how many items are candidates only because ``.item`` names them."""
+    """Note how many items without interactions are candidates because ``.item`` lists them."""
     if dataset.item_feat is None:
         return
     without = dataset.item_num - 1 - dataset.inter_feat[dataset.iid_field].nunique()
@@ -201,10 +226,17 @@ def note_items_without_rows(dataset: Any) -> None:
 
 
 def illegal_ids(dataset: Any, field: str, feat: Any, inter_num: Any, inter_interval: Any = None) -> set[Any]:
-    """The ids whose number of rows is outside of the intervals, also those of ``feat`` without a row.
+    """The ids whose number of interactions is outside of the intervals; replaces RecBole's method.
 
-    RecBole compares the lines of ``feat`` with the lower end of the first interval only, so that the order of several
-    intervals matters, and an id without a row stays with ``(0,inf)``.
+    RecBole compares the lines of ``feat`` with the lower end of the first interval only. There the order of several
+    intervals matters, and ``(0,inf)`` keeps ids without interactions.
+
+    Args:
+        dataset: RecBole's data set.
+        field: that of users or items.
+        feat: their lines in ``.user`` or ``.item``, or None.
+        inter_num: a Counter of interactions by id.
+        inter_interval: the parsed intervals, or None.
     """
     if inter_interval is None:
         return set()
@@ -214,15 +246,17 @@ def illegal_ids(dataset: Any, field: str, feat: Any, inter_num: Any, inter_inter
     return ids
 
 
-def _reset_index(original: Method) -> Method:
-    def _reset_index_or_say_why(dataset: Any) -> None:
+def _refusing_empty(original: Method) -> Method:
+    """Wrap ``_reset_index``: raise an error with the account if no row is left."""
+
+    def _reset_index(dataset: Any) -> None:
         empty = [name for name in dataset.feat_name_list if getattr(dataset, name).empty]
         if empty:
-            dropped = "; ".join(f"{each.rows} by {each.reason}" for each in account_of(dataset).dropped)
+            dropped = "; ".join(f"{entry.rows} by {entry.reason}" for entry in account_of(dataset).dropped)
             raise ValueError(
                 f"no row of {dataset.dataset_name}.{empty[0][: -len('_feat')]} is left"
                 + (f": {dropped}; widen these settings" if dropped else "")
             )
         original(dataset)
 
-    return _reset_index_or_say_why
+    return _reset_index

@@ -1,4 +1,4 @@
-"""RecBole's loaders where they are wrong or slow: one row per user, evaluation batches, saved generators."""
+"""Data loaders that replace RecBole's: one row per user, full-ranking batches by memory, saved generators."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
 
 from recbole_diffusion import registry
-from recbole_diffusion.data.sequences import Past
+from recbole_diffusion.data.sequences import SeenItems
 
-#: float32 values per item that scoring one user takes: scores, RecBole's int32 matrix of positives, the model's
-#: own two or three rows.
+#: float32 values per item that scoring one user takes: scores, RecBole's int32 matrix of positives, and two or three
+#: rows of the model.
 FLOATS_PER_SCORE = 6
+#: The largest number of users scored at once.
 MAX_ROWS = 1024
 
 
 class UserLoader(UserDataLoader):
-    """One row per user that has training interactions, shuffled; RecBole's also yields the padding user 0."""
+    """Training loader with one row per user that has training interactions, shuffled.
+
+    RecBole's ``UserDataLoader`` also yields the padding user 0; ``train_padding_user: True`` restores that.
+    """
 
     def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = True) -> None:
         self.logger = getLogger()
@@ -40,13 +44,16 @@ class UserLoader(UserDataLoader):
 
 
 class FullSortLoader(FullSortEvalDataLoader):
-    """Full ranking with as many users at once as the memory budget holds.
+    """Full-ranking loader whose batches have as many users as the memory budget allows.
 
-    RecBole scores ``eval_batch_size // n_items`` users at once: one, on ml-1m at its default of 4096. It masks what
-    users had before for general models only; here ``past`` does for sequential ones.
+    RecBole scores ``eval_batch_size // n_items`` users at once: one, on ml-1m at its default of 4096. It masks seen
+    items for general models only.
+
+    Attributes:
+        seen_items: the items to mask for a sequential model; None to mask nothing.
     """
 
-    past: Optional[Past] = None
+    seen_items: Optional[SeenItems] = None
 
     def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
         super().__init__(config, dataset, sampler, shuffle=shuffle)
@@ -54,7 +61,7 @@ class FullSortLoader(FullSortEvalDataLoader):
             self._add_users_without_rows(sampler.used_ids)
 
     def _add_users_without_rows(self, used: Any) -> None:
-        """Give users who are not in this split their history too, for RecBole's ``full_sort_topk``."""
+        """Fill in the history of users who are not in this split, for RecBole's ``full_sort_topk``."""
         for user, history in enumerate(self.uid2history_item):
             if history is None:
                 self.uid2history_item[user] = torch.tensor(sorted(used[user]), dtype=torch.int64)
@@ -62,36 +69,36 @@ class FullSortLoader(FullSortEvalDataLoader):
 
     def _init_batch_size_and_step(self) -> None:
         if _predicts_pairwise(self.config) and self.config["eval_users_per_batch"] is None:
-            super()._init_batch_size_and_step()  # every (user, item) pair is a row there: RecBole's rule is right
+            super()._init_batch_size_and_step()  # each (user, item) pair is a row, so eval_batch_size counts pairs
             return
         self.step = users_per_batch(self.config, self._dataset.item_num)
         self.set_batch_size(self.step if self.is_sequential else self.step * self._dataset.item_num)
 
     def collate_fn(self, index: Any) -> Any:
         interaction, history, positive_u, positive_i = super().collate_fn(index)
-        if self.past is not None:
+        if self.seen_items is not None:
             items = interaction[getattr(self._dataset, f"{self.iid_field}_list_field")]
-            history = self.past.of(interaction[self.uid_field], items, torch.as_tensor(index))
+            history = self.seen_items.to_mask(interaction[self.uid_field], items, torch.as_tensor(index))
         return interaction, history, positive_u, positive_i
 
 
 class KnowledgeLoader(KnowledgeBasedDataLoader):
-    """RecBole's two loaders of a knowledge graph model, with the generators that its ``save_dataloaders`` asks for.
+    """RecBole's pair of loaders of a knowledge graph model, with the attributes that ``save_dataloaders`` needs.
 
-    RecBole takes ``generator`` and ``sampler.generator`` off each loader that it saves, and puts one back when it loads
-    them. Here that reaches both loaders; each has a generator of its own, with the same state.
+    RecBole removes ``generator`` and ``sampler.generator`` from each loader before it saves it, and sets new ones after
+    loading. Here both are forwarded to the two inner loaders. Each has its own generator, with the same state.
     """
 
     @property
     def config(self) -> Any:
-        """The settings, which RecBole compares when it loads saved loaders."""
+        """The settings, which RecBole compares with those of saved loaders."""
         return self.general_dataloader.config
 
     @property
     def generator(self) -> Optional[torch.Generator]:
-        """That of the interactions' loader; to set one gives the other loader a copy."""
-        found: Optional[torch.Generator] = self.general_dataloader.generator
-        return found
+        """The generator of the interactions' loader. Setting it also sets a copy for the graph's loader."""
+        generator: Optional[torch.Generator] = self.general_dataloader.generator
+        return generator
 
     @generator.setter
     def generator(self, value: Optional[torch.Generator]) -> None:
@@ -103,28 +110,33 @@ class KnowledgeLoader(KnowledgeBasedDataLoader):
         self.kg_dataloader.generator = copy
 
     @property
-    def sampler(self) -> _Samplers:
-        """Both loaders' samplers, as far as RecBole sets something there."""
-        return _Samplers(self)
+    def sampler(self) -> _SamplerPair:
+        """The samplers of both loaders, as an object with the one attribute that RecBole sets."""
+        return _SamplerPair(self)
 
 
-class _Samplers:
+class _SamplerPair:
+    """The samplers of a :class:`KnowledgeLoader`; setting ``generator`` sets each loader's own generator."""
+
     def __init__(self, loader: KnowledgeLoader) -> None:
         self.loaders = (loader.general_dataloader, loader.kg_dataloader)
 
     @property
     def generator(self) -> Optional[torch.Generator]:
-        found: Optional[torch.Generator] = self.loaders[0].sampler.generator
-        return found
+        generator: Optional[torch.Generator] = self.loaders[0].sampler.generator
+        return generator
 
     @generator.setter
     def generator(self, value: Optional[torch.Generator]) -> None:
-        for each in self.loaders:
-            each.sampler.generator = None if value is None else each.generator
+        for loader in self.loaders:
+            loader.sampler.generator = None if value is None else loader.generator
 
 
 def users_per_batch(config: Any, n_items: int) -> int:
-    """How many users are scored at once: the explicit key, or what ``eval_memory`` MiB hold, at most 1024."""
+    """The number of users scored at once: ``eval_users_per_batch``, or what fits into ``eval_memory`` MiB.
+
+    It is ``eval_memory * 2**20 / (4 * FLOATS_PER_SCORE * n_items)``, from 1 to :data:`MAX_ROWS`.
+    """
     if config["eval_users_per_batch"] is not None:
         return config["eval_users_per_batch"]
     budget = (config["eval_memory"] or 256) * 2**20
@@ -137,7 +149,12 @@ def _predicts_pairwise(config: Any) -> bool:
 
 
 def get_dataloader(config: Any, phase: str) -> type:
-    """The loader class of a phase: ours for user-wise training and full ranking, otherwise RecBole's."""
+    """The loader class of a phase: this module's for user-wise training, knowledge graphs and full ranking.
+
+    Args:
+        config: the settings.
+        phase: ``train``, ``valid`` or ``test``.
+    """
     if phase == "train" and registry.is_user_wise(config.model_class):
         return UserLoader
     if phase == "train" and config["MODEL_TYPE"] == ModelType.KNOWLEDGE:

@@ -1,8 +1,8 @@
-"""Data sets in the id order of a checkpoint, so that each row of its tables meets the name that it was trained for.
+"""Renumbering of data sets to the ids of a checkpoint, so that each row of its tables belongs to the same name.
 
-RecBole numbers tokens in order of appearance. Where the run's Config has a ``vocabulary``, the data set's ids are
-changed to those of the vocabulary right after RecBole has made its own, before anything is derived from them. Weights
-are never permuted, so that this holds for every model, whatever its tables are.
+RecBole numbers tokens in order of appearance. If the run's Config has a ``vocabulary``, the data set's ids are changed
+to those of the vocabulary right after RecBole has assigned its own, before anything is derived from them. Weights are
+never permuted. It therefore works for every model, whatever its tables are.
 """
 
 from __future__ import annotations
@@ -17,23 +17,29 @@ from recbole_diffusion.data import names
 from recbole_diffusion.data.account import account_of
 from recbole_diffusion.data.names import Vocabulary
 
-_COLUMN_MODELS = (ModelType.CONTEXT, ModelType.DECISIONTREE)  # have a table for each column
+_COLUMN_MODELS = (ModelType.CONTEXT, ModelType.DECISIONTREE)  # have one table per column
 
 
-def use(config: Any, state: Any, source: str) -> None:
-    """Let the run's data set take the id order of a checkpoint; a checkpoint without names is noted."""
+def use_vocabulary(config: Any, state: Any, source: str) -> None:
+    """Set ``config.vocabulary`` to the names in a checkpoint; note a checkpoint that holds none.
+
+    Args:
+        config: the settings of the run.
+        state: the content of the checkpoint.
+        source: its name for messages.
+    """
     config.vocabulary = names.unpack(state, source)
     if config.vocabulary is None:
-        config.notes.append(without_names(source))
+        config.notes.append(no_names_warning(source))
 
 
-def without_names(source: str) -> str:
+def no_names_warning(source: str) -> str:
     """The warning about a checkpoint without names."""
     return f"{source} holds no names: its rows are taken in id order, which cannot be checked"
 
 
 def renumbering(prepare_features: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Wrap ``Dataset._user_item_feat_preparation``, the first step that reads the ids that RecBole has made."""
+    """Wrap ``Dataset._user_item_feat_preparation``, the first step that reads RecBole's ids: renumber before it."""
 
     def _user_item_feat_preparation(self: Any) -> None:
         vocabulary = getattr(self.config, "vocabulary", None)
@@ -45,33 +51,35 @@ def renumbering(prepare_features: Callable[[Any], None]) -> Callable[[Any], None
 
 
 def renumber(dataset: Any, vocabulary: Vocabulary) -> None:
-    """Change the ids of a data set that is being made to those of the vocabulary.
+    """Change the ids of a data set to those of the vocabulary, in place, while it is being made.
+
+    Users that the vocabulary lacks get ids beyond its own.
 
     Raises:
         ValueError: the data have items, or values of other columns, that the vocabulary lacks; one line with the way
-            out. Users that it lacks come behind its own.
+            out.
     """
     _order_columns(dataset, vocabulary)
-    known = vocabulary.of(dataset)
-    entities = [*dataset.alias["entity_id"], dataset.entity_field] if hasattr(dataset, "entity_field") else []
-    items_before = np.asarray(dataset.field2id_token[dataset.iid_field], dtype=str)
-    ids_of_items = np.zeros(0, np.int64)
+    known = vocabulary.names_by_field(dataset)
+    entity_fields = [*dataset.alias["entity_id"], dataset.entity_field] if hasattr(dataset, "entity_field") else []
+    old_items = np.asarray(dataset.field2id_token[dataset.iid_field], dtype=str)
+    item_ids = np.zeros(0, np.int64)
     for field in list(dataset.field2id_token):
-        if field in known and field not in entities:
-            ids = _places(dataset, field, known[field], vocabulary)
-            _apply(dataset, field, ids, known[field])
-            ids_of_items = ids if field == dataset.iid_field else ids_of_items
-    for field in entities:
+        if field in known and field not in entity_fields:
+            new_ids = _new_ids(dataset, field, known[field], vocabulary)
+            _apply(dataset, field, new_ids, known[field])
+            item_ids = new_ids if field == dataset.iid_field else item_ids
+    for field in entity_fields:
         if field in known:
-            ids = _places_of_entities(dataset, field, known, items_before, ids_of_items, vocabulary)
-            _apply(dataset, field, ids, known[field])
+            new_ids = _new_entity_ids(dataset, field, known, len(old_items), item_ids, vocabulary)
+            _apply(dataset, field, new_ids, known[field])
 
 
-def check(config: Any, dataset: Any) -> None:
-    """Compare a split with the vocabulary that it was to take, wherever it was read from.
+def check_ids(config: Any, dataset: Any) -> None:
+    """Check that a split has the ids of ``config.vocabulary``, also if it was read from a saved file.
 
     Raises:
-        ValueError: ids differ, or columns where the model has a table for each.
+        ValueError: ids differ, or the split has a new column and the model one table per column.
     """
     vocabulary = getattr(config, "vocabulary", None)
     if vocabulary is None:
@@ -90,62 +98,77 @@ def check(config: Any, dataset: Any) -> None:
         )
 
 
-def _places(dataset: Any, field: str, known: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    """The new id of each id of a field, int64; new names are refused, but for users."""
-    own = np.asarray(dataset.field2id_token[field], dtype=str)
-    places = pd.Index(known.astype(object)).get_indexer(own[1:].astype(object)) + 1
-    new = places == 0
-    users, items = field in dataset.alias["user_id"], field in dataset.alias["item_id"]
-    if new.any() and not users:
-        _refuse("items" if items else f"values of {str(field)!r}", own[1:][new], vocabulary)
-    places[new] = len(known) + 1 + np.arange(new.sum())
+def _new_ids(dataset: Any, field: str, known: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """The new id of each id of a field, int64, (n,).
+
+    Raises:
+        ValueError: a name is unknown, and the field is not that of users.
+    """
+    old_names = np.asarray(dataset.field2id_token[field], dtype=str)[1:]
+    new_ids = pd.Index(known.astype(object)).get_indexer(old_names.astype(object)) + 1
+    unknown = new_ids == 0
+    is_users, is_items = field in dataset.alias["user_id"], field in dataset.alias["item_id"]
+    if unknown.any() and not is_users:
+        raise _unknown_names("items" if is_items else f"values of {str(field)!r}", old_names[unknown], vocabulary)
+    new_ids[unknown] = len(known) + 1 + np.arange(unknown.sum())
     if field in (dataset.uid_field, dataset.iid_field):
-        missing = len(known) - int((~new).sum())
-        _note(dataset, "users" if users else "items", own[1:][new], missing, vocabulary)
-    return np.concatenate([[0], places]).astype(np.int64)
+        missing = len(known) - int((~unknown).sum())
+        _note_differences(dataset, "users" if is_users else "items", old_names[unknown], missing, vocabulary)
+    return np.concatenate([[0], new_ids]).astype(np.int64)
 
 
-def _places_of_entities(
+def _new_entity_ids(
     dataset: Any,
     field: str,
     known: dict[str, np.ndarray],
-    items: np.ndarray,
-    ids_of_items: np.ndarray,
+    item_count: int,
+    item_ids: np.ndarray,
     vocabulary: Vocabulary,
 ) -> np.ndarray:
     """The new id of each id of an entity field.
 
-    RecBole gives the first ids to the items, each under the name of the entity that it is linked to, or under its own
-    name where it has none. The ids of all other entities come behind. An entity whose item is gone keeps its id.
+    RecBole gives the first ids to the items. Such an id has the name of the entity that the item is linked to, or the
+    item's own name if it has no link. The ids of all other entities follow. An entity whose item is gone keeps its id.
+
+    Args:
+        dataset: the data set that is renumbered.
+        field: the entity field.
+        known: the names of the vocabulary by field.
+        item_count: number of items in the data set, with the padding.
+        item_ids: the new id of each item id.
+        vocabulary: the source of ``known``, for messages.
     """
-    own, stored = np.asarray(dataset.field2id_token[field], dtype=str), known[field]
-    stored_items, count = known[dataset.iid_field], len(items)
-    if not np.array_equal(own[1:count], stored[ids_of_items[1:] - 1]):
+    old_names, stored = np.asarray(dataset.field2id_token[field], dtype=str), known[field]
+    stored_items = known[dataset.iid_field]
+    if not np.array_equal(old_names[1:item_count], stored[item_ids[1:] - 1]):
         raise ValueError(
             f"{vocabulary.source} was trained with other links of items to entities than those of the data set's "
             ".link file; put the file back, or train anew"
         )
-    place = {name: id for id, name in enumerate(stored[: len(stored_items)], 1) if name != stored_items[id - 1]}
-    place.update({name: id for id, name in enumerate(stored, 1) if id > len(stored_items)})
-    new = [name for name in own[count:] if name not in place]
-    if new:
-        _refuse("entities", new, vocabulary)
-    return np.concatenate([ids_of_items, [place[name] for name in own[count:]]]).astype(np.int64)
+    new_id = {name: id for id, name in enumerate(stored[: len(stored_items)], 1) if name != stored_items[id - 1]}
+    new_id.update({name: id for id, name in enumerate(stored, 1) if id > len(stored_items)})
+    unknown = [name for name in old_names[item_count:] if name not in new_id]
+    if unknown:
+        raise _unknown_names("entities", unknown, vocabulary)
+    return np.concatenate([item_ids, [new_id[name] for name in old_names[item_count:]]]).astype(np.int64)
 
 
-def _refuse(what: str, new: Any, vocabulary: Vocabulary) -> None:
+def _unknown_names(what: str, unknown: Any, vocabulary: Vocabulary) -> ValueError:
+    """The error about names that the vocabulary lacks."""
     column = "" if what in ("items", "entities") else ", leave that column out by load_col"
-    raise ValueError(
-        f"the data set has {len(new)} {what} that {vocabulary.source} does not know, e.g. {names.some(new)}; take the "
-        f"files and filters that it was trained with, leave their rows out{column}, or train anew"
+    return ValueError(
+        f"the data set has {len(unknown)} {what} that {vocabulary.source} does not know, e.g. "
+        f"{names.examples(unknown)}; take the files and filters that it was trained with, leave their rows "
+        f"out{column}, or train anew"
     )
 
 
-def _note(dataset: Any, what: str, new: Any, missing: int, vocabulary: Vocabulary) -> None:
-    if len(new):
+def _note_differences(dataset: Any, what: str, unknown: Any, missing: int, vocabulary: Vocabulary) -> None:
+    """Note users or items that are only in the data set (``unknown``), or only in the vocabulary (``missing``)."""
+    if len(unknown):
         account_of(dataset).note(
-            f"{len(new)} {what} of the data set are unknown to {vocabulary.source}, e.g. {names.some(new)}; they are "
-            "scored by a model that knows nothing of them but their rows"
+            f"{len(unknown)} {what} of the data set are unknown to {vocabulary.source}, e.g. "
+            f"{names.examples(unknown)}; they are scored by a model that knows nothing of them but their rows"
         )
     if missing:
         account_of(dataset).note(
@@ -155,9 +178,16 @@ def _note(dataset: Any, what: str, new: Any, missing: int, vocabulary: Vocabular
 
 
 def _apply(dataset: Any, field: str, ids: np.ndarray, known: np.ndarray) -> None:
-    """Put new ids into a field's columns, and its names into their order."""
-    old = np.asarray(dataset.field2id_token[field], dtype=str)
-    tokens = np.concatenate([old[:1], known, old[ids > len(known)]])
+    """Replace the ids in a field's columns, and reorder its names.
+
+    Args:
+        dataset: modified in place.
+        field: a token field.
+        ids: the new id of each old id, int64, (n,).
+        known: the names of the vocabulary, without the padding.
+    """
+    old_names = np.asarray(dataset.field2id_token[field], dtype=str)
+    tokens = np.concatenate([old_names[:1], known, old_names[ids > len(known)]])
     dataset.field2id_token[field] = tokens
     dataset.field2token_id[field] = {token: id for id, token in enumerate(tokens)}
     for frame in dataset.field2feats(field):
@@ -170,7 +200,7 @@ def _apply(dataset: Any, field: str, ids: np.ndarray, known: np.ndarray) -> None
 
 
 def _order_columns(dataset: Any, vocabulary: Vocabulary) -> None:
-    """Put the columns into the order of the vocabulary, by which models with a table per column number these tables."""
-    kinds = dataset.field2type
-    first = {column: kinds[column] for column in vocabulary.columns if column in kinds}
-    dataset.field2type = {**first, **kinds}
+    """Reorder the columns as in the vocabulary; models with one table per column number the tables in that order."""
+    types = dataset.field2type
+    known_types = {column: types[column] for column in vocabulary.columns if column in types}
+    dataset.field2type = {**known_types, **types}

@@ -1,4 +1,4 @@
-"""The (user, item) pairs of a split."""
+"""The (user, item) pairs of a sequential split."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ def item_lists(part: Any) -> Tensor:
 
 
 def sequence_pairs(part: Any) -> np.ndarray:
-    """The (user, item) pairs of a split of RecBole's SequentialDataset, int64, (N, 2): its interactions.
+    """The interactions of a split of RecBole's SequentialDataset as (user, item) pairs, int64, (N, 2).
 
-    Its rows are sequences with their next item: the pairs are the next items, and what stands in sequences only. That
-    is the first item of each user, and in pre-split files whatever was written, each pair once. A data set that keeps
-    fewer rows says in ``all_pairs`` what they were made from.
+    Each row is a sequence with its next item. The pairs are all next items, and the items that occur in sequences
+    only: the first item of each user, and in pre-split files any items of the lists, each pair once. For a split that
+    keeps fewer rows (:class:`UserSequenceDataset`) they are those of its original rows, from ``all_pairs``.
     """
     known = getattr(part, "all_pairs", None)
     if known is not None:
         return known
     rows = part.inter_feat
-    answers = np.stack([rows[part.uid_field].numpy(), rows[part.iid_field].numpy()], axis=1)
+    targets = np.stack([rows[part.uid_field].numpy(), rows[part.iid_field].numpy()], axis=1)
     if part.config["benchmark_filename"] is None:
-        return np.concatenate([answers, _first_items(part, answers[:, 0])])
-    earlier = _earlier_items(part, answers[:, 0])
-    codes = np.array([part.item_num, 1])
-    _, once = np.unique(earlier @ codes, return_index=True)
-    earlier = earlier[np.sort(once)]
-    return np.concatenate([answers, earlier[~np.isin(earlier @ codes, answers @ codes)]])
+        return np.concatenate([targets, _first_items(part, targets[:, 0])])
+    list_pairs = _list_pairs(part, targets[:, 0])
+    factors = np.array([part.item_num, 1])  # one number for each pair
+    _, first_places = np.unique(list_pairs @ factors, return_index=True)
+    list_pairs = list_pairs[np.sort(first_places)]
+    return np.concatenate([targets, list_pairs[~np.isin(list_pairs @ factors, targets @ factors)]])
 
 
 def _first_items(part: Any, users: np.ndarray) -> np.ndarray:
-    """The (user, item) pairs with which sequences begin; users: those of the rows, which are in order of time."""
-    begins = np.flatnonzero(part.inter_feat[part.item_list_length_field].numpy() == 1)
-    _, once = np.unique(users[begins], return_index=True)  # with MAX_ITEM_LIST_LENGTH: 1 every row is of length 1
-    begins = begins[np.sort(once)]
-    return np.stack([users[begins], item_lists(part).numpy()[begins, 0]], axis=1)
+    """The first (user, item) pair of each user; ``users`` are those of the rows, which are in chronological order."""
+    starts = np.flatnonzero(part.inter_feat[part.item_list_length_field].numpy() == 1)
+    _, first_places = np.unique(users[starts], return_index=True)  # with MAX_ITEM_LIST_LENGTH: 1 all lengths are 1
+    starts = starts[np.sort(first_places)]
+    return np.stack([users[starts], item_lists(part).numpy()[starts, 0]], axis=1)
 
 
-def _earlier_items(part: Any, users: np.ndarray) -> np.ndarray:
-    """The (user, item) pairs of all sequences, as often as they are written."""
+def _list_pairs(part: Any, users: np.ndarray) -> np.ndarray:
+    """The (user, item) pairs of all item lists, with repetitions; ``users`` are those of the rows."""
     whole = getattr(part, "whole_lists", None)  # before they were cut
     if whole is not None:
         return np.stack([np.repeat(users, whole.counts), whole.items], axis=1)
     lists, lengths = item_lists(part).numpy(), part.inter_feat[part.item_list_length_field].numpy()
-    row, place = np.nonzero(np.arange(lists.shape[1]) < lengths[:, None])
-    return np.stack([users[row], lists[row, place]], axis=1)
+    row, position = np.nonzero(np.arange(lists.shape[1]) < lengths[:, None])
+    return np.stack([users[row], lists[row, position]], axis=1)

@@ -1,4 +1,7 @@
-"""From settings to RecBole's data set, its three splits and their loaders; counts and a hash of the split."""
+"""The data pipeline: from the settings to RecBole's data set, its three splits and their loaders.
+
+Also the (user, item) pairs of the splits, their counts and their fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -35,20 +38,20 @@ from recbole_diffusion.support.yaml_files import load_yaml
 
 
 def create_dataset(config: Config) -> Any:
-    """RecBole's data set, rows in true order of time where the order matters.
+    """Load and filter RecBole's data set, with the rows in chronological order where the order matters.
 
-    RecBole turns timestamps into float32 (steps of 64 to 128 s for Unix time) before it sorts by them: on raw
-    ml-100k that changes the last item of 149 of 943 users. Rows sorted by the exact time before stay in
-    that order through RecBole's stable sorts; see :mod:`recbole_diffusion.data.time_order`. ``keep_time_order: False``
-    gives RecBole's order.
+    RecBole casts timestamps to float32 (steps of 64 to 128 s for Unix time) before it sorts by them. On raw ml-100k
+    that changes the last item of 149 of 943 users. Here the rows are sorted by their exact times first, and RecBole's
+    stable sorts keep that order; see :mod:`recbole_diffusion.data.time_order`. ``keep_time_order: False`` restores
+    RecBole's order.
 
     Raises:
-        ValueError: the data set is not there, or its columns do not suffice; the message names the way out.
+        ValueError: the data set does not exist, or lacks a column; the message names the way out.
     """
-    hint = _check_files(config)
-    settle(config)
-    dataset = _load(config, hint)
-    time_order.check_type(dataset)  # a data set that was saved before, too
+    download_error = _check_files(config)
+    resolve_columns(config)
+    dataset = _load(config, download_error)
+    time_order.check_times(dataset)  # also of a data set that was saved by an earlier run
     if dataset.time_field not in dataset.inter_feat:
         return dataset
     if time_order.model_needs_time(config):
@@ -59,137 +62,163 @@ def create_dataset(config: Config) -> Any:
     return dataset
 
 
-def settle(config: Config) -> None:
-    """Load the columns that the settings, the model or the order need beside those of ``load_col``.
+def resolve_columns(config: Config) -> None:
+    """Add the columns that the settings, the model or the time order need to ``load_col``.
 
-    Without the files it does nothing.
+    Does nothing while the files do not exist (before a download).
 
     Raises:
-        ValueError: a file lacks one of them.
+        ValueError: a file lacks one of these columns.
     """
-    setting_columns.settle(config)
+    setting_columns.resolve_columns(config)
     sequences.check_settings(config)
-    presplit.settle(config)
+    presplit.resolve_columns(config)
     _load_time(config)
 
 
-def _load(config: Config, hint: Optional[str]) -> Any:
-    """The data set's object; ``hint`` is what to say where it has to be downloaded and that fails."""
+def _load(config: Config, download_error: Optional[str]) -> Any:
+    """Read or download the data set; ``download_error`` is the message for a failed download, None without one."""
     try:
         with hooks.hooked(config):
             return saved_data.dataset(config)
     except (OSError, EOFError, RuntimeError, SystemExit) as error:
-        if hint is None:
+        if download_error is None:
             raise
         if (Path(config["data_path"]) / f"{config['dataset']}.inter").is_file():
-            raise  # the download went well
-        shutil.rmtree(config["data_path"], ignore_errors=True)  # it was not there before
-        raise ValueError(hint) from error
+            raise  # the download succeeded, so the error is another one
+        shutil.rmtree(config["data_path"], ignore_errors=True)  # the download created it
+        raise ValueError(download_error) from error
 
 
 def _check_files(config: Config) -> Optional[str]:
-    """None where the files are there; what to say if the download fails where RecBole knows an address.
+    """Check that the data set's folder has files, or that RecBole knows where to download it.
+
+    Returns:
+        None if the files exist; otherwise the message to raise if the download fails.
 
     Raises:
-        ValueError: they are not there and RecBole knows none.
+        ValueError: the files do not exist and RecBole knows no address.
     """
     folder, name = Path(config["data_path"]), config["dataset"]
     if config["dataset_save_path"] or (folder.is_dir() and any(folder.iterdir())):
         return None
     urls = load_yaml(registry.recbole_folder() / "properties" / "dataset" / "url.yaml")
-    put = (
+    way_out = (
         f"put the file {name}.inter (first line 'user_id:token<TAB>item_id:token<TAB>timestamp:float') into "
         f"{os.path.abspath(folder)}, or set data_path to the folder that holds {name}/"
     )
     if name not in urls:
-        near = sorted(each.name for each in folder.parent.iterdir()) if folder.parent.is_dir() else []
-        there = f" (there: {', '.join(near)})" if near else ""
-        raise ValueError(f"dataset={name!r} is not in {os.path.abspath(folder.parent)}{there}; {put}")
-    return f"dataset={name!r} could not be downloaded from {urls[name]}; {put}"
+        siblings = sorted(path.name for path in folder.parent.iterdir()) if folder.parent.is_dir() else []
+        listed = f" (there: {', '.join(siblings)})" if siblings else ""
+        raise ValueError(f"dataset={name!r} is not in {os.path.abspath(folder.parent)}{listed}; {way_out}")
+    return f"dataset={name!r} could not be downloaded from {urls[name]}; {way_out}"
 
 
 def _load_time(config: Config) -> None:
-    """Load the time column where the order or the model needs it and ``load_col`` leaves it out."""
+    """Add the time column to ``load_col`` where the order or the model needs it."""
     fields = columns.header(config, columns.interaction_files(config)[0]) or {}
-    if time_order.need(config) is not None and config["TIME_FIELD"] in fields:
-        columns.load_too(config, config["TIME_FIELD"])
+    if time_order.time_requirement(config) is not None and config["TIME_FIELD"] in fields:
+        columns.add_to_load_col(config, config["TIME_FIELD"])
 
 
 def prepare(config: Config, dataset: Any, parts: Optional[Sequence[Any]] = None) -> tuple[Any, Any, Any]:
-    """Split ``dataset`` and make the train, valid and test loaders, as RecBole's ``data_preparation`` with ours.
+    """Split ``dataset`` and create the train, valid and test loaders; replaces RecBole's ``data_preparation``.
 
-    ``parts``: the three splits, where they have been made before.
+    Warnings about the split are added to ``config.notes``.
+
+    Args:
+        config: the settings of the run.
+        dataset: what :func:`create_dataset` returned.
+        parts: the three splits, if they exist already.
+
+    Raises:
+        ValueError: the train split is empty, ``topk`` exceeds the number of items, or a user has every item.
     """
     with warnings_noted(account_of(dataset).note):
         saved = saved_data.loaders(config, dataset)
         if saved is not None:
             dataset._change_feat_format()
         loaders = saved or _loaders(config, dataset, parts or build(config, dataset))
-    most = max([config["topk"]] if isinstance(config["topk"], int) else config["topk"])
-    if config["eval_type"] == EvaluatorType.RANKING and most > dataset.item_num:
-        raise ValueError(
-            f"topk={config['topk']!r} is more than the {dataset.item_num - 1} items of {config['dataset']!r}"
-        )
+    _check_topk(config, dataset)
     if not config["single_spec"]:
         sharding.shard_loaders(loaders)
     sequences.check_lengths(config, loaders)
-    sequences.mask_past(config, loaders)
-    first = sequences.count_first_items(config, loaders)
-    account_of(dataset).drop("first items of users who have no answer in train: in sequences only", first, True)
-    sizes = [len(loader._dataset) for loader in loaders]
-    parts_of_pairs = interactions(loaders[0]), pairs(loaders[1]), pairs(loaders[2])
-    lines = split_checks.notes(config, *parts_of_pairs, dataset, sizes)
-    lines += evaluation_notes.notes(config, loaders)
-    config.notes += [note for note in (*lines, *account_of(dataset).notes) if note not in config.notes]
+    sequences.mask_seen_items(config, loaders)
+    _note_split(config, dataset, loaders)
     return loaders
 
 
+def _check_topk(config: Config, dataset: Any) -> None:
+    """Check that no cutoff of ``topk`` exceeds the number of items.
+
+    Raises:
+        ValueError: one does.
+    """
+    largest = max([config["topk"]] if isinstance(config["topk"], int) else config["topk"])
+    if config["eval_type"] == EvaluatorType.RANKING and largest > dataset.item_num:
+        raise ValueError(
+            f"topk={config['topk']!r} is more than the {dataset.item_num - 1} items of {config['dataset']!r}"
+        )
+
+
+def _note_split(config: Config, dataset: Any, loaders: tuple[Any, Any, Any]) -> None:
+    """Add the warnings about the split, its evaluation and the dropped rows to ``config.notes``."""
+    account = account_of(dataset)
+    first_items = sequences.count_first_items(config, loaders)
+    account.record_dropped("first items of users who have no answer in train: in sequences only", first_items, True)
+    sizes = [len(loader._dataset) for loader in loaders]
+    train, valid, test = interactions(loaders[0]), pairs(loaders[1]), pairs(loaders[2])
+    notes = split_checks.notes(config, train, valid, test, dataset, sizes)
+    notes += evaluation_notes.notes(config, loaders)
+    config.notes += [note for note in (*notes, *account.notes) if note not in config.notes]
+
+
 def build(config: Config, dataset: Any) -> list[Any]:
-    """The three splits, with our own pieces; see :mod:`recbole_diffusion.data.hooks`."""
+    """Split a data set into train, valid and test; see :mod:`recbole_diffusion.data.hooks` for what is replaced."""
     with hooks.hooked(config), warnings_noted(account_of(dataset).note):
         parts: list[Any] = dataset.build()
-    for each in (dataset, *parts):
-        time_order.forget(each)
+    for part in (dataset, *parts):
+        time_order.discard_exact_times(part)
     return parts
 
 
 def _loaders(config: Config, dataset: Any, parts: Sequence[Any]) -> tuple[Any, Any, Any]:
-    empty = [phase for phase, part in zip(("train", "valid", "test"), parts) if len(part) == 0 and phase == "train"]
-    if empty:
+    """Create the loaders of the three splits, and save them with ``save_dataloaders``."""
+    if len(parts[0]) == 0:
         raise ValueError(f"the train split of {config['dataset']!r} is empty with eval_args={config['eval_args']}")
     split_checks.check_negatives(config, parts, dataset)
     samplers = recbole_data.create_samplers(config, dataset, parts)
     loaders = []
     for phase, part, sampler in zip(("train", "valid", "test"), parts, samplers):
-        of_graph = phase == "train" and config["MODEL_TYPE"] == ModelType.KNOWLEDGE
-        more = [_graph_sampler(config, dataset)] if of_graph else []
-        shuffle = phase == "train" and (config["shuffle"] or of_graph)
-        loaders.append(get_dataloader(config, phase)(config, part, sampler, *more, shuffle=shuffle))
+        has_graph = phase == "train" and config["MODEL_TYPE"] == ModelType.KNOWLEDGE
+        graph_samplers = [_graph_sampler(config, dataset)] if has_graph else []
+        shuffle = phase == "train" and (config["shuffle"] or has_graph)
+        loaders.append(get_dataloader(config, phase)(config, part, sampler, *graph_samplers, shuffle=shuffle))
     if config["save_dataloaders"]:
         saved_data.save_loaders(config, loaders)
     return loaders[0], loaders[1], loaders[2]
 
 
 def _graph_sampler(config: Config, dataset: Any) -> KGSampler:
-    negatives = config["train_neg_sample_args"]
-    return KGSampler(dataset, negatives["distribution"], negatives["alpha"])
+    arguments = config["train_neg_sample_args"]
+    return KGSampler(dataset, arguments["distribution"], arguments["alpha"])
 
 
 def pairs(loader: Any) -> np.ndarray:
-    """The (user, item) pairs of a loader's split, sorted, int64, shape (N, 2)."""
+    """The (user, item) pairs of a loader's split, sorted by user and item, int64, (N, 2)."""
     return _pairs(loader._dataset)
 
 
 def _pairs(part: Any) -> np.ndarray:
     users, items = (part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field))
-    if hasattr(part, "all_targets"):  # fewer rows, made from these
+    if hasattr(part, "all_targets"):  # UserSequenceDataset keeps one row a user, and its original pairs here
         users, items = part.all_targets.T
     order = np.lexsort((items, users))
     return np.stack([users[order], items[order]], axis=1)
 
 
 def interactions(train_loader: Any) -> np.ndarray:
-    """The (user, item) pairs of the training split, int64, (N, 2): of sequences each user's first item too."""
+    """The (user, item) pairs of the training split, int64, (N, 2); sequences include each user's first item."""
     part = train_loader._dataset
     return sequence_pairs(part) if _is_sequential(part) else _pairs(part)
 
@@ -199,9 +228,12 @@ def _is_sequential(part: Any) -> bool:
 
 
 def valid_pairs(loader: Any) -> Optional[np.ndarray]:
-    """The pairs of the validation split, from any evaluation loader; None where its sampler does not hold the splits.
+    """The (user, item) pairs of the validation split, int64, (N, 2), read from the sampler of an evaluation loader.
 
-    Not from the sampler's ``used_ids``: at test those hold the test items too.
+    The sampler's ``used_ids`` do not serve: at test they include the test items.
+
+    Returns:
+        The pairs; None if the sampler does not hold the splits.
     """
     sampler = getattr(loader, "_sampler", None)
     parts = dict(zip(getattr(sampler, "phases", ()), getattr(sampler, "datasets", ())))
@@ -209,22 +241,31 @@ def valid_pairs(loader: Any) -> Optional[np.ndarray]:
 
 
 def describe(dataset: Any, loaders: Sequence[Any]) -> dict[str, Any]:
-    """Counts (without the padding ids) and a hash of the split: the same hash, the same users, items and pairs.
+    """Count users, items and interactions, and compute the fingerprint of the split.
 
-    The hash is that of the names and not of RecBole's ids, and sequences count as the interactions that they were made
-    from, so that it is the same for general and for sequential models.
+    Two splits have the same fingerprint exactly if their users, items and (user, item) pairs are the same. It hashes
+    names instead of RecBole's ids, and counts sequences as the interactions that they were made from. It is therefore
+    the same for general and for sequential models.
+
+    Args:
+        dataset: the whole data set.
+        loaders: of train, valid and test.
+
+    Returns:
+        ``users`` and ``items`` (without the padding id), ``train``, ``valid``, ``test`` (interactions),
+        ``split_sha256`` and ``account`` (see :meth:`Account.plain`).
     """
     digest = hashlib.sha256()
-    places = []
+    name_ranks = []  # of users and of items: the place of each id's name in alphabetical order
     for field in (dataset.uid_field, dataset.iid_field):
         names = np.asarray(dataset.field2id_token[field], dtype=str)
         order = np.argsort(names, kind="stable")
         digest.update("\n".join(names[order]).encode())
-        places.append(np.argsort(order, kind="stable"))
+        name_ranks.append(np.argsort(order, kind="stable"))
     counts = {"users": dataset.user_num - 1, "items": dataset.item_num - 1}
     for phase, loader in zip(("train", "valid", "test"), loaders):
         rows = interactions(loader) if phase == "train" else pairs(loader)
         counts[phase] = len(rows)
-        ranks = places[0][rows[:, 0]] * len(places[1]) + places[1][rows[:, 1]]
-        digest.update(np.sort(ranks).astype("<i8").tobytes() + b"|")
+        codes = name_ranks[0][rows[:, 0]] * len(name_ranks[1]) + name_ranks[1][rows[:, 1]]  # one number a pair
+        digest.update(np.sort(codes).astype("<i8").tobytes() + b"|")
     return {**counts, "split_sha256": digest.hexdigest(), "account": account_of(dataset).plain()}

@@ -1,6 +1,7 @@
-"""Data sets kept filtered and split, so that many runs on one split read and sort the files once.
+"""Cache of filtered and split data sets, so that many runs on one split read and sort the files once.
 
-A file holds a pickle: it is read from the folder that ``prepared_data`` names only, which is to be the user's own.
+The cache files are pickles, which can run code. They are read only from the folder that ``prepared_data`` names, which
+must be the user's own.
 """
 
 from __future__ import annotations
@@ -18,61 +19,66 @@ from recbole_diffusion.support.atomic_write import atomic_write
 
 
 def can_prepare(config: Config) -> bool:
-    """Whether the model's data are plain interactions or RecBole's sequences, made from settings known here."""
+    """Whether the data can be cached: plain interactions or RecBole's sequences, determined by settings we know."""
     import recbole.data.dataset as datasets
 
-    own_in_recbole = config.spec is None and hasattr(datasets, f"{config['model']}Dataset")
-    kept_by_recbole = config["save_dataset"] or config["dataset_save_path"] or config["dataloaders_save_path"]
+    has_own_class = config.spec is None and hasattr(datasets, f"{config['model']}Dataset")
+    saved_by_recbole = config["save_dataset"] or config["dataset_save_path"] or config["dataloaders_save_path"]
     plain = config["MODEL_TYPE"] in (ModelType.GENERAL, ModelType.TRADITIONAL, ModelType.SEQUENTIAL)
-    return plain and not own_in_recbole and not kept_by_recbole
+    return plain and not has_own_class and not saved_by_recbole
 
 
 def load(config: Config, folder: Path) -> tuple[Any, list[Any]]:
-    """The data set and its three splits, from ``folder`` or made now and kept there for the next.
+    """Load the data set and its three splits from the cache; create and cache them if needed.
 
-    Several processes may ask at once: one makes it, the others wait. A file that cannot be read, or is of other data,
-    is made again.
+    Several processes may call this at once: one creates the file, the others wait for it. A file that cannot be read,
+    or has another key, is created again.
+
+    Args:
+        config: the settings of the run.
+        folder: the cache, created if needed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = key(config)
-    file = folder / f"{config['dataset']}-{wanted}.pkl"
-    found = _read(file, wanted)
-    if found is None:
+    key_of_run = key(config)
+    file = folder / f"{config['dataset']}-{key_of_run}.pkl"
+    content = _read(file, key_of_run)
+    if content is None:
         with FileLock(f"{file}.lock"):
-            found = _read(file, wanted) or _make(config, file, wanted)
-    dataset, parts = found
-    for each in (dataset, *parts):
-        each.config = config
+            content = _read(file, key_of_run) or _create(config, file, key_of_run)
+    dataset, parts = content
+    for part in (dataset, *parts):
+        part.config = config
     return dataset, parts
 
 
 def key(config: Config) -> str:
-    """A hash of what the filtered and split data depend on."""
-    content = {**cache_key.of_data(config), **cache_key.of_split(config)}
+    """The cache key: a hash of everything that the filtered and split data depend on."""
+    content = {**cache_key.data_inputs(config), **cache_key.split_inputs(config)}
     vocabulary = getattr(config, "vocabulary", None)
-    if vocabulary is not None:  # the notes that are kept with the data name the source
+    if vocabulary is not None:  # the warnings that are cached with the data name its source
         content["ids"] = [vocabulary.fingerprint, vocabulary.source]
     return cache_key.digest(content)
 
 
-def _read(file: Path, wanted: str) -> Any:
-    """The data set and its splits; None where there is no file, a damaged one, or one of another key."""
+def _read(file: Path, expected_key: str) -> Any:
+    """The data set and its splits; None for a file that is missing, damaged, or of another key."""
     try:
         with open(file, "rb") as stream:
-            stored, *found = pickle.load(stream)
+            stored_key, *content = pickle.load(stream)
     except FileNotFoundError:
         return None
-    except Exception:  # whatever the unpickler makes of a damaged file
+    except Exception:  # the unpickler raises anything on a damaged file
         return None
-    return found if stored == wanted else None
+    return content if stored_key == expected_key else None
 
 
-def _make(config: Config, file: Path, wanted: str) -> Any:
+def _create(config: Config, file: Path, key_of_run: str) -> Any:
+    """Load and split the data set, write it to ``file`` and read it back, so that all runs use the same objects."""
     dataset = pipeline.create_dataset(config)
     parts = pipeline.build(config, dataset)
-    for each in (dataset, *parts):
-        each.config = None  # of this one run
-    atomic_write(file, lambda stream: pickle.dump((wanted, dataset, parts), stream, protocol=4))
-    with open(file, "rb") as stream:  # what the next ones read: no run differs from the others
-        _, *found = pickle.load(stream)
-    return found
+    for part in (dataset, *parts):
+        part.config = None  # belongs to this run
+    atomic_write(file, lambda stream: pickle.dump((key_of_run, dataset, parts), stream, protocol=4))
+    with open(file, "rb") as stream:
+        _, *content = pickle.load(stream)
+    return content

@@ -1,7 +1,8 @@
-"""Hashes of what rows hold beside their users and items: histories, labels, features, the order in time.
+"""Hashes of the columns beside users and items: histories, labels, features, chronological order.
 
-The hash of a split (:func:`recbole_diffusion.data.pipeline.describe`) is of its pairs. The same pairs with other
-times are other histories, and with other ratings other labels. Values count by name and not by id, rows in any order.
+The fingerprint of a split (:func:`recbole_diffusion.data.pipeline.describe`) covers its (user, item) pairs only. With
+other times the same pairs make other histories, and with other ratings other labels. The hashes use the names of tokens
+instead of their ids, and do not depend on the order of the rows.
 """
 
 from __future__ import annotations
@@ -16,55 +17,60 @@ from recbole.utils import FeatureType
 from recbole_diffusion.data.time_order import RANK_FIELD
 
 _TOKENS = (FeatureType.TOKEN, FeatureType.TOKEN_SEQ)
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
-_ROWS = 2**16  # at once, so that lists need no second copy
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, as in Fibonacci hashing
+_ROWS = 2**16  # hashed at once, so that large columns of lists are not copied as a whole
 
 
 def digests(dataset: Any, loaders: Sequence[Any]) -> dict[str, str]:
-    """A hash of each column, by the file's suffix and the column's name.
+    """Compute a hash of each column.
 
-    Of times the order counts, which sequences hold; by itself where the model reads it (``inter.time_rank``).
+    Times are not hashed: their order is in the sequences. It has its own hash, ``inter.time_rank``, if the model reads
+    it.
 
     Args:
         dataset: the whole data set.
         loaders: of train, valid and test.
+
+    Returns:
+        20 hexadecimal digits by ``suffix.column``, such as ``inter.rating``.
     """
     hashes: dict[str, Any] = {}
     for loader in loaders:
         part = loader._dataset
-        pairs = [_values(part, part.inter_feat, field) for field in (part.uid_field, part.iid_field)]
-        for column, values in _columns_of_rows(part, pairs[0]):
-            _add(hashes, f"inter.{column}", [*pairs, values])
+        pairs = [_codes(part, part.inter_feat, field) for field in (part.uid_field, part.iid_field)]
+        for column, codes in _interaction_columns(part, pairs[0]):
+            _add(hashes, f"inter.{column}", [*pairs, codes])
     for suffix in ("user", "item", "kg"):
         frame = getattr(dataset, f"{suffix}_feat", None)
         if frame is None:
             continue
         keys = {"user": [dataset.uid_field], "item": [dataset.iid_field]}.get(suffix, list(frame.columns)[:1])
-        key = [_values(dataset, frame, field) for field in keys]
+        key_codes = [_codes(dataset, frame, field) for field in keys]
         for column in frame.columns:
             if column not in keys:
-                _add(hashes, f"{suffix}.{column}", [*key, _values(dataset, frame, column)])
+                _add(hashes, f"{suffix}.{column}", [*key_codes, _codes(dataset, frame, column)])
     return {column: content.hexdigest()[:20] for column, content in sorted(hashes.items())}
 
 
-def differing(then: Any, now: Any) -> list[str]:
-    """Columns that both have, with other values."""
-    return [column for column in then or {} if column in (now or {}) and then[column] != now[column]]
+def differing(stored: Any, current: Any) -> list[str]:
+    """The columns that are in both results of :func:`digests` with different hashes; either may be None."""
+    return [column for column in stored or {} if column in (current or {}) and stored[column] != current[column]]
 
 
-def _columns_of_rows(part: Any, users: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    suffix = part.config["LIST_SUFFIX"]
-    times = {field + more for field in (part.time_field, RANK_FIELD) if field for more in ("", suffix)}
-    known = {part.uid_field, part.iid_field, *times, getattr(part, "item_list_length_field", None)}
+def _interaction_columns(part: Any, users: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """The columns of a split to hash, with a code for each row; ``users`` are the codes of the users."""
+    list_suffix = part.config["LIST_SUFFIX"]
+    times = {field + suffix for field in (part.time_field, RANK_FIELD) if field for suffix in ("", list_suffix)}
+    excluded = {part.uid_field, part.iid_field, *times, getattr(part, "item_list_length_field", None)}
     for column in part.inter_feat.columns:
-        if column not in known:
-            yield column, _values(part, part.inter_feat, column)
+        if column not in excluded:
+            yield column, _codes(part, part.inter_feat, column)
     if RANK_FIELD in part.inter_feat.columns:
         yield RANK_FIELD, _places(users, np.asarray(part.inter_feat[RANK_FIELD]))
 
 
 def _places(users: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """The place of each row among its user's rows in order of time, uint64, (N,)."""
+    """The chronological place of each row among its user's rows, uint64, (N,)."""
     order = np.lexsort((ranks, users))
     starts = np.flatnonzero(np.append(True, users[order][1:] != users[order][:-1])) if len(users) else order
     places = np.empty(len(users), np.uint64)
@@ -72,27 +78,30 @@ def _places(users: np.ndarray, ranks: np.ndarray) -> np.ndarray:
     return places
 
 
-def _values(dataset: Any, frame: Any, column: str) -> np.ndarray:
-    """A number for each row's value, uint64, (N,): of tokens the place of the name in alphabetical order."""
+def _codes(dataset: Any, frame: Any, column: str) -> np.ndarray:
+    """One number for the value of each row, uint64, (N,).
+
+    A token is coded by the alphabetical rank of its name, a number by its float64 bits, a list by a polynomial hash.
+    """
     values = np.asarray(frame[column])
-    of = column if column in dataset.field2id_token else column[: -len(dataset.config["LIST_SUFFIX"])]
-    if dataset.field2type.get(column) in _TOKENS and of in dataset.field2id_token:
-        names = np.asarray(dataset.field2id_token[of], dtype=str)
-        place = np.zeros(len(names), np.uint64)
-        place[1 + np.argsort(names[1:], kind="stable")] = np.arange(1, len(names))
-        blocks = (place[values[at : at + _ROWS]] for at in range(0, len(values), _ROWS))
+    field = column if column in dataset.field2id_token else column[: -len(dataset.config["LIST_SUFFIX"])]
+    if dataset.field2type.get(column) in _TOKENS and field in dataset.field2id_token:
+        names = np.asarray(dataset.field2id_token[field], dtype=str)
+        rank = np.zeros(len(names), np.uint64)
+        rank[1 + np.argsort(names[1:], kind="stable")] = np.arange(1, len(names))
+        blocks = (rank[values[start : start + _ROWS]] for start in range(0, len(values), _ROWS))
     else:
-        blocks = (_bits(values[at : at + _ROWS]) for at in range(0, len(values), _ROWS))
-    return np.concatenate([np.zeros(0, np.uint64), *map(_one_number, blocks)])
+        blocks = (_bits(values[start : start + _ROWS]) for start in range(0, len(values), _ROWS))
+    return np.concatenate([np.zeros(0, np.uint64), *map(_combine, blocks)])
 
 
 def _bits(values: np.ndarray) -> np.ndarray:
     exact = np.ascontiguousarray(values, np.float64)
-    return (exact + 0.0).view(np.uint64)  # one zero
+    return (exact + 0.0).view(np.uint64)  # + 0.0 turns -0.0 into 0.0
 
 
-def _one_number(block: np.ndarray) -> np.ndarray:
-    """Rows of several numbers, (B, ...), as one number each, (B,)."""
+def _combine(block: np.ndarray) -> np.ndarray:
+    """Combine rows of several numbers, uint64 (B, ...), into one number each, (B,)."""
     if block.ndim == 1:
         return block
     flat = block.reshape(len(block), -1)
@@ -101,7 +110,8 @@ def _one_number(block: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def _add(hashes: dict[str, Any], column: str, values: list[np.ndarray]) -> None:
-    order = np.lexsort(values[::-1])
+def _add(hashes: dict[str, Any], column: str, codes: list[np.ndarray]) -> None:
+    """Update the hash of a column with the sorted rows of several codes, uint64 (N,) each."""
+    order = np.lexsort(codes[::-1])
     content = hashes.setdefault(column, hashlib.sha256())
-    content.update(np.stack(values, axis=1)[order].astype("<u8").tobytes() + b"|")
+    content.update(np.stack(codes, axis=1)[order].astype("<u8").tobytes() + b"|")

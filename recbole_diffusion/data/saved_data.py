@@ -1,12 +1,11 @@
-"""RecBole's ``save_dataset`` and ``save_dataloaders``, read again only where they are what the run would make itself.
+"""RecBole's ``save_dataset`` and ``save_dataloaders``, with a check that a saved file equals what the run would create.
 
-RecBole takes a file that lies in ``checkpoint_dir`` unasked, and compares a few settings only. Here each file ends with
-a record: all that its content depends on, and a hash of the names behind its ids. The record is compared before the
-file is unpickled. The files are RecBole's otherwise: pickles, which can run code; their readers ignore what follows.
+RecBole reads any file of the right name in ``checkpoint_dir`` and compares only a few settings. Here each file ends
+with a record: all inputs of its content, and a hash of the names behind its ids. The record is compared before the file
+is unpickled. Apart from the record the files are RecBole's: pickles, which can run code; unpicklers ignore the record.
 
-A file that does not fit, or has no record, is not used where the run has merely found it. One that
-``dataset_save_path`` or ``dataloaders_save_path`` names is refused where it does not fit; without a record it is used,
-which is noted.
+A file in ``checkpoint_dir`` is not used if it does not fit or has no record. A file that ``dataset_save_path`` or
+``dataloaders_save_path`` names is an error if it does not fit; without a record it is used with a warning.
 """
 
 from __future__ import annotations
@@ -29,82 +28,83 @@ from recbole_diffusion.settings.config import Config
 from recbole_diffusion.support.atomic_write import atomic_write
 
 _MARK = b"recbole-diffusion/saved/1"
-#: Settings that loaders keep beside those of the data and the split; torch's loaders keep the sizes of their batches.
+#: Settings that loaders depend on, beside those of the data and the split.
 _LOADER_KEYS = tuple(sorted(scopes.keys(scopes.Scope.LOADER)))
-#: Differences with which a file that was named is used all the same.
-_DOUBTS = {"versions", "files, which are not there to compare"}
+#: Differences that make a file named by the user doubtful, but not unusable.
+_TOLERATED = {"versions", "files, which are not there to compare"}
 _CLASSES = {ModelType.SEQUENTIAL: "SequentialDataset", ModelType.KNOWLEDGE: "KnowledgeBasedDataset"}
 
 
 def dataset(config: Config) -> Any:
-    """The run's filtered data set: a saved one that fits, or made from the files, and saved with ``save_dataset``.
+    """Load the run's filtered data set from a saved file that fits, or create it and save it with ``save_dataset``.
 
     Raises:
-        ValueError: the file that ``dataset_save_path`` names is not there or does not fit.
+        ValueError: the file that ``dataset_save_path`` names does not exist or does not fit.
     """
     kind = _dataset_class(config)
     default = Path(config["checkpoint_dir"]) / f"{config['dataset']}-{kind.__name__}.pth"
 
     def content() -> dict[str, Any]:
-        return {**cache_key.of_data(config), "class": f"{kind.__module__}.{kind.__qualname__}"}
+        return {**cache_key.data_inputs(config), "class": f"{kind.__module__}.{kind.__qualname__}"}
 
     saved = _read(config, "dataset_save_path", default, content)
     if saved is not None:
         saved.config = config  # RecBole leaves the settings of the run that saved it
         _check_ids(config, "dataset_save_path", saved)
         return saved
-    made = kind(config)
+    new = kind(config)
     if config["save_dataset"] and _may_save(config, "save_dataset"):
-        _write(default, content(), made, made)
-    return made
+        _write(default, content(), new, new)
+    return new
 
 
 def loaders(config: Config, whole: Any) -> Optional[tuple[Any, Any, Any]]:
-    """The saved loaders of the run's splits; None where there are none that fit.
+    """Load saved train, valid and test loaders; None if no saved file fits.
 
     Args:
         config: the settings of the run.
         whole: its data set, whose ids are compared.
 
     Raises:
-        ValueError: the file that ``dataloaders_save_path`` names is not there or does not fit.
+        ValueError: the file that ``dataloaders_save_path`` names does not exist or does not fit.
     """
     content = functools.partial(_content_of_loaders, config)
     saved = _read(config, "dataloaders_save_path", _loaders_file(config), content)
     if saved is None:
         return None
-    parts = []
-    for loader, state in saved:
+    restored = []
+    for loader, generator_state in saved:
         generator = torch.Generator()
-        generator.set_state(state)
-        loader.generator = loader.sampler.generator = generator  # a loader of two copies it
+        generator.set_state(generator_state)
+        loader.generator = loader.sampler.generator = generator  # KnowledgeLoader passes a copy to its second loader
         loader.update_config(config)
         loader._dataset.config = config
-        parts.append(loader)
-    if not names.agree(parts[0]._dataset, whole):
-        raise ValueError(_unfit(config, "dataloaders_save_path", ["the names behind the ids"]))
-    return parts[0], parts[1], parts[2]
+        restored.append(loader)
+    if not names.same_names(restored[0]._dataset, whole):
+        raise ValueError(_does_not_fit(config, "dataloaders_save_path", ["the names behind the ids"]))
+    return restored[0], restored[1], restored[2]
 
 
-def save_loaders(config: Config, parts: Sequence[Any]) -> None:
-    """Write loaders as RecBole does, without their generators; the loaders themselves stay as they are."""
+def save_loaders(config: Config, loaders: Sequence[Any]) -> None:
+    """Write loaders as RecBole does: without generators, whose states are saved instead. The loaders do not change."""
     if not _may_save(config, "save_dataloaders"):
         return
-    generators = [loader.generator for loader in parts]
+    generators = [loader.generator for loader in loaders]
     states = [generator.get_state() for generator in generators]
-    for loader in parts:
+    for loader in loaders:
         loader.generator = loader.sampler.generator = None
     try:
-        _write(_loaders_file(config), _content_of_loaders(config), list(zip(parts, states)), parts[0]._dataset)
+        _write(_loaders_file(config), _content_of_loaders(config), list(zip(loaders, states)), loaders[0]._dataset)
     finally:
-        for loader, generator in zip(parts, generators):
+        for loader, generator in zip(loaders, generators):
             loader.generator = loader.sampler.generator = generator
 
 
 def _content_of_loaders(config: Config) -> dict[str, Any]:
-    more = {key: config[key] or None for key in _LOADER_KEYS}
-    more["eval_args.mode"], more["model"] = config["eval_args"]["mode"], config.model_name()
-    return cache_key.plain({**cache_key.of_data(config), **cache_key.of_split(config), **more})
+    """All inputs of the loaders, as values for json."""
+    loader_inputs = {key: config[key] or None for key in _LOADER_KEYS}
+    loader_inputs["eval_args.mode"], loader_inputs["model"] = config["eval_args"]["mode"], config.model_name()
+    return cache_key.through_json({**cache_key.data_inputs(config), **cache_key.split_inputs(config), **loader_inputs})
 
 
 def _dataset_class(config: Config) -> Any:
@@ -112,70 +112,90 @@ def _dataset_class(config: Config) -> Any:
     module = importlib.import_module("recbole.data.dataset")
     if config.spec is not None and config.spec.dataset is not None:
         return registry.load_object(config.spec.dataset)
-    own = getattr(module, f"{config['model']}Dataset", None)
-    return own or getattr(module, _CLASSES.get(config["MODEL_TYPE"], "Dataset"))
+    class_of_model = getattr(module, f"{config['model']}Dataset", None)
+    return class_of_model or getattr(module, _CLASSES.get(config["MODEL_TYPE"], "Dataset"))
 
 
 def _read(config: Config, key: str, default: Path, content: Callable[[], dict[str, Any]]) -> Any:
-    """What the file holds that ``key`` names, or the one in the default place; None where it is not to be used.
+    """Unpickle a saved file, if its record fits the run.
 
-    ``content`` hashes the data's files, and is called only where there is something to compare.
+    Args:
+        config: the settings of the run.
+        key: the setting that may name the file.
+        default: the file if the setting is empty.
+        content: returns the inputs of the run. It hashes the data's files, and is called only if a record exists.
+
+    Returns:
+        The content of the file; None if the file does not exist or does not fit.
+
+    Raises:
+        ValueError: the setting names a file that does not exist, does not fit or cannot be read.
     """
-    named = config[key]
-    file = Path(named) if named else default
+    path = config[key]
+    file = Path(path) if path else default
     if not file.is_file():
-        if named:
-            raise ValueError(f"{key}={str(named)!r} does not exist; leave it out, or name a saved file")
+        if path:
+            raise ValueError(f"{key}={str(path)!r} does not exist; leave it out, or name a saved file")
         return None
     record = _record(file)
-    if record is None and not named:
+    if record is None and not path:
         config.notes.append(
             f"{file} is not used: it has no record of what it was made of; {key}: {file} takes it all the same"
         )
         return None
-    differs = [] if record is None else _differences(config, record, content())
-    if named and not {*differs} <= _DOUBTS:
-        raise ValueError(_unfit(config, key, differs))
-    if differs and not named:
-        config.notes.append(f"{file} is not used: it was saved with other {', '.join(differs)}")
+    differences = [] if record is None else _differences(config, record, content())
+    if path and not {*differences} <= _TOLERATED:
+        raise ValueError(_does_not_fit(config, key, differences))
+    if differences and not path:
+        config.notes.append(f"{file} is not used: it was saved with other {', '.join(differences)}")
         return None
-    doubt = f", saved with other {', '.join(differs)}" if differs else ""
+    doubt = f", saved with other {', '.join(differences)}" if differences else ""
     doubt = ", which has no record of what it was made of" if record is None else doubt
     config.notes.append(f"the {'data set is' if key.startswith('dataset') else 'splits are'} read from {file}{doubt}")
+    return _unpickle(file, key)
+
+
+def _unpickle(file: Path, key: str) -> Any:
     try:
         with open(file, "rb") as stream:
             return pickle.load(stream)
-    except Exception as error:  # whatever the unpickler makes of another file
+    except Exception as error:  # the unpickler raises anything on a damaged file
         raise ValueError(f"{key}={str(file)!r} cannot be read: it is no saved data, or damaged") from error
 
 
 def _differences(config: Config, record: dict[str, Any], content: dict[str, Any]) -> list[str]:
-    """What a saved file was made of otherwise, in words."""
+    """The inputs that differ between a saved file and the run, for messages."""
     stored = record["content"]
-    differs = [name for name in sorted({*stored, *content}) if stored.get(name) != content.get(name)]
-    if "files" in differs and not content["files"]:
-        differs[differs.index("files")] = "files, which are not there to compare"
+    differences = [name for name in sorted({*stored, *content}) if stored.get(name) != content.get(name)]
+    if "files" in differences and not content["files"]:
+        differences[differences.index("files")] = "files, which are not there to compare"
     vocabulary = getattr(config, "vocabulary", None)
-    if vocabulary is not None and record["ids"] != vocabulary.of_users_and_items:
-        differs.append("names behind the ids")
-    return differs
+    if vocabulary is not None and record["ids"] != vocabulary.user_item_fingerprint:
+        differences.append("names behind the ids")
+    return differences
 
 
 def _check_ids(config: Config, key: str, saved: Any) -> None:
+    """Check that a saved data set has the ids of ``config.vocabulary``, if the run has one.
+
+    Raises:
+        ValueError: it has other ids.
+    """
     vocabulary = getattr(config, "vocabulary", None)
     if vocabulary is not None and names.first_difference(vocabulary, saved) is not None:
-        raise ValueError(_unfit(config, key, [f"the names behind the ids, which are not those of {vocabulary.source}"]))
+        difference = f"the names behind the ids, which are not those of {vocabulary.source}"
+        raise ValueError(_does_not_fit(config, key, [difference]))
 
 
-def _unfit(config: Config, key: str, differs: Sequence[str]) -> str:
+def _does_not_fit(config: Config, key: str, differences: Sequence[str]) -> str:
     return (
-        f"{key}={str(config[key])!r} does not fit: it was saved with other {', '.join(differs)}; "
+        f"{key}={str(config[key])!r} does not fit: it was saved with other {', '.join(differences)}; "
         "leave it out to read the data's files"
     )
 
 
 def _may_save(config: Config, key: str) -> bool:
-    """Whether the ids are in order of appearance; those of a checkpoint would make another run of a later one."""
+    """Whether the ids are in order of appearance; with a checkpoint's ids, later runs would get other numbers."""
     vocabulary = getattr(config, "vocabulary", None)
     if vocabulary is not None:
         config.notes.append(f"{key} is left out: the ids are those of {vocabulary.source}")
@@ -183,9 +203,9 @@ def _may_save(config: Config, key: str) -> bool:
 
 
 def _write(file: Path, content: dict[str, Any], saved: Any, whole: Any) -> None:
-    """Write the pickle, the record, the length of the record and the mark."""
+    """Write the pickle of ``saved``, the record, the length of the record (8 bytes, little-endian) and the mark."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    record = json.dumps({"content": content, "ids": names.of_users_and_items(whole)}).encode()
+    record = json.dumps({"content": content, "ids": names.user_item_fingerprint(whole)}).encode()
 
     def write(stream: Any) -> None:
         pickle.dump(saved, stream, protocol=4)
@@ -195,15 +215,15 @@ def _write(file: Path, content: dict[str, Any], saved: Any, whole: Any) -> None:
 
 
 def _record(file: Path) -> Optional[dict[str, Any]]:
-    """The record at the end of a saved file; None where there is none."""
-    end, total = len(_MARK) + 8, file.stat().st_size
+    """The record at the end of a saved file; None if it has none."""
+    trailer_size, file_size = len(_MARK) + 8, file.stat().st_size
     with open(file, "rb") as stream:
-        stream.seek(max(total - end, 0))
+        stream.seek(max(file_size - trailer_size, 0))
         length, mark = stream.read(8), stream.read()
         if mark != _MARK:
             return None
-        stream.seek(total - end - int.from_bytes(length, "little"))
-        record: dict[str, Any] = json.loads(stream.read()[:-end])
+        stream.seek(file_size - trailer_size - int.from_bytes(length, "little"))
+        record: dict[str, Any] = json.loads(stream.read()[:-trailer_size])
     return record
 
 

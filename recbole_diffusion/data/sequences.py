@@ -1,4 +1,4 @@
-"""Data for sequential models: one training row per user, and the past masked at evaluation."""
+"""Data of sequential models: one training row per user, and masking of seen items in full-ranking evaluation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from recbole_diffusion.data.pairs import item_lists, sequence_pairs
 
 
 class UserSequenceDataset(SequentialDataset):
-    """Of each user's training rows only the longest, the last of these: for models that learn at every place.
+    """Sequential data with one training row per user, the longest, for models with a loss at every position.
 
-    Validation and test are RecBole's. The train split knows what all of its rows were: ``all_targets`` are their (user,
-    next item), ``all_pairs`` the pairs of :func:`sequence_pairs`.
+    Of several longest rows it is the last. Validation and test are RecBole's. Two attributes of the train split
+    describe its original rows: ``all_targets`` holds their (user, next item), int64 (N, 2), and ``all_pairs`` the
+    result of :func:`sequence_pairs`.
     """
 
     def build(self) -> list[Any]:
-        train, *others = super().build()
+        train, *evaluation = super().build()
         rows = train.inter_feat
         users, lengths = rows[train.uid_field].numpy(), rows[train.item_list_length_field].numpy()
         train.all_pairs = sequence_pairs(train)
@@ -30,83 +31,97 @@ class UserSequenceDataset(SequentialDataset):
         order = np.lexsort((np.arange(len(users)), lengths, users))
         last = np.append(users[order][1:] != users[order][:-1], True)
         train.inter_feat = rows[torch.from_numpy(np.sort(order[last]))]
-        return [train, *others]
+        return [train, *evaluation]
 
 
-class Past:
-    """What each user had before an evaluation row: the items of the earlier splits, and those of the row's sequence.
+class SeenItems:
+    """The items to mask for each evaluation row: those of the user in earlier splits, and those of the row's sequence.
 
     Args:
-        before: the earlier splits.
-        own: the split itself; its rows are looked up one by one, since it may hold several of a user.
+        earlier: the earlier splits.
+        split: the evaluated split. It may have several rows of a user, whose sequences differ.
     """
 
-    def __init__(self, before: Sequence[Any], own: Any) -> None:
-        self.pairs = np.unique(np.concatenate([*map(sequence_pairs, before)]), axis=0)
+    def __init__(self, earlier: Sequence[Any], split: Any) -> None:
+        self.pairs = np.unique(np.concatenate([*map(sequence_pairs, earlier)]), axis=0)
         self.items = torch.from_numpy(self.pairs[:, 1].copy())
-        self.count = torch.from_numpy(np.bincount(self.pairs[:, 0], minlength=own.user_num))
-        whole = getattr(own, "whole_lists", None)
+        self.counts = torch.from_numpy(np.bincount(self.pairs[:, 0], minlength=split.user_num))
+        whole = getattr(split, "whole_lists", None)
         self.whole: Optional[tuple[torch.Tensor, torch.Tensor]] = None
         if whole is not None:
             self.whole = torch.from_numpy(whole.items.copy()), torch.from_numpy(whole.counts.copy())
 
-    def of(self, users: torch.Tensor, sequences: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(rows, items) to mask. An answer that comes again is masked too.
+    def to_mask(
+        self, users: torch.Tensor, sequences: torch.Tensor, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The (row in the batch, item) pairs to mask. A target that the user has seen before is masked too.
 
         Args:
             users: (B,).
-            sequences: (B, L).
-            rows: their places in the split, (B,).
+            sequences: the padded item lists, (B, L).
+            rows: the indices of the batch in the split, (B,).
+
+        Returns:
+            Rows and items, (n,) each.
         """
-        row, items = _gather(self.items, self.count, users)
+        user_rows, user_items = _gather(self.items, self.counts, users)
         if self.whole is not None:
-            inside, own = _gather(*self.whole, rows)
+            sequence_rows, sequence_items = _gather(*self.whole, rows)
         else:
-            inside, own = sequences.nonzero()[:, 0], sequences[sequences > 0]
-        return torch.cat([row, inside]), torch.cat([items, own])
+            sequence_rows, sequence_items = sequences.nonzero()[:, 0], sequences[sequences > 0]
+        return torch.cat([user_rows, sequence_rows]), torch.cat([user_items, sequence_items])
 
-    def answers_had(self, own: Any) -> int:
-        """How many answers of the split are among the items that are masked for their row."""
-        users, answers = (own.inter_feat[field].numpy() for field in (own.uid_field, own.iid_field))
-        codes = np.array([own.item_num, 1])
-        had = np.isin(np.stack([users, answers], axis=1) @ codes, self.pairs @ codes)
+    def count_masked_targets(self, split: Any) -> int:
+        """The number of rows of the split whose target is masked."""
+        users, targets = (split.inter_feat[field].numpy() for field in (split.uid_field, split.iid_field))
+        factors = np.array([split.item_num, 1])  # one number for each (user, item) pair
+        masked = np.isin(np.stack([users, targets], axis=1) @ factors, self.pairs @ factors)
         if self.whole is not None:
-            row, items = _gather(*self.whole, torch.arange(len(users)))
-            had[row.numpy()[items.numpy() == answers[row.numpy()]]] = True
+            rows, items = _gather(*self.whole, torch.arange(len(users)))
+            masked[rows.numpy()[items.numpy() == targets[rows.numpy()]]] = True
         else:
-            had |= (item_lists(own).numpy() == answers[:, None]).any(axis=1)
-        return int(had.sum())
+            masked |= (item_lists(split).numpy() == targets[:, None]).any(axis=1)
+        return int(masked.sum())
 
 
-def _gather(items: torch.Tensor, count: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The groups ``wanted`` (B,) of ``items``, which are ``count`` (G,) each: (which of the B, item), (n,) each."""
-    start, size = (count.cumsum(0) - count)[wanted], count[wanted]
-    row = torch.repeat_interleave(torch.arange(len(wanted)), size)
-    place = torch.arange(len(row)) - (size.cumsum(0) - size)[row] + start[row]
-    return row, items[place]
+def _gather(items: torch.Tensor, counts: torch.Tensor, groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Select groups of concatenated items.
+
+    Args:
+        items: the items of all groups, (N,).
+        counts: the number of items of each group, (G,).
+        groups: the indices of the groups to select, (B,).
+
+    Returns:
+        The position in ``groups`` and the item, (n,) each.
+    """
+    starts, sizes = (counts.cumsum(0) - counts)[groups], counts[groups]
+    positions = torch.repeat_interleave(torch.arange(len(groups)), sizes)
+    places = torch.arange(len(positions)) - (sizes.cumsum(0) - sizes)[positions] + starts[positions]
+    return positions, items[places]
 
 
 def check_settings(config: Any) -> None:
-    """Check the length of sequences against what BERT4Rec masks of them.
+    """Check that BERT4Rec masks at least one item of each sequence; RecBole fails in the first batch otherwise.
 
     Raises:
-        ValueError: it would mask less than one item, which RecBole notices in the first batch.
+        ValueError: ``mask_ratio * MAX_ITEM_LIST_LENGTH`` is less than one.
     """
     if config["transform"] != "mask_itemseq":
         return
-    share, length = config["mask_ratio"], config["MAX_ITEM_LIST_LENGTH"]
-    if int((share or 0) * length) < 1:
+    ratio, length = config["mask_ratio"], config["MAX_ITEM_LIST_LENGTH"]
+    if int((ratio or 0) * length) < 1:
         raise ValueError(
-            f"mask_ratio={share!r} of MAX_ITEM_LIST_LENGTH={length!r} is less than one item; raise one of them "
+            f"mask_ratio={ratio!r} of MAX_ITEM_LIST_LENGTH={length!r} is less than one item; raise one of them "
             f"({config['model']} masks int(mask_ratio * MAX_ITEM_LIST_LENGTH) items of each sequence)"
         )
 
 
 def check_lengths(config: Any, loaders: Sequence[Any]) -> None:
-    """Whether every sequence has an item; those of pre-split files may have none.
+    """Check that every sequence has an item; sequences of pre-split files may be empty.
 
     Raises:
-        ValueError: one has none, and no model can read it.
+        ValueError: one is empty.
     """
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         return
@@ -117,26 +132,30 @@ def check_lengths(config: Any, loaders: Sequence[Any]) -> None:
 
 
 def count_first_items(config: Any, loaders: Sequence[Any]) -> int:
-    """How many rows of the file are in no split, since they begin sequences whose first answer is not in train.
+    """Count the rows of the file that are in no split.
 
-    The first items of the others count as interactions of train.
+    These are the first items of users who have no target in train. The first items of other users count as training
+    interactions.
     """
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL or config["benchmark_filename"] is not None:
         return 0
-    train, *others = (np.unique(loader._dataset.inter_feat[loader._dataset.uid_field].numpy()) for loader in loaders)
-    return len(np.setdiff1d(np.concatenate(others), train))
+    users = [np.unique(loader._dataset.inter_feat[loader._dataset.uid_field].numpy()) for loader in loaders]
+    return len(np.setdiff1d(np.concatenate(users[1:]), users[0]))
 
 
-def mask_past(config: Any, loaders: Sequence[Any]) -> None:
-    """Give the loaders of a sequential model's full ranking what ``mask_history`` takes from the candidates."""
+def mask_seen_items(config: Any, loaders: Sequence[Any]) -> None:
+    """Set ``seen_items`` of a sequential model's full-ranking loaders, as ``mask_history`` requests.
+
+    Warns if targets are masked.
+    """
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         return
     parts = [loader._dataset for loader in loaders]
     for number, (part, loader) in enumerate(zip(parts, loaders)):
-        if not hasattr(loader, "past"):  # training, or sampled evaluation
+        if not hasattr(loader, "seen_items"):  # training, or sampled evaluation
             continue
-        loader.past = Past(parts[:number], part) if config["mask_history"] and len(part) else None
-        repeated = loader.past.answers_had(part) if loader.past is not None else 0
+        loader.seen_items = SeenItems(parts[:number], part) if config["mask_history"] and len(part) else None
+        repeated = loader.seen_items.count_masked_targets(part) if loader.seen_items is not None else 0
         if repeated:
             phase = ("train", "valid", "test")[number]
             _warn(
@@ -147,7 +166,7 @@ def mask_past(config: Any, loaders: Sequence[Any]) -> None:
 
 
 def _warn(config: Any, line: str) -> None:
-    """Into the run's warnings; into the log under ``enable()``, where RecBole's Config has none."""
+    """Add a line to the run's notes, or log it under ``enable()``, where RecBole's Config has no notes."""
     notes = getattr(config, "notes", None)
     if notes is None:
         getLogger().warning(line)

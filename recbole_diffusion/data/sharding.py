@@ -1,4 +1,4 @@
-"""The rows of each process when several train one model: shards of the loaders."""
+"""Shards of the loaders for data-parallel training: the rows of each rank."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.utils.data import BatchSampler, DistributedSampler, RandomSampler, Sa
 
 
 class ShardSampler(Sampler):
-    """One process's rows of the training data, in the order in which one process would take them.
+    """Sampler of one rank's rows of the training data: every n-th row of the order that one process would use.
 
-    Every n-th of that order, so that the k-th batches of the n processes are together the k-th batch of one process. It
-    is filled up from its beginning, so that all processes have as many: at most n - 1 rows count twice in an epoch.
+    Together the k-th batches of the n ranks are the k-th batch of a single process. The order is padded from its
+    beginning, so that all ranks have the same number of rows; at most n - 1 rows are used twice in an epoch.
     """
 
     def __init__(self, loader: AbstractDataLoader) -> None:
@@ -22,37 +22,41 @@ class ShardSampler(Sampler):
         self.order: Any = RandomSampler(rows, generator=loader.generator) if loader.shuffle else SequentialSampler(rows)
 
     def __iter__(self) -> Iterator[int]:
-        order, processes = list(self.order), dist.get_world_size()
-        places = range(dist.get_rank(), len(self) * processes, processes)
+        order, world_size = list(self.order), dist.get_world_size()
+        places = range(dist.get_rank(), len(self) * world_size, world_size)
         return iter([order[place % len(order)] for place in places])
 
     def __len__(self) -> int:
         return -(-len(self.order) // dist.get_world_size())
 
     def set_epoch(self, epoch: int) -> None:
-        """RecBole's trainer calls it; the order comes from the loader's generator, which is the same everywhere."""
+        """Do nothing. RecBole's trainer calls it; here the loader's generator, equal on all ranks, sets the order."""
 
 
 def shard_loaders(loaders: Sequence[Any]) -> None:
-    """Give each process its part of the training batches, and all of an evaluation that draws negatives.
+    """Set the samplers of the loaders of one rank.
 
-    RecBole deals the others out already: full ranking, and rows with labels.
+    The training loader yields the rank's shard. An evaluation loader that draws negatives yields all rows on each rank.
+    RecBole shards other evaluation loaders itself: full ranking, and rows with labels.
+
+    Args:
+        loaders: of train, valid and test.
     """
-    train, *others = loaders
-    if isinstance(train, AbstractDataLoader):  # RecBole's loaders of knowledge graphs are made of two
-        _sample(train, ShardSampler(train))
-    for loader in others:
+    train, *evaluation = loaders
+    if isinstance(train, AbstractDataLoader):  # not the loader of a knowledge graph, which consists of two
+        _set_sampler(train, ShardSampler(train))
+    for loader in evaluation:
         negatives = getattr(loader, "neg_sample_args", None) or {"distribution": "none"}
         if negatives["distribution"] != "none":
             loader._init_batch_size_and_step()
-            _sample(loader, SequentialSampler(range(loader.sample_size)))
+            _set_sampler(loader, SequentialSampler(range(loader.sample_size)))
 
 
-def _sample(loader: Any, sampler: Sampler) -> None:
-    """Put a sampler into a loader, which torch allows only when it is made."""
+def _set_sampler(loader: Any, sampler: Sampler) -> None:
+    """Replace the sampler of an existing loader, for which torch has no public way."""
     vars(loader).update(sampler=sampler, batch_sampler=BatchSampler(sampler, loader.step, drop_last=False))
 
 
 def is_sharded(loader: Any) -> bool:
-    """Whether a process sees only its part of an evaluation."""
+    """Whether an evaluation loader yields only the rows of this rank."""
     return isinstance(loader.sampler, DistributedSampler)

@@ -1,4 +1,4 @@
-"""Warnings about a split: parts that are empty, answers in the input, users and items never seen in training."""
+"""Warnings about a split: empty parts, test pairs that are not masked, users and items never seen in training."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ PHASES = ("train", "valid", "test")
 def notes(
     config: Any, train: np.ndarray, valid: np.ndarray, test: np.ndarray, dataset: Any, sizes: list[int]
 ) -> list[str]:
-    """The warnings about a split, one line each.
+    """The warnings about a split.
 
     Args:
-        train: the (user, item) pairs that are trained on, int (N, 2); of sequences the first items too.
-        valid: those of the validation split, int (K, 2).
-        test: those of the test split, int (M, 2).
+        config: the settings of the run.
+        train: the (user, item) pairs of the training split, int (N, 2), with the first items of sequences.
+        valid: the pairs of the validation split, int (K, 2).
+        test: the pairs of the test split, int (M, 2).
         dataset: the data set that was split.
-        sizes: rows of train, valid and test.
+        sizes: the number of rows of train, valid and test.
+
+    Returns:
+        One line each.
     """
     empty = [phase for phase, size in zip(PHASES, sizes) if size == 0 and phase != "train"]
     lines = [f"the {phase} split is empty: eval_args={config['eval_args']}" for phase in empty]
@@ -29,18 +33,17 @@ def notes(
         return lines
     sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
     if not sequential:
-        lines += _repeats(config, train, valid, test, dataset.item_num) + _cold_users(train, test)
-    lines += (
-        _unseen_items(train, test) if config["benchmark_filename"] is not None else _untested(config, test, dataset)
-    )
-    return lines
+        lines += _repeated_pairs(config, train, valid, test, dataset.item_num) + _cold_users(train, test)
+    if config["benchmark_filename"] is not None:
+        return lines + _unseen_items(train, test)
+    return lines + _untested_users(config, test, dataset)
 
 
 def check_negatives(config: Any, parts: Sequence[Any], dataset: Any) -> None:
-    """Whether each user lacks an item, which RecBole's samplers ask for, those of full ranking too.
+    """Check that no user has all items: RecBole's samplers, also those of full ranking, could draw no negative.
 
     Raises:
-        ValueError: names a user who has all items, and how many do.
+        ValueError: a user has; the message names one, and their number.
     """
     drawn = [config[f"{phase}_neg_sample_args"]["distribution"] != "none" for phase in PHASES]
     if config["repeatable"] or not any(drawn):
@@ -48,24 +51,25 @@ def check_negatives(config: Any, parts: Sequence[Any], dataset: Any) -> None:
     rows = [part.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field) for part in parts]
     users, items = np.concatenate(rows[: len(parts)]), np.concatenate(rows[len(parts) :])
     counts = np.bincount(np.unique(users.astype(np.int64) * dataset.item_num + items) // dataset.item_num)
-    all_items = np.flatnonzero(counts == dataset.item_num - 1)
-    if len(all_items):
-        name, most = dataset.field2id_token[dataset.uid_field][all_items[0]], dataset.item_num - 1
+    complete_users = np.flatnonzero(counts == dataset.item_num - 1)
+    if len(complete_users):
+        name, items = dataset.field2id_token[dataset.uid_field][complete_users[0]], dataset.item_num - 1
         raise ValueError(
-            f"the user {str(name)!r} of {config['dataset']!r} has all {most} items ({len(all_items)} such users): "
-            f"nothing is left to rank or to draw for them; leave them out, e.g. user_inter_num_interval: '[0,{most})'"
+            f"the user {str(name)!r} of {config['dataset']!r} has all {items} items ({len(complete_users)} such "
+            "users): nothing is left to rank or to draw for them; leave them out, e.g. user_inter_num_interval: "
+            f"'[0,{items})'"
         )
 
 
-def _repeats(config: Any, train: np.ndarray, valid: np.ndarray, test: np.ndarray, width: int) -> list[str]:
-    """RecBole never masks a pair that is in an earlier part and in test: the answer is in the input, or chose it."""
+def _repeated_pairs(config: Any, train: np.ndarray, valid: np.ndarray, test: np.ndarray, n_items: int) -> list[str]:
+    """Test pairs that are also in train or valid. RecBole does not mask them, so the model has seen the target."""
     if config["repeatable"] or config["eval_type"] != EvaluatorType.RANKING:
         return []
-    codes = np.array([width, 1])
+    factors = np.array([n_items, 1])  # one number for each pair
     presplit = config["benchmark_filename"] is not None
     way_out = "leave them out of one of the files" if presplit else "set rm_dup_inter: first"
     counts = {
-        part: int(np.isin(test @ codes, rows @ codes).sum()) for part, rows in (("train", train), ("valid", valid))
+        part: int(np.isin(test @ factors, rows @ factors).sum()) for part, rows in (("train", train), ("valid", valid))
     }
     return [
         f"{count} of {len(test)} test pairs are also in {part} and not masked; {way_out}"
@@ -85,8 +89,8 @@ def _unseen_items(train: np.ndarray, test: np.ndarray) -> list[str]:
     return [f"{unseen} of {len(test)} test rows have an item without a row in train"] if unseen else []
 
 
-def _untested(config: Any, test: np.ndarray, dataset: Any) -> list[str]:
-    """Leave-one-out leaves a user's first rows in train: general models need two of them, sequential ones three."""
+def _untested_users(config: Any, test: np.ndarray, dataset: Any) -> list[str]:
+    """Users with too few interactions for leave-one-out: general models need two, sequential ones three."""
     if "LS" not in (config["eval_args"]["split"] or {}):
         return []
     users, least = dataset.user_num - 1, 3 if config["MODEL_TYPE"] == ModelType.SEQUENTIAL else 2

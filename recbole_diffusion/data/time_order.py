@@ -1,13 +1,15 @@
-"""Order in time by the exact times of the files.
+"""Chronological order of interactions by exact float64 times.
 
-RecBole turns times into float32 before it sorts by them and before it draws the boundary of a split by time. Unix times
-in seconds then tie within 64 to 128 s, those in milliseconds within 131 s. Here the times are kept in float64 beside
-the data set. Rows that are in exact order keep it through RecBole's stable sorts of float32; where the order across
-users decides (split TS, split RS without groups), sort and split are ours. ``keep_time_order: False`` gives RecBole's.
+RecBole casts times to float32 before it sorts by them and before it computes the boundary of a split by time. Unix
+times in seconds then tie within 64 to 128 s, those in milliseconds within 131 s. Here the float64 times are kept beside
+the data set. Rows that are sorted by them keep that order through RecBole's stable sorts of float32. Where the order
+across users decides (split TS, split RS without groups), sort and split are replaced. ``keep_time_order: False``
+restores RecBole's behaviour.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
@@ -16,65 +18,61 @@ from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_diffusion.data import columns
 
-#: The exact ranks in time, which our data preparation puts beside RecBole's float32 timestamps.
+#: The column of exact chronological ranks, added beside RecBole's float32 timestamps.
 RANK_FIELD = "time_rank"
 
 
-class Need(NamedTuple):
-    """Why a run needs the times.
+class TimeRequirement(NamedTuple):
+    """The reason why a run needs timestamps.
 
     Attributes:
-        who: the setting or the model that needs them.
-        instead: how to do without.
+        source: the setting or the model that needs them.
+        alternative: how to do without them.
     """
 
-    who: str
-    instead: str
+    source: str
+    alternative: str
 
 
-def need(config: Any) -> Optional[Need]:
-    """What needs the times of the interactions, or None."""
+def time_requirement(config: Any) -> Optional[TimeRequirement]:
+    """The setting or model that needs the timestamps of the interactions; None if nothing does."""
     model = f"model={config['model']!r}"
     if config["time-aware"]:
-        return Need("time-aware=True", "set time-aware: False")
+        return TimeRequirement("time-aware=True", "set time-aware: False")
     if model_needs_time(config):
-        return Need(model, "take a model that does without")
+        return TimeRequirement(model, "take a model that does without")
     if config["benchmark_filename"] is not None:
         return None
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
-        return Need(f"{model} (sequential)", "take a general model with eval_args: {order: RO}")
+        return TimeRequirement(f"{model} (sequential)", "take a general model with eval_args: {order: RO}")
     if config["eval_args"]["order"] != "TO":
         return None
-    by_time = "TS" in (config["eval_args"]["split"] or {})  # which refuses order RO
-    args = "{split: {RS: [0.8, 0.1, 0.1]}, order: RO}" if by_time else "{order: RO}"
-    return Need("eval_args.order='TO'", f"set eval_args: {args}")
+    split_by_time = "TS" in (config["eval_args"]["split"] or {})  # does not allow order RO
+    args = "{split: {RS: [0.8, 0.1, 0.1]}, order: RO}" if split_by_time else "{order: RO}"
+    return TimeRequirement("eval_args.order='TO'", f"set eval_args: {args}")
 
 
 def model_needs_time(config: Any) -> bool:
-    """Whether the model itself reads the times."""
+    """Whether the model itself reads timestamps."""
     spec = getattr(config, "spec", None)
     return bool(config["time-aware"] or (spec is not None and "time" in spec.needs))
 
 
-def check_type(dataset: Any) -> None:
-    """Check that rows can be ordered by the time column, before the first filter and for a data set that was saved.
+def check_times(dataset: Any) -> None:
+    """Check that rows can be sorted by the time column.
+
+    Called before the first filter, and for data sets that were saved by an earlier run.
 
     Raises:
         ValueError: the column is needed and missing, is not of type float, or holds values that are no times.
     """
     config, time = dataset.config, dataset.time_field
-    why = need(config)
+    requirement = time_requirement(config)
     if time not in dataset.inter_feat:
-        if why is not None:
-            file = columns.interaction_files(config)[0]
-            fields = columns.header(config, file) or dict.fromkeys(dataset.inter_feat)
-            if columns.is_left_out(config, time):
-                raise ValueError(
-                    f"unload_col.inter leaves out {time!r}, which {why.who} needs; take it out of unload_col"
-                )
-            raise ValueError(missing(config, why, fields, str(file)))
+        if requirement is not None:
+            raise ValueError(_no_time_column(dataset, requirement))
         return
-    if why is None and config["rm_dup_inter"] is None:
+    if requirement is None and config["rm_dup_inter"] is None:
         return
     kind = dataset.field2type[time]
     if kind is not FeatureType.FLOAT:
@@ -83,48 +81,58 @@ def check_type(dataset: Any) -> None:
             f"write {time}:float in the first line, and numbers (seconds, for instance) or ISO dates below it"
         )
     times = getattr(dataset, "exact_times", None)
-    wrong = ~np.isfinite(_column(dataset) if times is None else times)
-    if wrong.any():
+    missing = ~np.isfinite(_time_values(dataset) if times is None else times)
+    if missing.any():
         raise ValueError(
-            f"{int(wrong.sum())} of {len(wrong)} rows of {config['dataset']!r} have no time in the column {time!r} "
-            f"(the first is row {int(wrong.argmax()) + 1}); give them a time, or leave them out"
+            f"{int(missing.sum())} of {len(missing)} rows of {config['dataset']!r} have no time in the column {time!r} "
+            f"(the first is row {int(missing.argmax()) + 1}); give them a time, or leave them out"
         )
 
 
-def missing(config: Any, why: Need, fields: Any, where: str) -> str:
-    """The line that says that the time column is not there."""
+def _no_time_column(dataset: Any, requirement: TimeRequirement) -> str:
+    """The message about a time column that is not loaded or not in the file."""
+    config, time = dataset.config, dataset.time_field
+    file = columns.interaction_files(config)[0]
+    fields = columns.header(config, file) or dict.fromkeys(dataset.inter_feat)
+    if columns.is_left_out(config, time):
+        return f"unload_col.inter leaves out {time!r}, which {requirement.source} needs; take it out of unload_col"
+    return missing_column(config, requirement, fields, str(file))
+
+
+def missing_column(config: Any, requirement: TimeRequirement, fields: Iterable[str], file: str) -> str:
+    """The message about a file without the time column; ``fields`` are the columns that it has."""
     return (
-        f"{why.who} needs the column {config['TIME_FIELD']!r}, but {where} has {', '.join(fields)}; "
-        f"set TIME_FIELD to the right name, or {why.instead}"
+        f"{requirement.source} needs the column {config['TIME_FIELD']!r}, but {file} has {', '.join(fields)}; "
+        f"set TIME_FIELD to the right name, or {requirement.alternative}"
     )
 
 
 def exact_times(dataset: Any) -> np.ndarray:
-    """The times of the rows of ``dataset.inter_feat``, float64, as they were before RecBole normalised them.
+    """The times of the rows of ``dataset.inter_feat`` before RecBole normalises them, float64, (rows,).
 
     Raises:
-        ValueError: a data set that RecBole saved holds them no more.
+        ValueError: the data set was saved by RecBole, without plain times.
     """
     times = getattr(dataset, "exact_times", None)
     if times is None:
-        times = dataset.exact_times = _column(dataset)
+        times = dataset.exact_times = _time_values(dataset)
     return times
 
 
-def _column(dataset: Any) -> np.ndarray:
+def _time_values(dataset: Any) -> np.ndarray:
     column = dataset.inter_feat[dataset.time_field]
-    if column.dtype == object:  # numerical_features makes pairs of it
+    if column.dtype == object:  # numerical_features turns each value into a pair
         raise ValueError(f"the saved data of {dataset.dataset_name!r} hold no plain times; make them anew")
     return column.to_numpy(np.float64).copy()
 
 
-def forget(dataset: Any) -> None:
-    """Take the exact times off a data set or a split whose rows will be moved."""
+def discard_exact_times(dataset: Any) -> None:
+    """Remove the exact times from a data set or a split, before its rows are reordered."""
     vars(dataset).pop("exact_times", None)
 
 
 def sort_rows(dataset: Any) -> None:
-    """Put the rows in order of time; equal times keep their order."""
+    """Sort the rows by time; the sort is stable."""
     times = exact_times(dataset)
     order = np.argsort(times, kind="stable")
     dataset.inter_feat = dataset.inter_feat.iloc[order].reset_index(drop=True)
@@ -132,10 +140,10 @@ def sort_rows(dataset: Any) -> None:
 
 
 def add_ranks(dataset: Any) -> None:
-    """Add the ranks in time as a column: exact in float32 too, whatever the order of the rows will be.
+    """Add the column :data:`RANK_FIELD` with chronological ranks, which are exact in float32 too.
 
-    RecBole's own models sort by the time column with ``time-aware`` and read nothing else of it: there it holds the
-    ranks too.
+    With ``time-aware`` RecBole's own models sort by the time column and read nothing else of it. There the ranks
+    replace its values.
     """
     times, config = exact_times(dataset), dataset.config
     ranks = np.empty(len(times))
@@ -147,20 +155,22 @@ def add_ranks(dataset: Any) -> None:
 
 
 def hooks(config: Any) -> list[tuple[Any, str, Any]]:
-    """What is replaced in RecBole's data sets; see :mod:`recbole_diffusion.data.hooks`."""
-    fill = vars(Dataset)["_fill_nan"]  # also puts the mean where a time is missing, and comes before normalising
+    """The methods of RecBole that are replaced; see :mod:`recbole_diffusion.data.hooks`."""
+    # RecBole's method also fills missing times with the mean. It runs before the times are normalised.
+    fill_nan = vars(Dataset)["_fill_nan"]
 
     def _fill_nan(dataset: Any) -> None:
         time = dataset.time_field
         if time in dataset.inter_feat and dataset.field2type[time] is FeatureType.FLOAT:
-            dataset.exact_times = _column(dataset)
-        fill(dataset)
+            dataset.exact_times = _time_values(dataset)
+        fill_nan(dataset)
 
     changes = [(Dataset, "_fill_nan", _fill_nan)]
-    return changes + (_AcrossUsers().hooks() if _order_across_users_decides(config) else [])
+    return changes + (_GlobalTimeOrder().hooks() if _sorts_across_users(config) else [])
 
 
-def _order_across_users_decides(config: Any) -> bool:
+def _sorts_across_users(config: Any) -> bool:
+    """Whether the split depends on the chronological order of rows of different users."""
     args = config["eval_args"]
     if config["benchmark_filename"] is not None or args["order"] != "TO" or not config["keep_time_order"]:
         return False
@@ -168,24 +178,32 @@ def _order_across_users_decides(config: Any) -> bool:
     return "TS" in split or ("RS" in split and str(args.get("group_by")).lower() == "none")
 
 
-class _AcrossUsers:
-    """Sort and split of one data set by ``times``, which are beside its rows, float64, (rows,)."""
+class _GlobalTimeOrder:
+    """Sort and split of one data set by exact times.
+
+    Attributes:
+        times: of the rows of its interactions, float64, (rows,).
+    """
 
     times: np.ndarray
 
     def hooks(self) -> list[tuple[Any, str, Any]]:
         return [
-            (Dataset, "_change_feat_format", self._tensors(vars(Dataset)["_change_feat_format"])),
-            (SequentialDataset, "_change_feat_format", self._tensors(vars(SequentialDataset)["_change_feat_format"])),
+            (Dataset, "_change_feat_format", self._record_times(vars(Dataset)["_change_feat_format"])),
+            (
+                SequentialDataset,
+                "_change_feat_format",
+                self._record_times(vars(SequentialDataset)["_change_feat_format"]),
+            ),
             (Dataset, "sort", self._sort(vars(Dataset)["sort"])),
             (Dataset, "time_based_split", lambda dataset, ratios, group_by: self._split(dataset, ratios, group_by)),
         ]
 
-    def _tensors(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
+    def _record_times(self, original: Callable[[Any], None]) -> Callable[[Any], None]:
         def _change_feat_format(dataset: Any) -> None:
             users, times = dataset.inter_feat[dataset.uid_field].to_numpy(), exact_times(dataset)
             original(dataset)
-            if isinstance(dataset, SequentialDataset):  # one row for each but the first of a user
+            if isinstance(dataset, SequentialDataset):  # makes one row of each interaction but a user's first
                 order = np.lexsort((times, users))
                 times = times[order][1:][users[order][1:] == users[order][:-1]]
             self.times = times
@@ -209,16 +227,19 @@ class _AcrossUsers:
         return sort
 
     def _split(self, dataset: Any, ratios: list[float], group_by: str) -> list[Any]:
-        """RecBole's split TS: test is what comes after the boundary, each user's other rows are cut in two."""
-        shares = [share / sum(ratios) for share in ratios]
+        """Split by time as RecBole's TS does, with exact times.
+
+        Rows after the boundary are the test split. Each user's other rows are cut into train and valid.
+        """
+        shares = [ratio / sum(ratios) for ratio in ratios]
         boundary = np.percentile(self.times, 100 * (1 - shares[-1]))
-        rows: tuple[list[int], list[int], list[int]] = ([], [], [])
+        rows: tuple[list[int], list[int], list[int]] = ([], [], [])  # of train, valid and test
         for group in dataset._grouped_index(dataset.inter_feat[group_by].numpy()):
-            of_user = np.array(group)
-            late = self.times[of_user] > boundary
-            early = of_user[~late]
+            user_rows = np.array(group)
+            late = self.times[user_rows] > boundary
+            early = user_rows[~late]
             cut = int(len(early) * (shares[0] / (1 - shares[2])))
-            for part, more in zip(rows, (early[:cut], early[cut:], of_user[late])):
-                part.extend(more.tolist())
+            for part_rows, new_rows in zip(rows, (early[:cut], early[cut:], user_rows[late])):
+                part_rows.extend(new_rows.tolist())
         dataset._drop_unused_col()
-        return [dataset.copy(dataset.inter_feat[part]) for part in rows]
+        return [dataset.copy(dataset.inter_feat[part_rows]) for part_rows in rows]

@@ -66,7 +66,7 @@ def _width(tables: Any) -> Optional[int]:
 
 
 def use_base(config: Any, trust: bool) -> None:
-    """Number the run's users and items as in the base model's checkpoint; see :func:`numbering.use`.
+    """Number the run's users and items as in the base model's checkpoint; see :func:`numbering.use_vocabulary`.
 
     Settings without a checkpoint, and files that cannot be read, are skipped.
 
@@ -83,4 +83,4 @@ def use_base(config: Any, trust: bool) -> None:
         except ValueError:  # raised again when the file is needed
             continue
         if isinstance(state, dict) and "state_dict" in state:  # a bare table has its own names
-            numbering.use(config, state, f"{key}={file!r}")
+            numbering.use_vocabulary(config, state, f"{key}={file!r}")

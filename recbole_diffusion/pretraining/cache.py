@@ -105,7 +105,7 @@ def untrained(base: Config, loader: Any) -> Any:
 
 def _train_or_read(folder: Path, base: Config, train_data: Any, valid_data: Any, show_progress: bool) -> CachedBase:
     """Read the cache; where there is none, train under a lock and write it."""
-    ids = names.of_users_and_items(train_data._dataset)  # the split's hash is of names, the tables are in id order
+    ids = names.user_item_fingerprint(train_data._dataset)  # the split's hash is of names, the tables are in id order
     file = folder / f"{base['model']}-{base['dataset']}-{_cache_key(base, train_data, valid_data, ids)}.npz"
     cached = _read_cache(file, ids)
     if cached is not None:  # without a lock, so that a read-only folder works too

@@ -112,7 +112,7 @@ def model(config: Any, file: Path, dataset: Any, key: str) -> Any:
         net = base.model_class(base, dataset).to(base["device"])
     finally:
         restore_random_state(random_state_before)
-    checkpoint.load_weights(net, state, provenance.misfit(config, what, dataset))
+    checkpoint.load_weights(net, state, provenance.mismatch(config, what, dataset))
     for attribute in _PROPAGATED & {*vars(net)}:  # to be computed anew over the graph of this split
         setattr(net, attribute, None)
     net.own_config = base
@@ -140,21 +140,21 @@ def _compare_splits(config: Any, state: Any, settings: dict[str, Any], what: str
     The hashes of the splits are compared; where one is missing, the settings that determine the split.
     """
     split_hash = (getattr(dataset, "described", None) or {}).get("split_sha256")
-    if provenance.split_of(state) is not None and split_hash is not None:
-        if provenance.split_of(state) != split_hash:
-            provenance.note(config, f"{what} was trained on another split; it may have seen rows of this test split")
+    if provenance.split_hash_of(state) is not None and split_hash is not None:
+        if provenance.split_hash_of(state) != split_hash:
+            provenance.warn(config, f"{what} was trained on another split; it may have seen rows of this test split")
         return
     for key in ("seed", "eval_args", "benchmark_filename"):
         if settings.get(key) != config[key]:
             warning = f"it may have seen rows of this test split (now {config[key]!r})"
-            provenance.note(config, f"{what} was trained with {key}={settings.get(key)!r}: {warning}")
+            provenance.warn(config, f"{what} was trained with {key}={settings.get(key)!r}: {warning}")
 
 
 def _note_rows_without_names(config: Any, content: dict[str, np.ndarray], what: str) -> None:
     for kind in ("user", "item"):
         if kind in content and f"{kind}_token" not in content:
             text = f"{what} has no {kind}_token: the {kind}s of its rows are taken in RecBole's id order, unchecked"
-            provenance.note(config, text)
+            provenance.warn(config, text)
 
 
 def arrays(file: Path) -> dict[str, np.ndarray]:

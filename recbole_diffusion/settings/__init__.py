@@ -1,1 +1,1 @@
-"""What a key may be: rules, sources and precedence of settings."""
+"""Settings: allowed values, sources, precedence and consistency."""

@@ -1,7 +1,7 @@
-"""Settings that do not go together: what RecBole notices only after an epoch, or never.
+"""Consistency of settings: conflicts that RecBole notices only after an epoch, or never.
 
-Each function reads the effective settings and raises a ValueError of one line, or returns the lines of what has no
-effect or misleads.
+Each function reads the effective settings. It raises a ValueError of one line, or returns warnings about settings that
+have no effect or mislead.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Settings = dict[str, Any]
 _SUFFIXES = ("inter", "user", "item", "kg", "link", "net")
 
 
-def check_old_form(given: Settings) -> None:
-    """Whether negatives are written as RecBole 1.0 had them; RecBole 1.2 then draws one uniform negative.
+def check_old_form(user_settings: Settings) -> None:
+    """Reject ``train_neg_sample_args`` in the form of RecBole 1.0, for which RecBole 1.2 draws one uniform negative.
 
     Raises:
-        ValueError: they are.
+        ValueError: the setting has that form.
     """
-    arguments = given.get("train_neg_sample_args")
+    arguments = user_settings.get("train_neg_sample_args")
     if isinstance(arguments, dict) and len(arguments) == 1 and {*arguments} <= {"uniform", "popularity"}:
         ((distribution, count),) = arguments.items()
         raise ValueError(
@@ -34,10 +34,10 @@ def check_old_form(given: Settings) -> None:
 
 
 def check_loss(settings: Settings, model_class: type) -> None:
-    """Whether a model that has several losses is given one of them, and negatives only with the one that reads them.
+    """Check the ``loss_type`` of a model with several losses, and that CE is not combined with negatives.
 
     Raises:
-        ValueError: RecBole would draw batches of no kind, or stop after loading.
+        ValueError: RecBole would fail on these settings after loading the data.
     """
     loss, arguments = settings.get("loss_type"), settings.get("train_neg_sample_args")
     if "loss_type" not in settings or hasattr(model_class, "input_type"):
@@ -52,10 +52,10 @@ def check_loss(settings: Settings, model_class: type) -> None:
 
 
 def check_metrics(settings: Settings) -> None:
-    """Whether the metrics are known and of one kind.
+    """Check that the metrics are known, and all of rankings or all of values.
 
     Raises:
-        ValueError: they are not.
+        ValueError: a metric is unknown, or the two kinds are mixed.
     """
     metrics = [settings["metrics"]] if isinstance(settings["metrics"], str) else settings["metrics"]
     for metric in metrics:
@@ -67,10 +67,10 @@ def check_metrics(settings: Settings) -> None:
 
 
 def check_evaluation(settings: Settings) -> None:
-    """Whether split, order, mode and metrics go together. RecBole's defaults need not be filled in yet.
+    """Check that split, order, mode and metrics fit together. Called before RecBole fills in its defaults.
 
     Raises:
-        ValueError: they do not.
+        ValueError: two of them conflict.
     """
     arguments = settings["eval_args"]
     if not isinstance(arguments, dict):
@@ -89,17 +89,18 @@ def check_evaluation(settings: Settings) -> None:
 
 
 def _check_modes(settings: Settings, modes: Iterable[str]) -> None:
+    """Check that mode ``labeled`` is used with metrics of values, and ``full`` with metrics of rankings."""
     metrics = [settings["metrics"]] if isinstance(settings["metrics"], str) else settings["metrics"]
-    of_values = metric_types[metrics[0].lower()] == EvaluatorType.VALUE
-    values = [metrics_dict[key].__name__ for key, kind in metric_types.items() if kind == EvaluatorType.VALUE]
+    need_labels = metric_types[metrics[0].lower()] == EvaluatorType.VALUE
+    value_metrics = [metrics_dict[key].__name__ for key, kind in metric_types.items() if kind == EvaluatorType.VALUE]
     for mode in modes:
-        if mode == "labeled" and not of_values:
+        if mode == "labeled" and not need_labels:
             raise ValueError(
                 f"eval_args.mode='labeled' does not go with metrics={metrics!r}, which need rankings; allowed: "
-                f"mode full, uniN or popN; or metrics of labels, {', '.join(sorted(values))}, and one of them as "
-                "valid_metric"
+                f"mode full, uniN or popN; or metrics of labels, {', '.join(sorted(value_metrics))}, and one of them "
+                "as valid_metric"
             )
-        if mode == "full" and of_values:
+        if mode == "full" and need_labels:
             raise ValueError(
                 f"eval_args.mode='full' does not go with metrics={metrics!r}, which compare scores with labels; "
                 "allowed: mode labeled with a label column or threshold, or uniN, popN"
@@ -107,14 +108,14 @@ def _check_modes(settings: Settings, modes: Iterable[str]) -> None:
 
 
 def check_valid_metric(settings: Settings) -> None:
-    """Whether the metric that chooses the epoch is measured.
+    """Check that ``valid_metric``, which chooses the best epoch, is among the measured metrics.
 
     Raises:
         ValueError: it is not.
     """
-    cut = [metric for metric in settings["metrics"] if metric.lower() != "gauc"]  # of the whole ranking
-    possible = [f"{metric}@{k}" for metric in cut for k in settings["topk"]]
-    possible += [metric for metric in settings["metrics"] if metric not in cut]
+    at_k = [metric for metric in settings["metrics"] if metric.lower() != "gauc"]  # GAUC has no cutoff
+    possible = [f"{metric}@{k}" for metric in at_k for k in settings["topk"]]
+    possible += [metric for metric in settings["metrics"] if metric not in at_k]
     if settings["eval_type"] == EvaluatorType.VALUE:
         possible = list(settings["metrics"])
     if settings["valid_metric"].lower() not in {name.lower() for name in possible}:
@@ -126,24 +127,27 @@ def check_valid_metric(settings: Settings) -> None:
 
 
 def check_order(settings: Settings) -> None:
-    """Whether a sequential model trains on the past only.
+    """Check that a sequential model does not train on rows that are later than its targets.
 
     Raises:
-        ValueError: it would not.
+        ValueError: it would, with order RO.
     """
     if settings["MODEL_TYPE"] == ModelType.SEQUENTIAL and settings["eval_args"]["order"] == "RO":
         raise ValueError("eval_args.order='RO' would let a sequential model train on later rows; allowed: order: TO")
 
 
 def check_negatives(settings: Settings, model: str, model_class: type) -> list[str]:
-    """What is wrong with ``train_neg_sample_args`` for this model.
+    """Check ``train_neg_sample_args`` against the model.
+
+    Returns:
+        Warnings about parts of it that have no effect.
 
     Raises:
-        ValueError: the model's loss reads negatives or labels that it would not get.
+        ValueError: the model's loss needs negatives that would not be drawn.
     """
     arguments = settings.get("train_neg_sample_args")
     drawn = learning.samples_negatives(settings)
-    if learning.need(model_class, settings) == "negatives" and not drawn:
+    if learning.required_input(model_class, settings) == "negatives" and not drawn:
         raise ValueError(
             f"train_neg_sample_args=None is not allowed with {model}, which learns from negative items; allowed: "
             "{distribution: uniform, sample_num: 1}"
@@ -167,22 +171,12 @@ def check_negatives(settings: Settings, model: str, model_class: type) -> list[s
 
 
 def check_columns(settings: Settings) -> None:
-    """Whether the settings of columns go together.
+    """Check that the settings about columns fit together.
 
     Raises:
         ValueError: one names a file that is not read, or two exclude each other.
     """
-    more = settings.get("additional_feat_suffix") or []
-    suffixes = [*_SUFFIXES, *([more] if isinstance(more, str) else more)]
-    for key in ("load_col", "unload_col", "unused_col"):
-        for suffix in settings.get(key) or {}:
-            if suffix not in suffixes:
-                near = schema.nearest(suffix, suffixes)
-                hint = f"did you mean {near}? " if near else ""
-                raise ValueError(
-                    f"{key}.{suffix} has no effect: no file .{suffix} is read; {hint}allowed: {', '.join(suffixes)}, "
-                    "or those of additional_feat_suffix"
-                )
+    _check_suffixes(settings)
     both = {*(settings.get("load_col") or {})} & {*(settings.get("unload_col") or {})}
     if both:
         raise ValueError(
@@ -201,23 +195,45 @@ def check_columns(settings: Settings) -> None:
             raise ValueError(f"discretization.{column}={how!r} has no bucket; allowed: {{method: ED, bucket: 10}}")
 
 
-def notes_of_modes(given: Settings, settings: Settings) -> list[str]:
-    """The mode of a split that the user did not name, which RecBole takes from the other one."""
-    mode = (given.get("eval_args") or {}).get("mode")
+def _check_suffixes(settings: Settings) -> None:
+    """Check that the file suffixes in ``load_col``, ``unload_col`` and ``unused_col`` are read."""
+    additional = settings.get("additional_feat_suffix") or []
+    suffixes = [*_SUFFIXES, *([additional] if isinstance(additional, str) else additional)]
+    for key in ("load_col", "unload_col", "unused_col"):
+        for suffix in settings.get(key) or {}:
+            if suffix not in suffixes:
+                near = schema.nearest(suffix, suffixes)
+                hint = f"did you mean {near}? " if near else ""
+                raise ValueError(
+                    f"{key}.{suffix} has no effect: no file .{suffix} is read; {hint}allowed: {', '.join(suffixes)}, "
+                    "or those of additional_feat_suffix"
+                )
+
+
+def notes_of_modes(user_settings: Settings, settings: Settings) -> list[str]:
+    """Warn if ``eval_args.mode`` names only one of valid and test, since RecBole then uses it for both.
+
+    Args:
+        user_settings: the user's settings.
+        settings: the effective settings.
+    """
+    mode = (user_settings.get("eval_args") or {}).get("mode")
     if not isinstance(mode, dict) or len(mode) != 1:
         return []
-    (named,) = mode
-    other = "test" if named == "valid" else "valid"
-    return [f"eval_args.mode names {named} only: {settings['eval_args']['mode'][other]} holds for {other} too"]
+    (split,) = mode
+    other_split = "test" if split == "valid" else "valid"
+    other_mode = settings["eval_args"]["mode"][other_split]
+    return [f"eval_args.mode names {split} only: {other_mode} holds for {other_split} too"]
 
 
 def notes(settings: Settings, model_class: type) -> list[str]:
-    """What misleads or has no effect."""
+    """Warnings about settings that mislead or have no effect."""
     lines = []
     if settings["epochs"] == 0 and settings["MODEL_TYPE"] not in (ModelType.TRADITIONAL, ModelType.DECISIONTREE):
         lines.append("epochs=0: nothing is trained, results are those of an untrained model")
     kind, modes = settings["MODEL_TYPE"], settings["eval_args"]["mode"].values()
-    if settings["threshold"] and learning.need(model_class, settings) != "labels" and kind != ModelType.CONTEXT:
+    reads_labels = learning.required_input(model_class, settings) == "labels" or kind == ModelType.CONTEXT
+    if settings["threshold"] and not reads_labels:
         lines.append(
             "threshold only makes a label column, every row stays a positive; to drop low ratings use "
             "val_interval: {rating: '[4,inf)'}"

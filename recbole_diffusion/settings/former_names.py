@@ -1,6 +1,7 @@
-"""Former names of keys: ``; formerly infer_steps`` at the end of a comment lets the old name stand for the new one.
+"""Former names of keys: ``; formerly infer_steps`` at the end of a key's comment makes the old name an alias.
 
-The same thing has one name in all models. Configuration files, checkpoints and scripts with the old names keep working.
+A key of the same meaning has one name in all models. Configuration files, checkpoints and scripts with the old names
+keep working.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from recbole_diffusion.settings.precedence import Source
 _FORMERLY = re.compile(r"; formerly (?P<names>[\w-]+(?:, [\w-]+)*)$")
 
 
-def of_file(file: Path) -> dict[str, str]:
-    """Today's name of each former one, of the keys in a model's yaml file."""
+def current_names(file: Path) -> dict[str, str]:
+    """The current name of each former name of the keys in a model's yaml file."""
     names: dict[str, str] = {}
     for key, entry in schema.read_keys(file).items() if file.is_file() else ():
         match = _FORMERLY.search(entry.meaning)
@@ -24,11 +25,15 @@ def of_file(file: Path) -> dict[str, str]:
     return names
 
 
-def renamed(source: Source, names: dict[str, str]) -> Source:
-    """The settings of a source by today's names.
+def with_current_names(source: Source, names: dict[str, str]) -> Source:
+    """Rename the former keys of a source.
+
+    Args:
+        source: the settings.
+        names: what :func:`current_names` returned.
 
     Raises:
-        ValueError: it has a key by both names, with different values.
+        ValueError: a key is set by both names, with different values.
     """
     values = dict(source.values)
     for old in [key for key in values if key in names]:

@@ -1,4 +1,4 @@
-"""RecBole's own forms of values: intervals, shares of a split, modes of an evaluation, values of a column."""
+"""Named forms of values in RecBole's settings: intervals, split ratios, evaluation modes, values of a column."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ def is_number(value: Any) -> bool:
 
 
 def shares(value: Any) -> list[float]:
-    """The shares of train, valid and test. They need not sum to one.
+    """Check the split ratios of train, valid and test. They need not sum to one.
 
     Raises:
-        ValueError: not three finite numbers >= 0, or none for train.
+        ValueError: not three finite numbers >= 0, or the first is 0.
     """
-    three = isinstance(value, (list, tuple)) and len(value) == 3 and all(map(is_number, value))
-    if not (three and all(0 <= share < float("inf") for share in value) and value[0] > 0):
+    has_three_numbers = isinstance(value, (list, tuple)) and len(value) == 3 and all(map(is_number, value))
+    if not (has_three_numbers and all(0 <= share < float("inf") for share in value) and value[0] > 0):
         raise ValueError(f"{value!r} are no shares")
     return list(value)
 
 
 def mode(value: Any) -> str:
-    """The mode of an evaluation.
+    """Check the mode of an evaluation.
 
     Raises:
-        ValueError: not one of RecBole's, or sampled with no negatives, where every answer is at the top.
+        ValueError: not one of RecBole's modes, or sampled with 0 negatives, where every answer ranks first.
     """
     if not (isinstance(value, str) and re.match(r"^(full|labeled|(uni|pop)[1-9]\d*)$", value)):
         raise ValueError(f"{value!r} is no mode")
@@ -37,19 +37,18 @@ def mode(value: Any) -> str:
 
 
 def values(value: Any) -> list[Any]:
-    """Values of a column.
+    """Check a list of values of a column.
 
     Raises:
-        ValueError: not a list of strings and numbers.
+        ValueError: not a list of strings and numbers, or empty.
     """
-    if not (
-        isinstance(value, (list, tuple)) and value and all(isinstance(one, str) or is_number(one) for one in value)
-    ):
+    is_list = isinstance(value, (list, tuple)) and len(value) > 0
+    if not (is_list and all(isinstance(item, str) or is_number(item) for item in value)):
         raise ValueError(f"{value!r} is no list of values")
     return list(value)
 
 
-#: By the word that a rule uses: what reads the value, and how messages describe it.
+#: By the name of the form in a rule: the function that checks a value, and the description in messages.
 FORMS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "interval": (intervals.normalise, intervals.EXAMPLE),
     "shares": (shares, "three numbers >= 0 for train, valid and test, the first > 0, e.g. [0.8, 0.1, 0.1]"),

@@ -1,4 +1,4 @@
-"""Which keys there are: those of yaml files, those that sources read without a default, and presets."""
+"""The known keys: those of yaml files, those that source code reads without a default, and presets."""
 
 from __future__ import annotations
 
@@ -10,51 +10,59 @@ from pathlib import Path
 from typing import Any, Optional
 
 from recbole_diffusion import registry
-from recbole_diffusion.settings import elsewhere, schema
+from recbole_diffusion.settings import non_settings, schema
 from recbole_diffusion.support import yaml_files
 
-#: RecBole's base classes of all kinds of models, in one file.
+#: The module with RecBole's base classes of all kinds of models.
 _ABSTRACT = "recbole.model.abstract_recommender"
 _KEY_READ = re.compile(r"config\[\s*[\"']([\w-]+)[\"']\s*\]")
 
 
-def notes_without_effect(given: Iterable[str], known: Collection[str], model: str, model_class: type) -> list[str]:
-    """A line for each key that nothing reads: with the known one that is most like it, or other models' keys.
+def notes_without_effect(user_keys: Iterable[str], known: Collection[str], model: str, model_class: type) -> list[str]:
+    """Describe the user's keys that nothing reads, with the most similar known key.
 
     Args:
-        given: the user's keys.
-        known: those of the yaml files.
-        model: its name.
-        model_class: an own model reads keys that no yaml file has.
+        user_keys: the keys that the user has set.
+        known: the keys of the yaml files.
+        model: the model's name.
+        model_class: the model's class, whose source may read keys that no yaml file has.
+
+    Returns:
+        One line for each such key.
     """
-    if all(key in known for key in given):
+    if all(key in known for key in user_keys):
         return []
-    every = {*known, *more_keys(), *read_by(model_class)}
-    others = _keys_of_other_models(model_class)
-    near_ones = every - {*elsewhere.ELSEWHERE}
+    all_keys = {*known, *keys_in_recbole(), *keys_read_by(model_class)}
+    keys_of_others = _keys_of_other_models(model_class)
+    candidates = all_keys - {*non_settings.DECIDED_BY}
     lines = []
-    for key in given:
-        if key not in every:
-            near = schema.nearest(key, near_ones)
+    for key in user_keys:
+        if key not in all_keys:
+            near = schema.nearest(key, candidates)
             hint = f"; did you mean {near}?" if near else ""
             lines.append(f"key {key!r} is unknown to {model} and RecBole and has no effect{hint}")
-        elif key in others and key not in known:
+        elif key in keys_of_others and key not in known:
             lines.append(f"key {key!r} is other models' and has no effect on {model}")
     return lines
 
 
 def _keys_of_other_models(model_class: type) -> set[str]:
-    """Keys that RecBole's sources read in its models only, and none of this one's; none for a user's own model."""
+    """The keys that only other models of RecBole read. Empty for a user's own model, which may read any key."""
     if not model_class.__module__.startswith(("recbole.", "recbole_diffusion.")):
         return set()
-    own = {key for kind in model_class.__mro__ for key in read_by(kind, kind.__module__ == _ABSTRACT)}
-    return {*more_keys(of_models=True)} - {*more_keys(of_models=False)} - own
+    own_keys = {key for base in model_class.__mro__ for key in keys_read_by(base, base.__module__ == _ABSTRACT)}
+    return {*keys_in_recbole(of_models=True)} - {*keys_in_recbole(of_models=False)} - own_keys
 
 
 @functools.lru_cache(maxsize=256)
-def read_by(model_class: type, alone: bool = False) -> frozenset[str]:
-    """Keys in the source of the model's module, or of the class ``alone``."""
-    module = None if alone else inspect.getmodule(model_class)
+def keys_read_by(model_class: type, class_only: bool = False) -> frozenset[str]:
+    """The keys that occur as ``config["key"]`` in the source of a model.
+
+    Args:
+        model_class: the model.
+        class_only: search the source of the class only, instead of its whole module.
+    """
+    module = None if class_only else inspect.getmodule(model_class)
     try:
         source = inspect.getsource(module or model_class)
     except (OSError, TypeError):
@@ -63,14 +71,14 @@ def read_by(model_class: type, alone: bool = False) -> frozenset[str]:
 
 
 @functools.lru_cache(maxsize=3)
-def more_keys(of_models: Optional[bool] = None) -> frozenset[str]:
-    """Keys that RecBole's sources read without a default in any yaml file.
+def keys_in_recbole(of_models: Optional[bool] = None) -> frozenset[str]:
+    """The keys that RecBole's source code reads, many of which have no default in a yaml file.
 
     Args:
-        of_models: True: those that the files of its models read; False: all others; None: both.
+        of_models: True for the source of its models, False for all other source, None for both.
     """
     if of_models is None:
-        return more_keys(True) | more_keys(False)
+        return keys_in_recbole(True) | keys_in_recbole(False)
     folder = registry.recbole_folder()
     files = [file for file in folder.rglob("*.py") if _is_of_models(file) is of_models]
     keys = {key for file in files for key in _KEY_READ.findall(file.read_text(encoding="utf-8"))}
@@ -89,14 +97,14 @@ def _is_of_models(file: Path) -> bool:
     return file.parent.name.endswith("_recommender") or file.name == "abstract_recommender.py"
 
 
-def preset(name: Any, model: str) -> dict[str, Any]:
-    """The settings of ``properties/<preset>/<model>.yaml``.
+def preset_settings(name: Any, model: str) -> dict[str, Any]:
+    """Read the settings of ``properties/<preset>/<model>.yaml``.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the file does not exist.
     """
     file = yaml_files.properties() / "quick" / f"{model}.yaml"
     if name != "quick" or not file.is_file():
-        there = sorted(each.stem for each in file.parent.glob("*.yaml"))
-        raise ValueError(f"preset={name!r} of {model} is not there; allowed: quick, for {', '.join(there)}")
+        models = sorted(path.stem for path in file.parent.glob("*.yaml"))
+        raise ValueError(f"preset={name!r} of {model} is not there; allowed: quick, for {', '.join(models)}")
     return yaml_files.load_yaml(file)

@@ -1,8 +1,8 @@
-"""Rules of settings that are mappings: their keys, and what each of these may be.
+"""Rules of settings that are mappings: their keys, and the values allowed for each key.
 
-The rules stand in ``properties/recbole.yaml``, whose head describes the notation, and those of RecBole's models in
-``properties/recbole-models.yaml``. A key inside a mapping that nothing
-reads would have no effect, as a misspelt key has none; it is refused, with the known key that is most like it.
+The rules are in ``properties/recbole.yaml``, which describes the notation at its beginning, and those of RecBole's
+models in ``properties/recbole-models.yaml``. An unknown key inside a mapping has no effect in RecBole. Here it is an
+error, which suggests the most similar known key.
 """
 
 from __future__ import annotations
@@ -17,20 +17,27 @@ Rule = Union[str, dict[str, Any], None]
 
 
 @functools.lru_cache(maxsize=2)
-def of_recbole(models: bool = False) -> dict[str, Rule]:
-    """The rules of RecBole's keys, with ``models`` those of its own models too; not to be changed."""
+def recbole_rules(models: bool = False) -> dict[str, Rule]:
+    """The rules of RecBole's keys; callers must not modify them.
+
+    Args:
+        models: include the keys of RecBole's own models.
+    """
     rules = yaml_files.load_yaml(yaml_files.properties() / "recbole.yaml")
     return {**rules, **yaml_files.load_yaml(yaml_files.properties() / "recbole-models.yaml")} if models else rules
 
 
 def check(name: str, value: Any, rule: Rule, notes: list[str]) -> Any:
-    """The value of a setting, checked to its depth, in the types that its rule asks for.
+    """Check the value of a setting recursively.
 
     Args:
         name: the key, with dots between the keys of mappings.
-        value: what it is set to.
-        rule: a rule in words, or a mapping of rules; None: anything.
-        notes: takes a line for each key that has no effect, where the rule says that this is a warning.
+        value: its value.
+        rule: a rule of :mod:`schema`, or a mapping of rules; None allows any value.
+        notes: takes a line for each unknown key, if the rule makes that a warning.
+
+    Returns:
+        The value, in the types of its rules.
 
     Raises:
         ValueError: one line with the key, the value and what is allowed.
@@ -40,37 +47,38 @@ def check(name: str, value: Any, rule: Rule, notes: list[str]) -> Any:
     if isinstance(rule, str):
         return schema.check_key(name, value, rule, None)
     if not isinstance(value, dict) or not {"keys", "each"} & {*rule}:
-        return _plain(name, value, rule)
+        return _check_non_mapping(name, value, rule)
     if rule.get("one") and (len(value) != 1 or not ({*value} <= {*rule.get("keys", value)})):
-        raise _refusal(name, value, rule)
-    _check_names(name, value, rule, notes)
-    inner = rule.get("keys", {})
-    return {key: check(f"{name}.{key}", each, inner.get(key, rule.get("each")), notes) for key, each in value.items()}
+        raise _not_allowed(name, value, rule)
+    _check_keys(name, value, rule, notes)
+    rules = rule.get("keys", {})
+    return {key: check(f"{name}.{key}", item, rules.get(key, rule.get("each")), notes) for key, item in value.items()}
 
 
-def _plain(name: str, value: Any, rule: dict[str, Any]) -> Any:
+def _check_non_mapping(name: str, value: Any, rule: dict[str, Any]) -> Any:
+    """Check a value that is not a mapping, such as null, against the entry ``rule`` of a mapping's rules."""
     try:
         return schema.check(rule["rule"], value)
     except schema.Mismatch:
-        raise _refusal(name, value, rule) from None
+        raise _not_allowed(name, value, rule) from None
 
 
-def _refusal(name: str, value: Any, rule: dict[str, Any]) -> ValueError:
+def _not_allowed(name: str, value: Any, rule: dict[str, Any]) -> ValueError:
     return ValueError(f"{name}={value!r} is not allowed; allowed: {rule['allowed']}")
 
 
-def _check_names(name: str, value: dict[Any, Any], rule: dict[str, Any], notes: list[str]) -> None:
-    """Whether the keys of a mapping are known and complete.
+def _check_keys(name: str, value: dict[Any, Any], rule: dict[str, Any], notes: list[str]) -> None:
+    """Check that the keys of a mapping are known and complete.
 
     Raises:
-        ValueError: they are not, and the rule does not leave it at a note.
+        ValueError: a key is missing, or unknown and the rule does not make that a warning.
     """
     missing = [key for key in rule.get("needs", ()) if key not in value]
     if missing:
         raise ValueError(f"{name}={value!r} has no {missing[0]}; allowed: {rule['allowed']}")
     for key in value:
         if not isinstance(key, str):
-            raise _refusal(name, value, rule)
+            raise _not_allowed(name, value, rule)
         if "each" in rule or key in rule["keys"]:
             continue
         near = schema.nearest(key, rule["keys"])

@@ -1,4 +1,4 @@
-"""Where a data set's files are: one rule for every command, for the data sets too that RecBole brings along."""
+"""The folder of a data set, by one rule for every command, including the example data sets in RecBole's package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional
 
 from recbole_diffusion import registry
 
-#: The value of ``data_path`` that stands for RecBole's own example data, whatever lies in the working folder.
+#: The value of ``data_path`` that selects RecBole's example data, even if the working folder holds the data set.
 PACKAGED = "recbole"
 
 
@@ -16,9 +16,9 @@ class Place(NamedTuple):
     """A data set's folder.
 
     Attributes:
-        root: ``data_path`` as it is stored: as given, or :data:`PACKAGED`.
+        root: ``data_path`` as it is stored: the setting's value, or :data:`PACKAGED`.
         folder: the folder with the files.
-        note: what a reader must know, if anything.
+        note: a warning for the user, or None.
     """
 
     root: str
@@ -27,10 +27,10 @@ class Place(NamedTuple):
 
 
 def locate(data_path: str, dataset: str, given: bool) -> Place:
-    """The folder of a data set.
+    """Find the folder of a data set.
 
-    A local ``<data_path>/<dataset>`` that holds the data set wins. Without one, a data set that RecBole brings along is
-    read from there.
+    A local ``<data_path>/<dataset>`` with the data set's files is preferred. Without one, RecBole's example data set of
+    that name is used.
 
     Args:
         data_path: the setting.
@@ -38,14 +38,14 @@ def locate(data_path: str, dataset: str, given: bool) -> Place:
         given: whether the user set ``data_path``.
 
     Raises:
-        ValueError: ``data_path`` is :data:`PACKAGED`, and RecBole has no such data set.
+        ValueError: ``data_path`` is :data:`PACKAGED`, and RecBole has no example data set of that name.
     """
     packaged = _packaged_root() / dataset
     local = os.path.join(data_path, dataset)
     if data_path == PACKAGED:
         if not _holds(packaged, dataset):
-            there = ", ".join(sorted(each.name for each in _packaged_root().iterdir() if _holds(each, each.name)))
-            raise ValueError(f"data_path={PACKAGED!r} has no dataset={dataset!r}; RecBole brings {there}")
+            names = sorted(folder.name for folder in _packaged_root().iterdir() if _holds(folder, folder.name))
+            raise ValueError(f"data_path={PACKAGED!r} has no dataset={dataset!r}; RecBole brings {', '.join(names)}")
         return Place(PACKAGED, str(packaged), None)
     if not _holds(packaged, dataset):
         return Place(data_path, local, None)
@@ -56,9 +56,9 @@ def locate(data_path: str, dataset: str, given: bool) -> Place:
             f"dataset={dataset!r} is read from {local}, not from the copy that RecBole brings; for that: "
             f"--data_path={PACKAGED}",
         )
-    elsewhere = given and os.path.basename(os.path.normpath(data_path)) != "dataset"  # the default's name
+    is_unexpected = given and os.path.basename(os.path.normpath(data_path)) != "dataset"  # the default's name
     note = f"data_path={data_path!r} holds no {dataset}.inter: the copy that RecBole brings is read"
-    return Place(PACKAGED, str(packaged), note if elsewhere else None)
+    return Place(PACKAGED, str(packaged), note if is_unexpected else None)
 
 
 def _packaged_root() -> Path:
@@ -66,5 +66,5 @@ def _packaged_root() -> Path:
 
 
 def _holds(folder: Path, dataset: str) -> bool:
-    """Whether the folder has the data set's interactions, in one file or split."""
-    return folder.is_dir() and any(each.name.endswith(".inter") for each in folder.glob(f"{dataset}.*"))
+    """Whether the folder has the data set's interactions, in one file or in pre-split files."""
+    return folder.is_dir() and any(file.name.endswith(".inter") for file in folder.glob(f"{dataset}.*"))

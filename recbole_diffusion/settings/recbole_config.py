@@ -1,7 +1,7 @@
 """RecBole's Config and its tables of metrics, imported without scikit-learn.
 
-``recbole.evaluator.metrics`` imports three functions of ``sklearn.metrics`` at its head, for AUC, MAE and RMSE. They
-bring ``scipy.stats`` with them: 1.2 s, a quarter of what a run imports. Here they are imported at their first call.
+``recbole.evaluator.metrics`` imports three functions of ``sklearn.metrics`` for AUC, MAE and RMSE. They import
+``scipy.stats``, which takes 1.2 s, a quarter of a run's import time. Here they are imported at their first call.
 """
 
 from __future__ import annotations

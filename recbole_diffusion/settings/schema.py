@@ -1,9 +1,9 @@
-"""What a key may be: rules in the yaml files, checked before anything runs.
+"""Schema of the settings: rules for the values of keys, written in the yaml files and checked before a run starts.
 
-A rule is what stands in brackets in a model file's comment: ``(int >= 1 or null)``, ``(float in [0, 1))``,
+A rule is the text in brackets at the beginning of a key's comment: ``(int >= 1 or null)``, ``(float in [0, 1))``,
 ``(linear | cosine)``, ``(list of int >= 1 or [])``, ``(list of 3 str)``, ``(list of different str)``. Alternatives are
-joined by ``or``. ``interval``, ``shares``, ``mode`` and ``values`` are in :mod:`recbole_diffusion.settings.forms`, the
-rules of mappings in :mod:`recbole_diffusion.settings.nested`.
+joined by ``or``. The named forms ``interval``, ``shares``, ``mode`` and ``values`` are defined in
+:mod:`recbole_diffusion.settings.forms`, the rules of mappings in :mod:`recbole_diffusion.settings.nested`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import difflib
 import functools
+import operator
 import os
 import re
 import sys
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import yaml
 
@@ -27,7 +28,13 @@ from recbole_diffusion.support import yaml_files
 
 
 class Key(NamedTuple):
-    """A key of a yaml file: its default, its rule (None if it states none), what it means."""
+    """A key of a yaml file.
+
+    Attributes:
+        default: its value in the file.
+        rule: the values allowed; None if the file states no rule.
+        meaning: the rest of its comment.
+    """
 
     default: Any
     rule: Optional[str]
@@ -38,30 +45,30 @@ _COMMENT = re.compile(r"^(?P<key>[\w-]+):[^#]*#\s*(?P<rest>\(.*)$")
 
 
 def read_keys(file: Path) -> dict[str, Key]:
-    """Every key of a properties file with the rule and the meaning in its comment."""
+    """Read the keys of a properties file, with the rule and the meaning in their comments."""
     comments = _comments(file, os.stat(file).st_mtime_ns)
     return {key: Key(value, *comments.get(key, (None, ""))) for key, value in yaml_files.load_yaml(file).items()}
 
 
 @functools.lru_cache(maxsize=256)
 def _comments(file: Path, changed: int) -> dict[str, tuple[str, str]]:
-    """Rule and meaning by key; read once for each state of the file."""
+    """Rule and meaning by key; cached by the file and its time of modification."""
     matches = map(_COMMENT.match, file.read_text(encoding="utf-8").splitlines())
     return {match["key"]: _split_brackets(match["rest"]) for match in matches if match}
 
 
 def _split_brackets(text: str) -> tuple[str, str]:
-    """``(rule) meaning`` into its parts; the rule may hold ``[0, 1)``, whose bracket is not counted."""
+    """Split ``(rule) meaning`` into its parts; the brackets of an interval such as ``[0, 1)`` do not end the rule."""
     bare = re.sub(r"[\[(][^\[\]()]*,[^\[\]()]*[\])]", lambda m: "_" * len(m[0]), text[1:])
     end = bare.index(")") + 1
     return text[1:end], text[end + 1 :].strip()
 
 
 def parse_value(text: str) -> Any:
-    """A value from the command line: yaml, and Python's literals where yaml has none. Nothing is evaluated."""
+    """Parse a value from the command line as a Python literal or yaml; nothing is evaluated."""
     lowered = text.strip().lower()
     if text and not lowered:
-        return text  # a separator
+        return text  # white space is a separator, e.g. field_separator
     if lowered in {"none", "null", "~", ""}:
         return None
     if lowered in {"true", "false"}:
@@ -87,34 +94,38 @@ _KINDS: dict[str, type] = {"bool": bool, "str": str, "dict": dict}
 
 @dataclass(frozen=True)
 class Mismatch(Exception):
-    """The value does not fit the rule."""
+    """The value does not fit the rule ``allowed``."""
 
     allowed: str
 
 
 def check(rule: str, value: Any) -> Any:
-    """``value``, as the type that the rule asks for (``5.0`` becomes 5 for an int).
+    """Check a value against a rule.
 
     The rule ``schedule`` stands for the names of the noise schedules.
 
+    Returns:
+        The value in the rule's type: ``5.0`` becomes 5 for an int.
+
     Raises:
-        Mismatch: no alternative of the rule takes it.
+        Mismatch: the value fits no alternative of the rule.
     """
     for alternative in re.split(r"\s+or\s+", rule):
         try:
-            return _check_one(alternative.strip(), value)
+            return _check_alternative(alternative.strip(), value)
         except Mismatch:
             continue
     raise Mismatch(rule)
 
 
-def _check_one(rule: str, value: Any) -> Any:
+def _check_alternative(rule: str, value: Any) -> Any:
+    """:func:`check` for a rule without ``or``."""
     if rule == "null":
-        fits, result = value is None or value == "None", None  # yaml reads Python's None as a word
+        fits, result = value is None or value == "None", None  # yaml reads Python's None as a string
     elif rule in _KINDS:
         fits, result = isinstance(value, _KINDS[rule]), value
     elif rule in FORMS:
-        fits, result = _read_form(rule, value)
+        fits, result = _check_form(rule, value)
     elif rule == "[]":
         fits, result = isinstance(value, (list, tuple)) and len(value) == 0, []
     elif rule == "list":
@@ -124,8 +135,8 @@ def _check_one(rule: str, value: Any) -> Any:
     elif _SIMPLE.match(rule):
         fits, result = _check_number(rule, value)
     else:
-        choices = [choice.strip() for choice in choices_of(rule).split("|")]
-        if "none" in choices and (value is None or value == "None"):  # as yaml and the command line read it
+        choices = [choice.strip() for choice in expand_rule(rule).split("|")]
+        if "none" in choices and (value is None or value == "None"):  # the command line parses none as None
             return "none"
         fits, result = isinstance(value, (str, bool)) and str(value) in choices, str(value)
     if not fits:
@@ -133,7 +144,8 @@ def _check_one(rule: str, value: Any) -> Any:
     return result
 
 
-def _read_form(name: str, value: Any) -> tuple[bool, Any]:
+def _check_form(name: str, value: Any) -> tuple[bool, Any]:
+    """Whether the value has the named form, and the value in its canonical spelling."""
     try:
         return True, FORMS[name][0](value)
     except ValueError:
@@ -141,43 +153,49 @@ def _read_form(name: str, value: Any) -> tuple[bool, Any]:
 
 
 def _check_list(rule: str, value: Any) -> tuple[bool, Any]:
-    part = _LIST.match(rule)
-    assert part is not None
+    """Whether the value fits a rule ``list of ...``, and the list with its elements converted."""
+    match = _LIST.match(rule)
+    assert match is not None
     if not isinstance(value, (list, tuple)) or not value:
         return False, value
-    result = [_check_one(part["of"], each) for each in value]
-    if part["count"] and len(result) != int(part["count"]):
+    result = [_check_alternative(match["of"], element) for element in value]
+    if match["count"] and len(result) != int(match["count"]):
         return False, value
-    folded = [each.lower() if isinstance(each, str) else each for each in result]
-    return not part["different"] or len({*folded}) == len(folded), result
+    folded = [element.lower() if isinstance(element, str) else element for element in result]
+    return not match["different"] or len({*folded}) == len(folded), result
 
 
 def _check_number(rule: str, value: Any) -> tuple[bool, Any]:
-    part = _SIMPLE.match(rule)
-    assert part is not None
+    """Whether the value fits a rule ``int ...`` or ``float ...``, and the converted number."""
+    match = _SIMPLE.match(rule)
+    assert match is not None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
         return False, value
-    if part["kind"] == "int":
-        if float(value) != int(value) if abs(value) != float("inf") else True:
+    if match["kind"] == "int":
+        if abs(value) == float("inf") or float(value) != int(value):
             return False, value
         value = int(value)
     else:
         value = float(value)
-    if part["op"]:
-        bound = float(part["bound"])
-        fits = {">=": value >= bound, ">": value > bound, "<=": value <= bound, "<": value < bound}[part["op"]]
-    elif part["left"]:
-        low, high = float(part["low"]), float(part["high"])
-        fits = (value >= low if part["left"] == "[" else value > low) and (
-            value <= high if part["right"] == "]" else value < high
-        )
-    else:
-        fits = True
-    return fits, value
+    if match["op"]:
+        return _COMPARE[match["op"]](value, float(match["bound"])), value
+    if match["left"]:
+        above = _COMPARE[">=" if match["left"] == "[" else ">"](value, float(match["low"]))
+        below = _COMPARE["<=" if match["right"] == "]" else "<"](value, float(match["high"]))
+        return above and below, value
+    return True, value
+
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<=": operator.le,
+    "<": operator.lt,
+}
 
 
 def rule_from_default(default: Any) -> Optional[str]:
-    """For keys without a rule: a number stays a number, a list a list, a flag a flag."""
+    """The rule of a key that states none: the type of its default, or null. None if the default does not tell."""
     if isinstance(default, bool):
         return "bool or null"
     if isinstance(default, (int, float)):
@@ -186,7 +204,16 @@ def rule_from_default(default: Any) -> Optional[str]:
 
 
 def check_key(key: str, value: Any, rule: Optional[str], default: Any) -> Any:
-    """The value of one key, checked.
+    """Check the value of one key.
+
+    Args:
+        key: its name, for the message.
+        value: its value.
+        rule: its rule; None for the rule that follows from ``default``.
+        default: its default.
+
+    Returns:
+        The value, in the type of ``rule``.
 
     Raises:
         ValueError: one line with the key, the value and what is allowed.
@@ -197,20 +224,21 @@ def check_key(key: str, value: Any, rule: Optional[str], default: Any) -> Any:
     try:
         result = check(stated, value)
     except Mismatch:
-        raise ValueError(f"{key}={value!r} is not allowed; allowed: {in_words(stated)}") from None
+        raise ValueError(f"{key}={value!r} is not allowed; allowed: {describe_rule(stated)}") from None
     return result if rule else value
 
 
-def in_words(rule: str) -> str:
-    """The rule as a message shows it: the named forms described."""
+def describe_rule(rule: str) -> str:
+    """Format a rule for a message: named forms are replaced by their descriptions."""
     parts = sorted(re.split(r"\s+or\s+", rule), key=lambda part: part in FORMS)
-    return " or ".join(FORMS[part][1] if part in FORMS else choices_of(part) for part in parts)
+    return " or ".join(FORMS[part][1] if part in FORMS else expand_rule(part) for part in parts)
 
 
-def choices_of(rule: str) -> str:
-    """The rule, with the names of the noise schedules in place of ``schedule``: those that are registered by now.
+def expand_rule(rule: str) -> str:
+    """Replace the rule ``schedule`` by the names of the noise schedules; other rules are returned unchanged.
 
-    Help needs no torch: while the schedules are not loaded, none is registered, and their source is read.
+    If the module of the schedules is loaded, its registered names are used. Otherwise its source is parsed, so that
+    ``--help`` does not import torch.
     """
     if rule != "schedule":
         return rule
@@ -224,7 +252,7 @@ _SCHEDULES = "recbole_diffusion.diffusion.schedule"
 
 @functools.lru_cache(maxsize=1)
 def _names_in_source() -> list[str]:
-    """The keys of the one table in the module."""
+    """The names of the built-in noise schedules: the keys of the only dict literal in the module's source."""
     package, *inner = _SCHEDULES.split(".")
     source = resources.files(package).joinpath("/".join(inner) + ".py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
@@ -234,7 +262,7 @@ def _names_in_source() -> list[str]:
 
 
 def nearest(key: str, known: Iterable[str]) -> Optional[str]:
-    """The known key that is most like ``key``, if one is."""
-    folded = {each.lower(): each for each in sorted(known)}
-    found = difflib.get_close_matches(key.lower(), folded, n=1, cutoff=0.7)
-    return folded[found[0]] if found else None
+    """The known key most similar to ``key``, ignoring case; None if none is similar."""
+    by_lower = {name.lower(): name for name in sorted(known)}
+    matches = difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.7)
+    return by_lower[matches[0]] if matches else None

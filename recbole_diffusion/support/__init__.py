@@ -1,1 +1,1 @@
-"""What knows nothing of RecBole: files, versions, warnings, random state."""
+"""Helpers that do not depend on RecBole: atomic files, installed versions, terminal, random state."""

@@ -1,8 +1,8 @@
 """Atomic file writes: a reader sees the old file or the new one, also after a crash, a SIGKILL or on a full disk.
 
 A file is written under a temporary name beside its target, synced, and renamed; then the folder is synced. The writer
-holds a lock on the temporary file, which the kernel releases when the process ends. :func:`sweep` removes the temporary
-files that nobody holds. This module knows nothing of RecBole or torch.
+holds a lock on the temporary file, which the kernel releases when the process ends. :func:`sweep` removes temporary
+files without a lock. This module does not import RecBole or torch.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _MARK = ".writing-"
 _TEMPORARY = re.compile(rf"\..*{re.escape(_MARK)}\d+-[0-9a-f]{{8}}\.tmp")
 #: Seconds after which a temporary file is removed on a file system without locks.
 _STALE = 24 * 3600.0
-#: Bytes of the target's name in a temporary one's, which may have 255 in all.
+#: Bytes of the target's name that a temporary name contains; file names are limited to 255 bytes.
 _LONGEST_NAME = 180
 
 
 def atomic_write(path: Union[str, os.PathLike[str]], write: Callable[[BinaryIO], Any]) -> None:
-    """Replace a file by what ``write(binary file)`` writes; on an error the old file stays, and nothing else.
+    """Replace a file by the output of ``write(binary file)``. On an error the old file stays and no other is left.
 
-    Permissions follow the umask, as for a file that is opened for writing. A symbolic link stays one, and its target is
-    replaced. What is there and no regular file (``/dev/stdout``, a pipe) is written to directly.
+    Permissions follow the umask, as for a file that is opened for writing. Of a symbolic link the target is replaced.
+    An existing path that is not a regular file (``/dev/stdout``, a pipe) is written to directly.
 
     Args:
-        path: of the file; its folder exists.
-        write: called once with the open file, which can seek but not read.
+        path: of the file; its folder must exist.
+        write: called once with the open file, which supports seek but not read.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
@@ -53,22 +53,25 @@ def atomic_write(path: Union[str, os.PathLike[str]], write: Callable[[BinaryIO],
 
 
 def atomic_write_text(path: Union[str, os.PathLike[str]], text: str) -> None:
-    """:func:`atomic_write` of a text in UTF-8."""
+    """Replace a file by a text in UTF-8; see :func:`atomic_write`."""
     atomic_write(path, lambda file: file.write(text.encode()))
 
 
 def sweep(*folders: Union[str, Path], recursive: bool = False) -> int:
-    """Remove the temporary files of writers that were killed, and no others; returns how many.
+    """Remove the temporary files of writers that were killed; files of running writers stay.
 
     Args:
-        folders: those that do not exist or cannot be read are passed over.
-        recursive: also in the folders below.
+        folders: missing and unreadable folders are skipped.
+        recursive: include subfolders.
+
+    Returns:
+        The number of files removed.
     """
     removed = 0
     for folder in folders:
-        places = os.walk(folder) if recursive else _listing(folder)
-        for place, _, names in places:
-            removed += sum(_remove_stale(Path(place, name)) for name in names if _TEMPORARY.fullmatch(name))
+        listings = os.walk(folder) if recursive else _list_folder(folder)
+        for path, _, names in listings:
+            removed += sum(_remove_stale(Path(path, name)) for name in names if _TEMPORARY.fullmatch(name))
     return removed
 
 
@@ -85,22 +88,22 @@ def _locked_temporary(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
 
 
 def _create(target: Path) -> tuple[BinaryIO, Path]:
-    """Open and lock; again with another name if a sweep came between the two."""
+    """Create and lock a temporary file; retry with another name if a sweep removes it before it is locked."""
     name = os.fsdecode(os.fsencode(target.name)[:_LONGEST_NAME])
     while True:
         temporary = target.with_name(f".{name}{_MARK}{os.getpid()}-{secrets.token_hex(4)}.tmp")
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask, and as ACLs say
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # umask and ACLs apply
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)  # waits for a sweep that looks at the file just now
+            fcntl.flock(handle, fcntl.LOCK_EX)  # waits while a sweep holds the lock
         if os.fstat(handle).st_nlink:
             return os.fdopen(handle, "wb"), temporary
         os.close(handle)
 
 
 def _remove_stale(file: Path) -> bool:
-    """Remove a temporary file whose writer has ended; whether it had."""
+    """Remove a temporary file if its writer has ended; return whether it was removed."""
     try:
-        with open(file, "r+b") as stream:  # for writing: NFS locks no other
+        with open(file, "r+b") as stream:  # NFS locks only files that are open for writing
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -110,17 +113,18 @@ def _remove_stale(file: Path) -> bool:
                     return False
             file.unlink()
             return True
-    except OSError:  # gone meanwhile, or somebody else's
+    except OSError:  # removed by another sweep, or owned by another user
         return False
 
 
-def _listing(folder: Union[str, Path]) -> Iterator[tuple[str, list[str], list[str]]]:
+def _list_folder(folder: Union[str, Path]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """The files of one folder in the form of ``os.walk``."""
     with contextlib.suppress(OSError):
         yield str(folder), [], os.listdir(folder)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name durable; some file systems cannot, which is no reason to fail."""
+    """Sync a folder, so that a new name in it survives a crash. Errors are ignored: some file systems cannot."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

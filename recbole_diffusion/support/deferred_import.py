@@ -1,4 +1,4 @@
-"""Imports of other packages that are put off until their first use."""
+"""Deferred imports: packages that are imported at their first use."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from typing import Any, Callable
 
 @contextlib.contextmanager
 def deferred(module: str, *functions: str) -> Iterator[None]:
-    """Let ``from module import function`` inside the block bind functions that import the module when called.
+    """Make ``from module import function`` inside the block bind wrappers that import the module when called.
 
-    For a package that imports another one at its head and calls it rarely. No effect where the module is loaded.
+    It serves for third-party code that imports a slow module and rarely uses it. It has no effect if the module is
+    loaded already.
 
     Args:
-        module: the dotted name of the module that is imported at the head.
-        functions: the names that are imported from it.
+        module: the dotted name of the slow module.
+        functions: the names that the code inside the block imports from it.
     """
     if module in sys.modules:
         yield
         return
     stand_in = types.ModuleType(module)
     for name in functions:
-        setattr(stand_in, name, _importing(module, name))
+        setattr(stand_in, name, _deferred_function(module, name))
     sys.modules[module] = stand_in
     try:
         yield
@@ -34,7 +35,9 @@ def deferred(module: str, *functions: str) -> Iterator[None]:
         del sys.modules[module]
 
 
-def _importing(module: str, name: str) -> Callable[..., Any]:
+def _deferred_function(module: str, name: str) -> Callable[..., Any]:
+    """A function that imports the module and calls its function ``name``."""
+
     def function(*args: Any, **kwargs: Any) -> Any:
         return getattr(importlib.import_module(module), name)(*args, **kwargs)
 
@@ -43,7 +46,7 @@ def _importing(module: str, name: str) -> Callable[..., Any]:
 
 
 class _LazyPackage(types.ModuleType):
-    """A package whose ``__init__`` runs when a name that only it defines is read."""
+    """A package whose ``__init__`` runs at the first access to a name that it defines."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name != "__all__":
@@ -58,15 +61,16 @@ class _LazyPackage(types.ModuleType):
 
 
 def lazy_package(name: str) -> None:
-    """Put off the ``__init__`` of a package until one of its names is read; its modules can be imported before that.
+    """Defer the ``__init__`` of a package until one of its names is read; submodules can be imported before that.
 
-    For a package whose ``__init__`` imports all of its modules where one is needed. No effect where it is loaded.
+    It serves for a package whose ``__init__`` imports all of its modules although one is needed. It has no effect if
+    the package is loaded already.
 
     Args:
         name: the dotted name; its parent package is imported.
 
     Raises:
-        ModuleNotFoundError: there is no such package.
+        ModuleNotFoundError: the package does not exist.
     """
     if name in sys.modules:
         return

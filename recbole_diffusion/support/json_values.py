@@ -1,4 +1,4 @@
-"""Values that json can hold."""
+"""Conversion of values to what json can represent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def nan_to_null(content: Any) -> Any:
-    """The content with None in place of infinity and nan, which json has no words for; tuples become lists."""
+    """Replace infinity and nan, which json cannot represent, by None; tuples become lists."""
     if isinstance(content, dict):
         return {key: nan_to_null(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):

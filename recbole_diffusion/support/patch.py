@@ -1,4 +1,4 @@
-"""Attributes of other modules and classes, replaced for a while."""
+"""Temporary replacement of attributes of other modules and classes (monkey patching)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ Undo = Callable[[], None]
 
 
 def replace(*changes: tuple[Any, str, Any]) -> Undo:
-    """Set attributes and return a function that restores them (or deletes those that were not there)."""
+    """Set attributes.
+
+    Args:
+        changes: (owner, attribute name, new value).
+
+    Returns:
+        A function that restores the old values and deletes attributes that did not exist.
+    """
     missing = object()
     before = [(owner, name, vars(owner).get(name, missing)) for owner, name, _ in changes]
     for owner, name, value in changes:

@@ -1,4 +1,4 @@
-"""The state of every global random generator, taken and put back."""
+"""Saving and restoring the state of all global random generators: Python, numpy, torch, CUDA."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 
 def random_state() -> dict[str, Any]:
     """The state of every global generator, as tensors and plain values."""
-    state_of_numpy: Any = np.random.get_state()
-    name, keys, position, has_gauss, cached = state_of_numpy
+    numpy_state: Any = np.random.get_state()
+    name, keys, position, has_gauss, cached = numpy_state
     state = random.getstate()
     return {
         "torch": torch.get_rng_state(),
@@ -23,10 +23,10 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Put back what :func:`random_state` took."""
+    """Restore the states that :func:`random_state` returned; those of CUDA if the number of GPUs is the same."""
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda"]])
+        torch.cuda.set_rng_state_all([gpu_state.cpu() for gpu_state in state["cuda"]])
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     version, values, gauss = state["python"]

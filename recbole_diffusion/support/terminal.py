@@ -1,4 +1,4 @@
-"""What the place that text goes to can show: colours, progress bars, a notebook's output."""
+"""Capabilities of the output: colours, progress bars, notebooks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Optional
 
 
 def colours(stream: Any, environment: Optional[Mapping[str, str]] = None) -> bool:
-    """Whether to write colours to a stream: a terminal, unless the environment says otherwise.
+    """Whether to write colours to a stream: if it is a terminal, unless environment variables override that.
 
-    ``NO_COLOR`` (https://no-color.org) wins over ``FORCE_COLOR`` and ``CLICOLOR_FORCE``. A variable counts when it is
-    not empty, the last two when they are not 0 either.
+    ``NO_COLOR`` (https://no-color.org) overrides ``FORCE_COLOR`` and ``CLICOLOR_FORCE``. A variable is set if it is not
+    empty; for the last two, 0 counts as not set.
 
     Args:
         stream: such as ``sys.stderr``.
-        environment: the variables; None: those of the process.
+        environment: the variables; None for those of the process.
     """
     variables = os.environ if environment is None else environment
     if variables.get("NO_COLOR"):
@@ -27,7 +27,7 @@ def colours(stream: Any, environment: Optional[Mapping[str, str]] = None) -> boo
 
 
 def is_terminal(stream: Any) -> bool:
-    """Whether a person watches the stream; False for one that is closed or missing."""
+    """Whether the stream is a terminal; False if it is closed or None."""
     try:
         return bool(stream.isatty())
     except (AttributeError, ValueError):
@@ -35,7 +35,7 @@ def is_terminal(stream: Any) -> bool:
 
 
 def shows_progress(setting: Optional[bool]) -> bool:
-    """The setting ``show_progress``; null: only where stderr, to which bars are written, is a terminal."""
+    """Whether to show progress bars: the setting ``show_progress``; if it is null, whether stderr is a terminal."""
     return is_terminal(sys.stderr) if setting is None else bool(setting)
 
 

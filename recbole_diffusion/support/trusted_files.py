@@ -1,4 +1,4 @@
-"""Files that this process may unpickle: those that it wrote itself, or all while the user says so."""
+"""Registry of the files that this process may unpickle: files that it wrote, or any file while the user allows it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _trusted: set[tuple[str, int, int]] = set()
 _trust_all = False
 
 
-def trust_own(path: str) -> None:
-    """Remember a file that this process has just written, so that it may be read back whatever it holds."""
+def trust_file(path: str) -> None:
+    """Mark a file that this process has just written as trusted, until its size or time of modification changes."""
     state = os.stat(path)
     _trusted.add((os.path.realpath(path), state.st_size, state.st_mtime_ns))
 
 
-def is_own(path: Any) -> bool:
-    """Whether ``path`` is a file that this process wrote and nobody changed since."""
+def is_trusted(path: Any) -> bool:
+    """Whether ``path`` is a file that this process marked as trusted, unchanged since then."""
     if not isinstance(path, (str, os.PathLike)) or not os.path.exists(path):
         return False
     state = os.stat(path)
@@ -28,19 +28,19 @@ def is_own(path: Any) -> bool:
 
 
 def trust_all(trust: bool) -> None:
-    """Whether RecBole's own calls may unpickle any file, until :func:`undo` or the next call."""
+    """Set whether RecBole's own calls may unpickle any file, until the next call."""
     global _trust_all
     _trust_all = trust
 
 
 def trusts_all() -> bool:
-    """What :func:`trust_all` was last told."""
+    """Whether :func:`trust_all` is in effect."""
     return _trust_all
 
 
 @contextlib.contextmanager
 def trusting(trust: bool) -> Iterator[None]:
-    """For the time of one run or load: trust any file if ``trust``, else as before."""
+    """Trust any file inside the block if ``trust``; otherwise change nothing."""
     before = _trust_all
     trust_all(trust or before)
     try:

@@ -1,4 +1,4 @@
-"""Installed versions, from their metadata: nothing is imported."""
+"""Installed versions of packages, from their metadata, without importing them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import importlib
 from importlib import metadata
 from typing import Optional
 
-#: Whose versions a run's manifest and ``doctor`` name.
+#: The packages whose versions a run's manifest and ``doctor`` list.
 PACKAGES = ("recbole-diffusion", "recbole", "torch", "numpy", "pandas", "scipy", "ray", "scikit-learn")
 
 
 def version(package: str) -> Optional[str]:
-    """The installed version, or None."""
+    """The installed version of a package; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

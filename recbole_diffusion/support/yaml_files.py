@@ -1,4 +1,4 @@
-"""Yaml files of settings: where this package's own lie, and how all are read."""
+"""Reader of yaml files with settings, and the folder of this package's own files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
-#: libyaml's loader, nine times as fast as the one in Python; some builds of PyYAML lack it.
+#: libyaml's loader, nine times as fast as the Python one; some builds of PyYAML lack it.
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class YamlLoader(_SafeLoader):
-    """SafeLoader that reads ``1e-4`` as a number, as RecBole's does, without changing yaml's own loaders."""
+    """SafeLoader that reads ``1e-4`` as a number, as RecBole's does. yaml's own loaders are not modified."""
 
 
 YamlLoader.add_implicit_resolver(
@@ -28,16 +28,16 @@ YamlLoader.add_implicit_resolver(
 
 
 def properties() -> Path:
-    """The folder with the yaml files: inside the installed package, or beside it in a checkout."""
+    """The folder with this package's yaml files: inside the installed package, or beside it in a checkout."""
     inside = Path(str(resources.files("recbole_diffusion"))) / "properties"
     return inside if inside.is_dir() else inside.parent.parent / "properties"
 
 
 def load_yaml(file: Path) -> dict[str, Any]:
-    """Read the mapping in a yaml file. A file that has not changed is parsed once for each process.
+    """Read the mapping in a yaml file. The result is cached until the file changes.
 
     Returns:
-        a copy, which the caller may change.
+        A copy, which the caller may modify.
 
     Raises:
         ValueError: the file is missing, is not yaml, or is not a mapping; one line with its name.
@@ -51,7 +51,7 @@ def load_yaml(file: Path) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=256)
 def _parsed(file: Path, state: tuple[int, int, int]) -> dict[str, Any]:
-    """The mapping in a file, by its name and the state in which it was read."""
+    """Parse a file; cached by its name and ``state``, its inode, size and time of modification."""
     try:
         content = yaml.load(file.read_text(encoding="utf-8"), Loader=YamlLoader)
     except yaml.YAMLError as error:
@@ -64,7 +64,7 @@ def _parsed(file: Path, state: tuple[int, int, int]) -> dict[str, Any]:
 
 
 def _place(error: yaml.YAMLError, file: Path) -> str:
-    """The line of a fault in yaml, and the usual reason: an interval without quotes."""
+    """The line of an error in yaml, with a hint if an interval without quotes is the likely cause."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return ""
@@ -75,5 +75,5 @@ def _place(error: yaml.YAMLError, file: Path) -> str:
     return f" (line {mark.line + 1}){hint}"
 
 
-#: ``[4,inf)``, which opens a list for yaml and does not close it.
+#: ``[4,inf)``: to yaml, a list without an end.
 _UNQUOTED = re.compile(r":\s*\[[^\[\]()'\"]+,[^\[\]()'\"]+\)")

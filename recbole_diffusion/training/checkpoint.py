@@ -29,7 +29,7 @@ def write(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a checkpoint atomically: after a crash ``path`` is the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, lambda file: torch.save({"format": FORMAT, **checkpoint}, file))
-    trusted_files.trust_own(str(path))
+    trusted_files.trust_file(str(path))
 
 
 def read(path: Any, trust: bool = False, map_location: Any = None) -> Any:
@@ -49,7 +49,7 @@ def read(path: Any, trust: bool = False, map_location: Any = None) -> Any:
     """
     if isinstance(path, (str, os.PathLike)) and not os.path.isfile(path):
         raise ValueError(f"checkpoint {str(path)!r} does not exist")
-    trusted = trust or trusted_files.is_own(path)
+    trusted = trust or trusted_files.is_trusted(path)
     if not trusted and not _has_weights_only():
         raise UntrustedFile(_UNTRUSTED.format(str(path), "cannot be checked by this torch (< 1.13)"))
     options: dict[str, Any] = {"weights_only": not trusted} if _has_weights_only() else {}

@@ -101,7 +101,7 @@ class Resumable(Trainer, DataParallelMixin):
         """Wait until the writer has written ``file``, then mark it as trusted in the other ranks too."""
         self.barrier()
         if not self.is_writer and os.path.exists(file):
-            trusted_files.trust_own(file)
+            trusted_files.trust_file(file)
 
     def _training_state(self, epoch: int) -> dict[str, Any]:
         """The content of a checkpoint, except for the states of the ranks."""
@@ -156,8 +156,8 @@ class Resumable(Trainer, DataParallelMixin):
             if self.is_writer:
                 _copy(best, self.saved_model_file)
             self.barrier()
-            if trust or trusted_files.is_own(best):
-                trusted_files.trust_own(self.saved_model_file)
+            if trust or trusted_files.is_trusted(best):
+                trusted_files.trust_file(self.saved_model_file)
         self.start_epoch, self.cur_step = state["epoch"] + 1, state["cur_step"]
         self.best_valid_score = state["best_valid_score"]
         self._resumed, self._resumed_file = state, str(resume_file)

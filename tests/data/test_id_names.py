@@ -32,16 +32,16 @@ def test_names_of_all_kinds_come_back_in_id_order(odd, tmp_path):
     assert vocabulary.names["user_id"].tolist() == ODD[:7]
     assert vocabulary.names["tag"].tolist() == ['"', "a\nb", "", "'"]
     assert vocabulary.columns[:4] == ("user_id", "item_id", "rating", "timestamp")
-    assert vocabulary.of_users_and_items == names.of_users_and_items(dataset)
+    assert vocabulary.user_item_fingerprint == names.user_item_fingerprint(dataset)
     assert names.first_difference(vocabulary, dataset) is None
 
 
 def test_another_order_is_another_hash_and_a_difference(odd):
     dataset = odd[0]
-    vocabulary, before = names.unpack({"names": names.pack(dataset)}, "a file"), names.of_users_and_items(dataset)
+    vocabulary, before = names.unpack({"names": names.pack(dataset)}, "a file"), names.user_item_fingerprint(dataset)
     tokens = dataset.field2id_token["item_id"]
     dataset.field2id_token["item_id"] = np.concatenate([tokens[:1], tokens[:0:-1]])
-    assert names.of_users_and_items(dataset) != before
+    assert names.user_item_fingerprint(dataset) != before
     assert names.first_difference(vocabulary, dataset) == "item_id"
     dataset.field2id_token["item_id"] = np.concatenate([tokens, ["one more"]])
     assert names.first_difference(vocabulary, dataset) is None
@@ -54,7 +54,7 @@ def test_neither_joined_names_nor_fields_are_taken_for_each_other(odd):
     hashes = set()
     for tokens in (["[PAD]", "ab", "c"], ["[PAD]", "a", "bc"], ["[PAD]", 'ab", "c'], ["[PAD]", "ab\nc"]):
         dataset.field2id_token["item_id"] = np.array(tokens)
-        hashes.add(names.of_users_and_items(dataset))
+        hashes.add(names.user_item_fingerprint(dataset))
     assert len(hashes) == 4
 
 

@@ -308,7 +308,7 @@ def test_a_base_in_another_order_than_the_resumed_checkpoint_is_refused(built, s
     shuffle()
     other = run("BPR", "board", config_dict={**settings, **IN_TIME, **BPR})
     config = quick_start.configure("LDiffRec", "board", config_dict={**settings, **IN_TIME, **MODELS["LDiffRec"]})
-    numbering.use(config, checkpoint.read(other["checkpoint"]), "checkpoint 'resumed.pth'")
+    numbering.use_vocabulary(config, checkpoint.read(other["checkpoint"]), "checkpoint 'resumed.pth'")
     _, loaders = quick_start.prepare(config)
     with pytest.raises(ValueError, match=r"pretrain='.*' numbers the names of 'user_id' otherwise than the data set"):
         pretrained_files.model(config, Path(base["checkpoint"]), loaders[0]._dataset, "pretrain")

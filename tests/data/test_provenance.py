@@ -185,8 +185,8 @@ def test_a_note_is_said_once(caplog):
         notes: list[str] = []
 
     with caplog.at_level(logging.WARNING):
-        provenance.note(Settings, "said")
-        provenance.note(Settings, "said")
+        provenance.warn(Settings, "said")
+        provenance.warn(Settings, "said")
     assert Settings.notes == ["said"]
     assert caplog.text.count("said") == 1
 

@@ -283,7 +283,7 @@ def test_an_account_is_made_where_there_is_none():
         pass
 
     plain = Plain()
-    account_of(plain).drop("x", 0, True)
-    account_of(plain).drop("y", 2, False)
+    account_of(plain).record_dropped("x", 0, True)
+    account_of(plain).record_dropped("y", 2, False)
     assert account_of(plain).plain()["dropped"] == [{"reason": "y", "rows": 2, "requested": False}]
     assert account_of(plain).notes == ["2 rows were dropped: y"]

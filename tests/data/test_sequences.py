@@ -258,7 +258,7 @@ def test_saved_loaders_take_the_mask_of_the_run_that_loads_them(loaded):
     file = str(next(Path("saved").glob("*dataloader*")))
     for masked in (True, False):
         loaders = loaded("CDDRec", dataloaders_save_path=file, mask_history=masked)[2]
-        assert (loaders[2].past is not None) == masked
+        assert (loaders[2].seen_items is not None) == masked
 
 
 def test_the_longest_row_is_kept_wherever_it_stands(settings, tmp_path):

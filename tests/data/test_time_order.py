@@ -190,7 +190,7 @@ def test_ids_are_never_ordered():
         field2type={"timestamp": FeatureType.TOKEN},
     )
     with pytest.raises(ValueError, match=r"must be of type float to order by, got timestamp:token in 'some'"):
-        time_order.check_type(dataset)
+        time_order.check_times(dataset)
 
 
 def test_a_token_column_that_orders_nothing_is_a_feature_like_others(tmp_path):
@@ -208,7 +208,7 @@ def test_rows_without_a_time_are_never_ordered(value):
         config=config, time_field="timestamp", inter_feat=frame, field2type={"timestamp": FeatureType.FLOAT}
     )
     with pytest.raises(ValueError, match=r"1 of 3 rows of 'some' have no time .*the first is row 2"):
-        time_order.check_type(dataset)
+        time_order.check_times(dataset)
 
 
 @pytest.mark.parametrize("load", [{}, {"load_col": None}, {"load_col": {"inter": "*"}}])

@@ -137,7 +137,7 @@ def test_a_registered_schedule_is_one_of_the_names(own):
     assert betas.dtype == torch.float64
     torch.testing.assert_close(betas, torch.full((3,), 0.04, dtype=torch.float64), rtol=1e-6, atol=0)
     assert schema.check_key("noise_schedule", "own", "schedule", None) == "own"
-    assert "| own" in schema.in_words("schedule")
+    assert "| own" in schema.describe_rule("schedule")
 
 
 def test_without_it_the_name_is_refused_with_the_others():

@@ -28,9 +28,9 @@ def dropping(monkeypatch):
     def create(config):
         dataset = original(config)
         account = account_of(dataset)
-        account.read("board.inter", 1000)
-        account.drop("items that board.item lacks", 15, requested=False)
-        account.drop("val_interval={'rating': '[4,inf)'}", 7, requested=True)
+        account.record_file("board.inter", 1000)
+        account.record_dropped("items that board.item lacks", 15, requested=False)
+        account.record_dropped("val_interval={'rating': '[4,inf)'}", 7, requested=True)
         return dataset
 
     monkeypatch.setattr(data_module, "create_dataset", create)

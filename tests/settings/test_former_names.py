@@ -18,7 +18,7 @@ FORMER = {"infer_steps": "inference_steps", "mean_type": "prediction_type", "dif
 def test_every_model_has_todays_names_only(model):
     keys = yaml_files.load_yaml(registry.specs()[model].defaults)
     assert not {*keys} & {*FORMER}
-    assert former_names.of_file(registry.specs()[model].defaults).items() <= FORMER.items()
+    assert former_names.current_names(registry.specs()[model].defaults).items() <= FORMER.items()
 
 
 @pytest.mark.parametrize(

@@ -258,7 +258,7 @@ def test_every_model_passes_the_checks_with_its_own_defaults(tmp_path):
         assert (again.plain(), again.notes) == (config.plain(), config.notes), model
         if not model.startswith("recbole:") or model in {"recbole:ConvNCF", "recbole:FM", "recbole:SASRec"}:
             assert Config(stored=Source("checkpoint", config.plain())).plain() == config.plain(), model
-        assert learning.need(config.model_class, config.final_config_dict) in {None, "negatives", "labels"}
+        assert learning.required_input(config.model_class, config.final_config_dict) in {None, "negatives", "labels"}
         passed += 1
     assert passed >= 95
 
@@ -300,5 +300,5 @@ def test_every_rule_in_recboles_table_can_be_read():
         for rule in rules(entry):
             with pytest.raises(schema.Mismatch):
                 schema.check(rule, Nothing())
-            words = {*schema.in_words(rule).replace("|", " ").split()}
+            words = {*schema.describe_rule(rule).replace("|", " ").split()}
             assert not words & {"interval or", "shares", "mode"}, rule

@@ -28,7 +28,7 @@ OTHER_VALUES = {
 
 
 def test_every_key_of_the_table_is_one(settings):
-    known = {*known_keys.more_keys(), *configure("DiffRec", "board", config_dict=settings).final_config_dict}
+    known = {*known_keys.keys_in_recbole(), *configure("DiffRec", "board", config_dict=settings).final_config_dict}
     known |= {*configure("DDRM", "board", config_dict=settings).final_config_dict, *configure("LDiffRec", "board").keys}
     known |= {"config_files", "world_size", "mlp_pretrain_path", "mf_pretrain_path", "pre_model_path"}
     assert {*scopes.TABLE} <= known

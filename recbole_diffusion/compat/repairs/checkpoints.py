@@ -30,7 +30,7 @@ def torch_load() -> Optional[Undo]:
             original_save(obj, f, *args, **kwargs)
             return
         atomic_write(f, lambda file: original_save(obj, file, *args, **kwargs))
-        trusted_files.trust_own(str(f))
+        trusted_files.trust_file(str(f))
 
     return replace((torch, "load", load), (torch, "save", save))
 
@@ -44,7 +44,7 @@ def _with_config_object(content: Any) -> Any:
     from recbole_diffusion.settings.precedence import Source
 
     config = Config(stored=Source("checkpoint", content["config"]))
-    numbering.use(config, content, "the checkpoint")
+    numbering.use_vocabulary(config, content, "the checkpoint")
     return {**content, "config": config}
 
 

@@ -1,1 +1,1 @@
-"""RecBole's atomic files, read and checked line by line."""
+"""Reader of RecBole's atomic files, with checks of every line."""

@@ -1,4 +1,4 @@
-"""What the settings say about atomic files: which must be there, which columns are loaded, what needs the times."""
+"""The settings that concern atomic files: the files that must exist, the columns to load, the separators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recbole.data.dataset import KnowledgeBasedDataset
 
 from recbole_diffusion.data.reading.text import fault
 
-#: The keys that name columns of each kind of file: these columns are loaded whatever ``load_col`` says.
+#: The settings that name the id columns of each kind of file. These columns are loaded whatever ``load_col`` says.
 ID_KEYS: Mapping[str, tuple[str, ...]] = {
     "inter": ("USER_ID_FIELD", "ITEM_ID_FIELD"),
     "user": ("USER_ID_FIELD",),
@@ -23,16 +23,16 @@ _ALWAYS_READ = frozenset({"inter", "kg", "link"})
 _PARTS = ("train", "valid", "validation", "dev", "test")
 
 
-def ids_of(config: Any, kind: str) -> dict[str, str]:
-    """The columns of names that a file of a kind must have, each with the key that names it."""
+def id_columns(config: Any, kind: str) -> dict[str, str]:
+    """The id columns that a file of this kind must have, each with the setting that names it."""
     return {config[key]: key for key in ID_KEYS.get(kind, ()) if config[key] is not None}
 
 
 def separator_of(config: Any, key: str) -> str:
-    """``field_separator`` or ``seq_separator``.
+    """The value of ``field_separator`` or ``seq_separator``.
 
     Raises:
-        ValueError: it is no text, or empty.
+        ValueError: it is not a string, or empty.
     """
     separator = config[key]
     if not isinstance(separator, str) or not separator:
@@ -40,15 +40,18 @@ def separator_of(config: Any, key: str) -> str:
     return separator
 
 
-def columns_asked(config: Any, kind: str) -> tuple[Optional[set[str]], Optional[set[str]]]:
-    """``load_col`` and ``unload_col`` for a kind of file: None for all columns and for none.
+def requested_columns(config: Any, kind: str) -> tuple[Optional[set[str]], Optional[set[str]]]:
+    """The columns of ``load_col`` and of ``unload_col`` for a kind of file.
+
+    Returns:
+        The names to load, None for all; the names to leave out, None for none.
 
     Raises:
-        ValueError: one is no list of columns, or both are set.
+        ValueError: one is not a list of columns, or both are set.
     """
-    to_load, to_leave = config["load_col"], config["unload_col"] or {}
-    load = None if to_load is None else _names("load_col", kind, to_load.get(kind, []))
-    unload = _names("unload_col", kind, to_leave[kind]) if kind in to_leave else None
+    load_col, unload_col = config["load_col"], config["unload_col"] or {}
+    load = None if load_col is None else _column_names("load_col", kind, load_col.get(kind, []))
+    unload = _column_names("unload_col", kind, unload_col[kind]) if kind in unload_col else None
     if load and unload:
         raise ValueError(
             f"load_col.{kind} and unload_col.{kind} are both set; set load_col: null to load all but these"
@@ -56,7 +59,7 @@ def columns_asked(config: Any, kind: str) -> tuple[Optional[set[str]], Optional[
     return load, unload
 
 
-def _names(key: str, kind: str, value: Any) -> Optional[set[str]]:
+def _column_names(key: str, kind: str, value: Any) -> Optional[set[str]]:
     if isinstance(value, str) and value == "*" and key == "load_col":
         return None
     if not isinstance(value, (list, tuple, set)) or not all(isinstance(name, str) for name in value):
@@ -66,23 +69,23 @@ def _names(key: str, kind: str, value: Any) -> Optional[set[str]]:
 
 
 def is_read(config: Any, kind: str) -> bool:
-    """Whether a file of this kind is read at all."""
-    load = columns_asked(config, kind)[0]
+    """Whether files of this kind are read."""
+    load = requested_columns(config, kind)[0]
     return kind in _ALWAYS_READ or load is None or len(load) > 0
 
 
-def of_defaults(config: Any, kind: str) -> set[str]:
-    """The columns that RecBole's defaults load: nobody asked for them, and a file may lack them."""
+def default_columns(config: Any, kind: str) -> set[str]:
+    """The columns in RecBole's default ``load_col``, which a file may lack."""
     defaults = getattr(config, "internal_config_dict", {}).get("load_col") or {}
     columns = defaults.get(kind) or ()
     return set() if isinstance(columns, str) else set(columns)
 
 
 def check_files(config: Any, dataset: Any, folder: str) -> None:
-    """Whether the files that the settings name are there.
+    """Check that the files that the settings need exist.
 
     Raises:
-        ValueError: names the one that is not, what is there, and the way out.
+        ValueError: one does not; the message names it, the files that exist, and the way out.
     """
     user, item = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
     if user is not None and user == item:
@@ -91,12 +94,13 @@ def check_files(config: Any, dataset: Any, folder: str) -> None:
     for part in parts or [None]:
         file = f"{name}.inter" if part is None else f"{name}.{part}.inter"
         _check_file(Path(folder) / file, _way_to_inter(Path(folder), name, part))
-    for kind in _kinds_asked(config, dataset):
-        instead = _KIND_WAYS.get(kind, f"take {kind} out of additional_feat_suffix")
-        _check_file(Path(folder) / f"{name}.{kind}", f"put it there, or {instead}")
+    for kind in _requested_kinds(config, dataset):
+        alternative = _ALTERNATIVES.get(kind, f"take {kind} out of additional_feat_suffix")
+        _check_file(Path(folder) / f"{name}.{kind}", f"put it there, or {alternative}")
 
 
-_KIND_WAYS = {
+#: How to do without a file, by its kind.
+_ALTERNATIVES = {
     "user": "take user out of load_col",
     "item": "take item out of load_col",
     "kg": "take a model that reads no knowledge graph",
@@ -104,8 +108,8 @@ _KIND_WAYS = {
 }
 
 
-def _kinds_asked(config: Any, dataset: Any) -> list[str]:
-    """The kinds of files other than .inter that somebody asked for."""
+def _requested_kinds(config: Any, dataset: Any) -> list[str]:
+    """The kinds of files other than ``.inter`` that the user's settings or the model need."""
     load = config["load_col"] or {}
     defaults = getattr(config, "internal_config_dict", {}).get("load_col") or {}
     kinds = [kind for kind in ("user", "item") if load.get(kind) and load[kind] != defaults.get(kind)]
@@ -117,12 +121,13 @@ def _check_file(file: Path, way_out: str) -> None:
     if file.is_dir():
         raise fault(str(file), "is a folder; put the file itself there")
     if not file.is_file():
-        names = sorted(other.name for other in file.parent.iterdir())
+        names = sorted(path.name for path in file.parent.iterdir())
         listed = f" (there: {', '.join(names[:12])}{', …' if len(names) > 12 else ''})" if names else ""
         raise fault(str(file), f"is not there{listed}; {way_out}")
 
 
 def _way_to_inter(folder: Path, name: str, part: Optional[str]) -> str:
+    """The way out if ``<name>.inter`` or the pre-split file ``<name>.<part>.inter`` does not exist."""
     if part is not None:
         return "set benchmark_filename to the parts that are there"
     middles = [file.name[len(name) + 1 : -len(".inter")] for file in sorted(folder.glob(f"{name}.*.inter"))]
@@ -131,5 +136,5 @@ def _way_to_inter(folder: Path, name: str, part: Optional[str]) -> str:
         return f"set benchmark_filename: [{', '.join(ordered)}] to read files that are split"
     if any(folder.glob(f"{name}.inter.*")):
         return f"unpack it to {name}.inter"
-    others = sorted(file.stem for file in folder.glob("*.inter"))
-    return f"rename {others[0]}.inter to {name}.inter" if others else f"put {name}.inter there"
+    stems = sorted(file.stem for file in folder.glob("*.inter"))
+    return f"rename {stems[0]}.inter to {name}.inter" if stems else f"put {name}.inter there"

@@ -1,7 +1,7 @@
-"""The values of an atomic file as a pandas frame: tokens as they stand, numbers checked, sequences cut.
+"""Parser of the values of an atomic file into a pandas frame: tokens unchanged, numbers checked, sequences split.
 
-What pandas' default reader does with such files is not wanted here: quotes are characters like others, and a name that
-is spelt NA, null, None or nan is a name. A token is missing only where its field is empty.
+Unlike pandas' default reader it treats quotes as ordinary characters, and NA, null, None and nan as names. A token is
+missing only where its field is empty.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from recbole_diffusion.data.account import Account
 from recbole_diffusion.data.reading.header import Column
 from recbole_diffusion.data.reading.text import AtomicText, shown
 
-#: Numbers that are missing; pandas' own list differs from release to release.
+#: Texts that stand for a missing number; pandas' own list differs from release to release.
 MISSING = ("", "#N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
 NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 _INFINITE = re.compile(r"\s*[+-]?inf(?:inity)?\s*", re.IGNORECASE)
 _NAN = re.compile(r"\s*[+-]?nan\s*", re.IGNORECASE)
-#: pandas reads True and False as 1 and 0 in a column of numbers.
-_FLAGS = (b"rue", b"alse", b"RUE", b"ALSE")
-#: RecBole's tensors are float32.
+#: Parts of True and False, which pandas reads as 1 and 0 in a column of numbers.
+_BOOLEAN_PARTS = (b"rue", b"alse", b"RUE", b"ALSE")
+#: The largest number in RecBole's tensors, which are float32.
 LARGEST = float(np.finfo(np.float32).max)
 
 
 def read(text: AtomicText, separator: str, columns: Sequence[Column], as_text: Sequence[str] = ()) -> pd.DataFrame:
-    """The columns as float64 (``float``) and as objects: str, or nan where the field is empty.
+    """Parse columns: type ``float`` as float64, others as objects, which are str or nan for an empty field.
 
     Args:
         text: the file.
         separator: one byte.
-        columns: those to read.
-        as_text: columns of numbers that come as text if any is no plain number: times, which may be dates.
+        columns: the columns to parse.
+        as_text: columns of type ``float`` that stay text if a value is not a plain number: times, which may be dates.
 
     Raises:
-        ValueError: a value in a column of numbers is none.
+        ValueError: a value in a column of numbers is not a number.
     """
-    numbers = [column for column in columns if column.type == "float"]
-    if numbers and not any(flag in text.body for flag in _FLAGS):
+    number_columns = [column for column in columns if column.type == "float"]
+    if number_columns and not any(part in text.body for part in _BOOLEAN_PARTS):
         try:
-            return _parse(text, separator, columns, {column.name for column in numbers})
+            return _parse(text, separator, columns, {column.name for column in number_columns})
         except ValueError:
-            pass  # pandas does not say where; below, each value is looked at
+            pass  # pandas does not name the row; the slow path below does
     frame = _parse(text, separator, columns, set())
-    for column in numbers:
+    for column in number_columns:
         values = frame[column.name].to_numpy()
         if column.name not in as_text or all(isinstance(value, float) or NUMBER.fullmatch(value) for value in values):
             frame[column.name] = to_numbers(text, column, values)
@@ -56,10 +56,11 @@ def read(text: AtomicText, separator: str, columns: Sequence[Column], as_text: S
 
 
 def _parse(text: AtomicText, separator: str, columns: Sequence[Column], numbers: set[str]) -> pd.DataFrame:
+    """Parse the columns with pandas' C parser, those named in ``numbers`` as float64."""
     names = {column.place: column.name for column in columns}
-    if not text.body:  # pandas looks for places among the names it reads, of which there are fewer
-        kinds = {name: np.float64 if name in numbers else object for _, name in sorted(names.items())}
-        return pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in kinds.items()})
+    if not text.body:  # on empty input pandas looks up ``usecols`` in a shorter list of names, and fails
+        dtypes = {name: np.float64 if name in numbers else object for _, name in sorted(names.items())}
+        return pd.DataFrame({name: pd.Series([], dtype=dtype) for name, dtype in dtypes.items()})
     width = max(text.head.count(separator) + 1, 1)
     frame = pd.read_csv(
         io.BytesIO(text.body),
@@ -76,16 +77,16 @@ def _parse(text: AtomicText, separator: str, columns: Sequence[Column], numbers:
         low_memory=False,
         encoding="utf-8",
     )
-    if len(frame) != text.rows:  # what holds for every file, so that no row is lost in silence
+    if len(frame) != text.rows:  # an invariant, so that no row is lost silently
         raise RuntimeError(f"{text.path}: {len(frame)} rows were read of {text.rows}; please report this file")
     return frame.rename(columns=names)
 
 
 def to_numbers(text: AtomicText, column: Column, values: np.ndarray) -> np.ndarray:
-    """Texts as float64; nan where a value is missing.
+    """Convert texts to float64, (rows,); nan where a value is missing.
 
     Raises:
-        ValueError: names the first that is no number.
+        ValueError: a text is not a number; the message names the first such row.
     """
     result = np.empty(len(values))
     for row, value in enumerate(values):
@@ -99,6 +100,7 @@ def to_numbers(text: AtomicText, column: Column, values: np.ndarray) -> np.ndarr
 
 
 def _way_to_number(value: str, column: Column) -> str:
+    """How to turn a text into a number, for messages."""
     bare = value.strip()
     if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", bare):
         return "write it without thousands separators"
@@ -114,10 +116,10 @@ def _way_to_number(value: str, column: Column) -> str:
 
 
 def check_numbers(text: AtomicText, separator: str, column: Column, values: np.ndarray) -> None:
-    """Whether float32 holds every number.
+    """Check that every number is finite in float32.
 
     Raises:
-        ValueError: names the first that is infinite or too large.
+        ValueError: one is infinite or too large; the message names the first such row.
     """
     with np.errstate(invalid="ignore"):
         wrong = np.flatnonzero(np.abs(values) > LARGEST)
@@ -131,73 +133,85 @@ def check_numbers(text: AtomicText, separator: str, column: Column, values: np.n
 def to_sequences(
     text: AtomicText, column: Column, values: np.ndarray, separator: str, account: Account, file: str
 ) -> list[np.ndarray]:
-    """The sequences of a column as RecBole's reader makes them: arrays of str or float64, repeated separators ignored.
+    """Split the sequences of a column as RecBole's reader does; repeated separators count once.
+
+    Args:
+        text: the file, for messages.
+        column: a column of type ``token_seq`` or ``float_seq``.
+        values: str, or nan where the field is empty; (rows,).
+        separator: RecBole's ``seq_separator``.
+        account: takes a note on a column that seems to use another separator.
+        file: the file's name in the note.
+
+    Returns:
+        One array for each row, of str or float64.
 
     Raises:
-        ValueError: names the first value of a ``float_seq`` that is no finite number.
+        ValueError: an element of a ``float_seq`` is not a finite number; the message names the first such row.
     """
     codes, texts = pd.factorize(np.where(pd.isna(values), "", values))
     if column.type == "float_seq":
-        arrays = [_floats(_pieces(value, separator)) for value in texts]
-        for number, array in enumerate(arrays):
+        arrays = [_to_floats(_split(value, separator)) for value in texts]
+        for code, array in enumerate(arrays):
             if array is None:
-                row = int(np.flatnonzero(codes == number)[0])
-                raise _no_number(text, column, _pieces(texts[number], separator), separator, row)
+                row = int(np.flatnonzero(codes == code)[0])
+                raise _no_number(text, column, _split(texts[code], separator), separator, row)
     else:
-        arrays = [np.array(_pieces(value, separator)) for value in texts]
+        arrays = [np.array(_split(value, separator)) for value in texts]
         _note_other_separator(column, separator, texts, account, file)
     return [arrays[code] for code in codes]
 
 
-def _pieces(value: str, separator: str) -> list[str]:
+def _split(value: str, separator: str) -> list[str]:
     return list(filter(None, value.split(separator)))
 
 
-def _floats(pieces: list[str]) -> Optional[np.ndarray]:
-    """The numbers; None if one is no finite number."""
+def _to_floats(elements: list[str]) -> Optional[np.ndarray]:
+    """The elements as numbers; None if one is not a finite number."""
     try:
-        numbers = np.array([float(piece) for piece in pieces])
+        numbers = np.array([float(element) for element in elements])
     except ValueError:
         return None
-    plain = bool((np.abs(numbers) <= LARGEST).all()) and not any("_" in piece for piece in pieces)
+    plain = bool((np.abs(numbers) <= LARGEST).all()) and not any("_" in element for element in elements)
     return numbers if plain else None
 
 
-def _no_number(text: AtomicText, column: Column, pieces: list[str], separator: str, row: int) -> ValueError:
-    piece = next(word for word in pieces if not NUMBER.fullmatch(word) or not abs(float(word)) <= LARGEST)
-    other = next((mark for mark in (",", " ", ";", "|") if mark != separator and mark in piece), None)
-    hint = f" set seq_separator: {other!r}, or" if other else ""
+def _no_number(text: AtomicText, column: Column, elements: list[str], separator: str, row: int) -> ValueError:
+    """The error about the first element that is not a finite number."""
+    wrong = next(element for element in elements if not NUMBER.fullmatch(element) or not abs(float(element)) <= LARGEST)
+    likely = next((mark for mark in (",", " ", ";", "|") if mark != separator and mark in wrong), None)
+    hint = f" set seq_separator: {likely!r}, or" if likely else ""
     return text.fault(
-        f"{shown(piece)} in a sequence is no finite number;{hint} write numbers separated by {separator!r}",
+        f"{shown(wrong)} in a sequence is no finite number;{hint} write numbers separated by {separator!r}",
         row,
         column.name,
     )
 
 
 def _note_other_separator(column: Column, separator: str, texts: Any, account: Account, file: str) -> None:
-    """Note that no sequence is separated, where another separator stands in most of them."""
-    filled = [value for value in texts if value]
-    if not filled or any(separator in value for value in filled):
+    """Note that no sequence contains the separator, if most of them contain another one."""
+    sequences = [value for value in texts if value]
+    if not sequences or any(separator in value for value in sequences):
         return
-    for other in (",", "|", ";", " "):
-        if other != separator and 2 * sum(other in value for value in filled) > len(filled):
+    for candidate in (",", "|", ";", " "):
+        if candidate != separator and 2 * sum(candidate in value for value in sequences) > len(sequences):
             account.note(
                 f"no sequence of column {column.name!r} in {file} holds seq_separator={separator!r}, most hold "
-                f"{other!r}: each is one token; set seq_separator: {other!r} if that is not meant"
+                f"{candidate!r}: each is one token; set seq_separator: {candidate!r} if that is not meant"
             )
             return
 
 
-def first(mask: np.ndarray, text: AtomicText) -> str:
-    """The line number of the first row of a mask, for a note."""
-    return f"first: line {text.line(int(np.flatnonzero(mask)[0]))}"
+def first_line(rows: np.ndarray, text: AtomicText) -> str:
+    """The line number of the first row of a mask, bool (rows,), for messages."""
+    return f"first: line {text.line(int(np.flatnonzero(rows)[0]))}"
 
 
-def missing_word(value: Any) -> bool:
-    """Whether a value of a column of numbers, as text, stands for none: empty, NA, nan and their kin."""
+def is_missing(value: Any) -> bool:
+    """Whether a value of a column of numbers, as text, stands for a missing number: empty, NA, nan and similar."""
     return isinstance(value, float) or value in MISSING or bool(_NAN.fullmatch(value))
 
 
-def infinite_word(value: str) -> bool:
-    """Whether a text is an infinite number."""
+def is_infinite(value: str) -> bool:
+    """Whether a text is a number that is infinite in float64."""
     return bool(_INFINITE.fullmatch(value)) or (bool(NUMBER.fullmatch(value)) and np.isinf(float(value)))

@@ -1,4 +1,4 @@
-"""Keys that are no settings: RecBole or we derive them, or they are words of the command line."""
+"""Keys that are not settings: RecBole or this package derives them, or they are command line options."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Optional
 import torch
 
 _COMMAND = "it is a word of the command line"
-#: What decides in their place.
-ELSEWHERE: dict[str, str] = {
+#: The key or option that decides instead, by key.
+DECIDED_BY: dict[str, str] = {
     "device": "use_gpu and gpu_id choose it",
     "MODEL_TYPE": "the model's class says it",
     "MODEL_INPUT_TYPE": "the model's class and loss_type say it",
@@ -30,31 +30,35 @@ ELSEWHERE: dict[str, str] = {
     "config_files": f"{_COMMAND}, --config_files=FILE",
     "config_file_list": f"--config_files=FILE says it, {_COMMAND}",
 }
-#: Words that a model of a user's own may have as keys.
-_WORDS = frozenset({"nproc", "ip", "port", "offset", "group_offset"})
+#: Command line options whose names a user's own model may use as keys.
+_OPTIONS = frozenset({"nproc", "ip", "port", "offset", "group_offset"})
 
 
-def take_out(given: dict[str, Any], own: Collection[str]) -> dict[str, Any]:
-    """Remove these keys from the settings that a user gave, and return them.
+def pop_from(settings: dict[str, Any], model_keys: Collection[str]) -> dict[str, Any]:
+    """Remove these keys from a user's settings.
 
     Args:
-        given: the settings; in one of the processes of ``--nproc`` ``world_size`` is what started it and stays.
-        own: keys that the model's module reads.
+        settings: modified in place. In a rank of ``--nproc``, ``world_size`` was set by the launcher and stays.
+        model_keys: the keys that the model's module reads.
+
+    Returns:
+        The removed keys with their values.
     """
-    stay = {*_WORDS} & {*own} | ({"world_size"} if "local_rank" in given else set())
-    return {key: given.pop(key) for key in ELSEWHERE if key in given and key not in stay}
+    kept_keys = {*_OPTIONS} & {*model_keys} | ({"world_size"} if "local_rank" in settings else set())
+    return {key: settings.pop(key) for key in DECIDED_BY if key in settings and key not in kept_keys}
 
 
-def notes(taken: dict[str, Any], effective: dict[str, Any]) -> list[str]:
-    """A line for each key whose value is not the effective one anyway."""
+def notes(removed: dict[str, Any], effective: dict[str, Any]) -> list[str]:
+    """One line for each removed key whose value differs from the effective one."""
     return [
-        f"key {key!r} has no effect: {ELSEWHERE[key]}"
-        for key, value in taken.items()
+        f"key {key!r} has no effect: {DECIDED_BY[key]}"
+        for key, value in removed.items()
         if value is not None and not _same(value, effective.get(key))
     ]
 
 
 def _same(value: Any, effective: Optional[Any]) -> bool:
+    """Whether a user's value means the effective one; devices and RecBole's enumerations compare by name."""
     if isinstance(effective, torch.device):
         return str(value) in {str(effective), effective.type}
     return value == effective or str(value).lower() == str(getattr(effective, "name", effective)).lower()
