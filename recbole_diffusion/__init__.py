@@ -1,7 +1,7 @@
 """recbole-diffusion: diffusion recommenders for RecBole.
 
-Importing this package changes nothing in RecBole and imports neither torch nor ray; the names below are loaded
-when they are used.
+The import of this package changes nothing in RecBole, and imports neither torch nor ray. The public names are imported
+when they are first used.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+#: Module of each public name.
 _LAZY = {
     "run": "quick_start",
     "load": "quick_start",

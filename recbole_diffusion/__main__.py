@@ -1,4 +1,4 @@
-"""``python -m recbole_diffusion``."""
+"""Run the command line: ``python -m recbole_diffusion``."""
 
 import sys
 

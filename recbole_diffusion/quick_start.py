@@ -1,8 +1,10 @@
-"""Run and load: the only place where config, data, registry and trainer meet."""
+"""Train a model (:func:`run`) and load a trained one (:func:`load`).
+
+This is the only module in which settings, data, models and trainers meet.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
@@ -10,9 +12,8 @@ from time import perf_counter
 from typing import Any, Callable, NamedTuple, Optional, Union
 
 import numpy as np
-from recbole.utils import ModelType, init_seed
+from recbole.utils import init_seed
 
-from recbole_diffusion import registry
 from recbole_diffusion.cards import own_models
 from recbole_diffusion.compat import repairs
 from recbole_diffusion.data import numbering, pipeline, prepared, provenance
@@ -22,15 +23,23 @@ from recbole_diffusion.pretraining import base_settings, bases, cache
 from recbole_diffusion.settings.config import Config, settings_of
 from recbole_diffusion.settings.precedence import Source
 from recbole_diffusion.support import terminal, trusted_files
-from recbole_diffusion.training import checkpoint, run_folder, run_log, run_result
+from recbole_diffusion.training import checkpoint, fit, run_cost, run_folder, run_log, run_outputs, run_result
 from recbole_diffusion.training.run_result import RunResult
-from recbole_diffusion.training.trainer import Training, trainer_class
 
+#: The loaders of the train, validation and test split.
+Loaders = tuple[Any, Any, Any]
 Files = Optional[Sequence[Union[str, Path]]]
 
 
 class Loaded(NamedTuple):
-    """What RecBole's ``load_data_and_model`` gives, in its order."""
+    """A loaded model with its data, in the order of RecBole's ``load_data_and_model``.
+
+    Attributes:
+        config: settings of the run; ``config.notes`` holds the warnings.
+        model: the model, in evaluation mode.
+        dataset: the data set.
+        train_data, valid_data, test_data: the loaders.
+    """
 
     config: Config
     model: Any
@@ -48,7 +57,10 @@ def configure(
     resume: Union[str, Path, None] = None,
     trust: bool = False,
 ) -> Config:
-    """The settings of a run; with ``resume``, those of the checkpoint with the given ones on top.
+    """Return the settings of a run; with ``resume``, those of the checkpoint with the given ones on top.
+
+    Args:
+        model, dataset, config_file_list, config_dict, resume, trust: as :func:`run` takes them.
 
     Raises:
         ValueError: a setting that is not allowed; one line with key, value and way out.
@@ -59,16 +71,16 @@ def configure(
         base_settings.settle(config, trust)
         base_settings.use_base(config, trust)
     else:
-        source = _source(resume)
+        name = _checkpoint_name(resume)
         state = checkpoint.read(resume, trust)
-        stored = Source(source, settings_of(state, source))
+        stored = Source(name, settings_of(state, name))
         config = Config(model, dataset, config_file_list, config_dict, stored)
-        numbering.use_vocabulary(config, state, source)
+        numbering.use_vocabulary(config, state, name)
     pipeline.resolve_columns(config)
     return config
 
 
-def _source(file: Union[str, Path]) -> str:
+def _checkpoint_name(file: Union[str, Path]) -> str:
     return f"checkpoint {str(file)!r}"
 
 
@@ -91,18 +103,20 @@ def run(
         dataset: the data set's name.
         config_file_list: yaml files, the later ones win.
         config_dict: settings, which win over the files. ``sys.argv`` is never read.
-        saved: write a checkpoint; without, the best weights are kept in memory and tested.
+        saved: write a checkpoint. False keeps the best weights in memory, from where they are tested.
         resume: continue from this checkpoint, bit for bit on the CPU as if it had not been interrupted.
-        trust: load a checkpoint that holds pickled objects (RecBole's own); they can run code.
-        callback: called as ``callback(index, valid_score)`` after each validation; the index is RecBole's, from 0.
-        test: score the test split; False leaves it alone, for tuning, and ``test_result`` is None.
+        trust: load a checkpoint that holds pickled objects, such as RecBole's own. They can run code.
+        callback: called as ``callback(epoch_idx, valid_score)`` after each validation, with RecBole's epoch index, from
+            0.
+        test: score the test split. False is for tuning; ``test_result`` is then None.
 
     Returns:
-        RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``, and
-        ``model``, ``dataset``, ``seed``, ``data`` (counts and hash), ``timing``, ``epochs`` (one dict each, from 1),
-        ``per_user`` (:class:`recbole_diffusion.evaluation.user_metrics.UserMetrics` of the test split),
-        ``warnings``, ``folder``, ``checkpoint``. Its ``repr`` is one line; ``result.table()`` is the command's table,
-        which is printed in a notebook unless ``state`` silences the log.
+        A dict with RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``, and
+        with ``model``, ``dataset``, ``seed``, ``data`` (counts and hash), ``timing`` (see
+        :func:`recbole_diffusion.training.run_cost.cost_of`), ``epochs`` (one dict each, from 1), ``per_user``
+        (:class:`recbole_diffusion.evaluation.user_metrics.UserMetrics` of the test split), ``warnings``, ``folder``,
+        ``checkpoint``. Its ``repr`` is one line. ``result.table()`` is the command's table; a notebook shows it unless
+        ``state`` silences the log.
 
     Raises:
         ValueError: a setting, a file or a data set that is not right; one line that names the way out.
@@ -113,11 +127,12 @@ def run(
     run_folder.reset_peak_memory()
     run_folder.check_folders(config, saved)
     with run_folder.hide_known_warnings(), trusted_files.trusting(trust), run_log.plain_bars():
-        ready = prepare(config)
+        dataset, loaders = prepare(config)
         folder = run_folder.RunFolder(config)
+        options = fit.RunOptions(saved, resume, trust, callback, test)
         try:
             run_log.start_logging(config, folder.path)
-            result = _train_and_test(config, *ready, folder, saved, resume, trust, callback, start, test)
+            result = _train_and_test(config, dataset, loaders, folder, options, start)
         except BaseException as error:
             folder.update(status="failed", error=f"{type(error).__name__}: {error}")
             raise
@@ -128,8 +143,11 @@ def run(
     return result
 
 
-def prepare(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
-    """The data set and its loaders; RecBole draws a random split from the global generators."""
+def prepare(config: Config) -> tuple[Any, Loaders]:
+    """Return the data set and its loaders.
+
+    The global random generators are seeded before, since RecBole draws a random split from them.
+    """
     seed = config["seed"] if config["split_seed"] is None else config["split_seed"]
     init_seed(seed, config["reproducibility"])
     pipeline.resolve_columns(config)
@@ -142,8 +160,14 @@ def prepare(config: Config) -> tuple[Any, tuple[Any, Any, Any]]:
     return dataset, loaders
 
 
-def _build_model(config: Config, loaders: tuple[Any, Any, Any], state: Optional[dict[str, Any]] = None) -> Any:
-    """The model, untrained; ``state``: of a checkpoint whose weights will be loaded into it."""
+def build_model(config: Config, loaders: Loaders, state: Optional[dict[str, Any]] = None) -> Any:
+    """Build an untrained model on its device.
+
+    Args:
+        config: the settings.
+        loaders: the loaders, to which a base model may be attached.
+        state: ``state_dict`` of a checkpoint, whose weights will be loaded into the model; None for a new training.
+    """
     repairs.repair_model(config.model_class)
     bases.attach(config, loaders)
     init_seed(config["seed"], config["reproducibility"])
@@ -151,156 +175,94 @@ def _build_model(config: Config, loaders: tuple[Any, Any, Any], state: Optional[
 
 
 def _train_and_test(
-    config: Config,
-    dataset: Any,
-    loaders: tuple[Any, Any, Any],
-    folder: run_folder.RunFolder,
-    saved: bool,
-    resume: Any,
-    trust: bool,
-    callback: Any,
-    start: float,
-    test: bool,
+    config: Config, dataset: Any, loaders: Loaders, folder: run_folder.RunFolder, options: fit.RunOptions, start: float
 ) -> RunResult:
-    logger = getLogger()
-    logger.info(config, extra=run_log.TO_FILE)
-    logger.info(dataset, extra=run_log.TO_FILE)
-    name = f"{config.model_name()} on {config['dataset']}, seed {config['seed']}, {config['device']}"
-    logger.info(f"{name}; settings, data and model: {folder.path / run_log.LOG}")
-    for line in config.overridden:
-        logger.info(line)
-    for note in config.notes:
-        logger.warning(note)
-    train_data, valid_data, test_data = loaders
+    """Train, validate and test; write the run's files.
+
+    Args:
+        config, dataset, loaders: see :func:`prepare`.
+        folder: folder of the run.
+        options: arguments of :func:`run`.
+        start: ``perf_counter`` at the start of the run.
+    """
+    run_outputs.log_start(config, dataset, folder)
     counts = provenance.describe(dataset, loaders)
     folder.update(data=counts, warnings=list(config.notes))
     weights = None
-    if resume is not None:
-        state = checkpoint.read(resume, trust)
-        provenance.check_resumed(state, _source(resume), config, train_data._dataset, counts)
+    if options.resume is not None:
+        state = checkpoint.read(options.resume, options.trust)
+        provenance.check_resumed(state, _checkpoint_name(options.resume), config, loaders[0]._dataset, counts)
         weights = state["state_dict"]
     events = folder.path / run_log.TENSORBOARD
     with run_log.tensorboard_in(events / "pretrain"):
-        net = _build_model(config, loaders, weights)
+        model = build_model(config, loaders, weights)
     folder.write_config(config)
-    logger.info(net, extra=run_log.TO_FILE)
-    kind = trainer_class(registry.get_trainer(config["MODEL_TYPE"], config.requested_model, config["model"]))
+    getLogger().info(model, extra=run_log.TO_FILE)
     with run_log.tensorboard_in(events):
-        trainer = kind(config, net)
-        _name_checkpoints(trainer, folder)
-        if resume is not None:
-            trainer.resume_checkpoint(resume, trust)
-        writes = saved or getattr(trainer, "keeps_in_files", False)
-        options = {"saved": writes, "show_progress": config["show_progress"]}
-        best_score, best_result = trainer.fit(
-            train_data, valid_data, **options, **({"callback_fn": callback} if callback else {})
-        )
-        file = trainer.saved_model_file if writes and os.path.exists(trainer.saved_model_file) else None
-        show = {"load_best_model": file is not None, "show_progress": config["show_progress"]}
-        tested = trainer.evaluate(test_data, **show) if test else None
-    if file is not None and not saved:
-        os.unlink(file)
-        file = None
+        trainer = fit.make_trainer(config, model)
+        run_outputs.name_checkpoints(trainer, folder)
+        if options.resume is not None:
+            trainer.resume_checkpoint(options.resume, options.trust)
+        best_score, best_result, test_result, file = fit.fit_and_evaluate(config, trainer, loaders, options)
     folder.link_checkpoints(Path(trainer.saved_model_file))
+    pretraining = getattr(config, "pretraining", None) or cache.PretrainingTime(0.0, 0.0)
+    seconds = run_cost.RunSeconds(perf_counter() - start, pretraining.training_s, pretraining.this_run_s)
+    tested = test_result is not None
     result = {
         "best_valid_score": best_score,
         "valid_score_bigger": config["valid_metric_bigger"],
         "best_valid_result": best_result,
-        "test_result": tested,
+        "test_result": test_result,
         "model": config.model_name(),
         "dataset": config["dataset"],
         "seed": config["seed"],
         "data": counts,
-        "timing": _timing(config, trainer, net, perf_counter() - start, tested is not None),
+        "timing": run_cost.cost_of(config, trainer, model, seconds, tested),
         "epochs": getattr(trainer, "epochs_done", []),
-        "per_user": None if tested is None else _named(getattr(trainer, "per_user", None), dataset),
+        "per_user": _with_user_names(getattr(trainer, "per_user", None), dataset) if tested else None,
         "warnings": list(config.notes),
         "folder": str(folder.path),
         "checkpoint": file,
     }
-    scores = ("best_valid_score", "valid_score_bigger", "best_valid_result", "test_result")
-    folder.write("metrics.json", {key: result[key] for key in scores})
-    folder.write("epochs.json", result["epochs"])
-    if config["save_per_user"] and result["per_user"] is not None:
-        folder.write_table("per_user.csv", {"user": result["per_user"].users, **result["per_user"].metrics})
-    folder.update(status="finished", timing=result["timing"], checkpoint=file, warnings=result["warnings"])
-    logger.info(run_result.result_table(result), extra=run_log.TO_FILE)
+    run_outputs.write_result(config, folder, result)
     return RunResult(result)
 
 
-def _name_checkpoints(trainer: Any, folder: run_folder.RunFolder) -> None:
-    """Give the checkpoints the run's name, and link them from its folder as they are written."""
-    if isinstance(trainer, Training):
-        trainer.name_checkpoint(folder.path.name)
-        trainer.after_save = lambda: folder.link_checkpoints(Path(trainer.saved_model_file))
-    else:  # RecBole's trainers of trees
-        trainer.saved_model_file = os.path.join(trainer.checkpoint_dir, f"{folder.path.name}.pth")
-
-
-def _timing(config: Config, trainer: Any, net: Any, total: float, tested: bool) -> dict[str, Any]:
-    """The cost of a run: seconds, users per second at test, memory, parameters, network calls per user."""
-    epochs = trainer.epochs_done if isinstance(trainer, Training) else []
-    pretraining = getattr(config, "pretraining", None) or cache.PretrainingTime(0.0, 0.0)
-    fitted = config["MODEL_TYPE"] == ModelType.TRADITIONAL  # EASE: RecBole gives it one parameter for form's sake
-    count = len(epochs) or len(getattr(trainer, "train_loss_dict", ()))  # trainers with a loop of their own
-    evaluation = getattr(trainer, "evaluation", None) or {"users": 0, "seconds": 1.0}
-    return {
-        "epochs": count,
-        "best_epoch": getattr(trainer, "best_epoch", None),
-        "train_s_per_epoch": float(np.mean([row["train_s"] for row in epochs])) if epochs else 0.0,
-        "valid_s_per_epoch": float(np.mean([row["valid_s"] for row in epochs if "valid_s" in row] or [0.0])),
-        "test_users_per_s": evaluation["users"] / max(evaluation["seconds"], 1e-9) if tested else None,
-        "denoiser_calls_per_user": 0 if fitted else _network_calls(config, net),
-        "parameters": 0 if fitted else sum(each.numel() for each in net.parameters() if each.requires_grad),
-        "peak_memory_mib": run_folder.peak_memory_mib(),
-        "peak_gpu_memory_mib": run_folder.peak_gpu_memory_mib(config["device"]),
-        "pretrain_s": pretraining.training_s,
-        "total_s": total,
-        "from_scratch_s": total - pretraining.this_run_s + pretraining.training_s,  # as if no other run had pretrained
-    }
-
-
-def _network_calls(config: Config, net: Any) -> Optional[int]:
-    """Number of function evaluations per user: the model's ``nfe``, the steps of RecBole's diffusion, or 1.
-
-    None if it varies.
-    """
-    if type(net).__module__.startswith("recbole.") and type(net).__name__ in registry.DIFFUSION_IN_RECBOLE:
-        return int(config["steps"])
-    return hooks.of(net).nfe
-
-
-def _named(found: Optional[UserMetrics], dataset: Any) -> Optional[UserMetrics]:
-    """The metrics by the users' names in the data's files."""
-    if found is None:
+def _with_user_names(per_user: Optional[UserMetrics], dataset: Any) -> Optional[UserMetrics]:
+    """Replace the ids of the users by their names in the data's files."""
+    if per_user is None:
         return None
-    return found._replace(users=np.asarray(dataset.field2id_token[dataset.uid_field][found.users], dtype=str))
+    return per_user._replace(users=np.asarray(dataset.field2id_token[dataset.uid_field][per_user.users], dtype=str))
 
 
 def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict[str, Any]] = None) -> Loaded:
-    """A saved model with its data, on whatever device is there.
+    """Load a trained model with its data, on the device of this machine.
+
+    The ids of users and items are those of the checkpoint, whatever the order of lines in the data's files.
+    ``config.notes`` lists the differences: users that the checkpoint does not know, names that are missing, another
+    split than that of its training.
 
     Args:
-        path: a checkpoint of ours, or of RecBole's with ``trust=True``.
-        trust: unpickle what the file holds; it can run code.
+        path: a checkpoint of this package, or of RecBole's with ``trust=True``.
+        trust: unpickle the objects in the file. They can run code.
         config_dict: settings to change, e.g. ``data_path``, ``gpu_id``.
 
-    The ids of the data set are those of the checkpoint, whatever the order of lines. ``config.notes`` says what
-    differs: users that the checkpoint does not know, names that are gone, another split than that of its training.
+    Returns:
+        Settings, model, data set and loaders.
 
     Raises:
-        UntrustedFile, ValueError: see :func:`recbole_diffusion.training.checkpoint.read`; items that the checkpoint
-            lacks.
+        UntrustedFile, ValueError: see :func:`recbole_diffusion.training.checkpoint.read`; or the data hold items that
+            the checkpoint lacks.
     """
     config = configure(config_dict=config_dict, resume=path, trust=trust)
     with run_folder.hide_known_warnings(), trusted_files.trusting(trust):
         dataset, loaders = prepare(config)
-        for text in config.notes:
-            getLogger().warning(text)
+        for note in config.notes:
+            getLogger().warning(note)
         state = checkpoint.read(path, trust, map_location=config["device"])
         provenance.describe(dataset, loaders)
-        provenance.note_loaded(state, _source(path), config, loaders[0]._dataset)
-        net = _build_model(config, loaders, state["state_dict"])
-    checkpoint.load_weights(net, state, provenance.mismatch(config, _source(path), dataset))
-    net.eval()
-    return Loaded(config, net, dataset, *loaders)
+        provenance.note_loaded(state, _checkpoint_name(path), config, loaders[0]._dataset)
+        model = build_model(config, loaders, state["state_dict"])
+    checkpoint.load_weights(model, state, provenance.mismatch(config, _checkpoint_name(path), dataset))
+    model.eval()
+    return Loaded(config, model, dataset, *loaders)

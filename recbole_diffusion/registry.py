@@ -1,8 +1,7 @@
-"""Which models there are and what each needs: one :class:`ModelSpec` per model, read from its card.
+"""The registry of models: one :class:`ModelSpec` per model, read from its card.
 
-Ours win inside our runner; ``recbole:Name`` names RecBole's; anything else falls through to RecBole's models.
-Other packages add models through the entry-point group ``recbole_diffusion.models``, people's scripts through
-:func:`register_model`.
+A name means our model if it is ours, else RecBole's. ``recbole:Name`` always means RecBole's. Other packages add models
+through the entry-point group ``recbole_diffusion.models``; scripts do so by :func:`register_model`.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _FAMILIES = (
     "knowledge_aware_recommender",
     "exlib_recommender",
 )
-#: RecBole's models that train on one row per user (its table is local to ``get_dataloader``).
+#: RecBole's models that train on one row per user. RecBole's own table is a local variable of ``get_dataloader``.
 USER_WISE_IN_RECBOLE = frozenset(
     {"MultiDAE", "MultiVAE", "MacridVAE", "CDAE", "ENMF", "RaCT", "RecVAE", "DiffRec", "LDiffRec"}
 )
@@ -54,30 +53,37 @@ _registered: dict[str, ModelSpec] = {}
 
 @functools.cache
 def ours() -> tuple[ModelSpec, ...]:
-    """The models of this package, one for each card in ``properties/card``, by name."""
+    """Return the models of this package, one for each card in ``properties/card``, sorted by name."""
     return tuple(ModelSpec.from_card(file) for file in sorted((yaml_files.properties() / "card").glob("*.yaml")))
 
 
 def register_model(spec: ModelSpec) -> ModelSpec:
-    """Add a model for this process, or replace one."""
+    """Add a model to the registry of this process, or replace the one of the same name.
+
+    Returns:
+        The argument.
+    """
     _registered[spec.name] = spec
     return spec
 
 
 def unregister_model(name: str) -> None:
-    """Take back :func:`register_model`."""
+    """Undo :func:`register_model`."""
     _registered.pop(name, None)
 
 
 def _from_entry_points() -> dict[str, ModelSpec]:
-    """The specs of other packages; their metadata are read once for each search path."""
+    """Return the specs of other packages. Their metadata are read once for each state of ``sys.path``."""
     return _read_entry_points(metadata.entry_points, tuple(sys.path))
 
 
 @functools.lru_cache(maxsize=1)
 def _read_entry_points(entry_points: Any, path: tuple[str, ...]) -> dict[str, ModelSpec]:
-    """Each entry point names a ModelSpec, or a function or list that gives several; a broken one is skipped."""
-    found: dict[str, ModelSpec] = {}
+    """Load the entry points: each is a ModelSpec, an iterable of them, or a function that returns either.
+
+    An entry point that fails is skipped with a warning.
+    """
+    by_name: dict[str, ModelSpec] = {}
     groups: Any = entry_points()
     points = groups.select(group=ENTRY_POINTS) if hasattr(groups, "select") else groups.get(ENTRY_POINTS, ())
     for point in points:
@@ -87,19 +93,19 @@ def _read_entry_points(entry_points: Any, path: tuple[str, ...]) -> dict[str, Mo
             for spec in [value] if isinstance(value, ModelSpec) else list(value):
                 if not isinstance(spec, ModelSpec):
                     raise TypeError(f"expected ModelSpec, got {type(spec).__name__}")
-                found[spec.name] = spec
-        except Exception as error:  # another package's fault must not take ours down
+                by_name[spec.name] = spec
+        except Exception as error:  # an error in another package must not disable this one
             warnings.warn(f"models of entry point {point.name!r} skipped: {error!r}", stacklevel=2)
-    return found
+    return by_name
 
 
 def specs() -> dict[str, ModelSpec]:
-    """Every model that is not RecBole's own, by name; ours cannot be shadowed by another package's."""
+    """Return all models but RecBole's own, by name. Another package's model cannot replace one of ours."""
     return {**_from_entry_points(), **{spec.name: spec for spec in ours()}, **_registered}
 
 
 def find_spec(model: Union[str, type]) -> Optional[ModelSpec]:
-    """The spec of one of our models, by name or class; None for RecBole's (also for ``recbole:Name``)."""
+    """Return the spec of a model by its name, class or ``package.module:Class``; None for RecBole's own models."""
     if isinstance(model, str) and ":" not in model:
         return specs().get(model)
     path = model if isinstance(model, str) else f"{model.__module__}:{model.__qualname__}"
@@ -107,19 +113,19 @@ def find_spec(model: Union[str, type]) -> Optional[ModelSpec]:
 
 
 def load_object(path: str) -> Any:
-    """The object that ``package.module:Name`` names."""
+    """Import the object ``package.module:Name``."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 def get_model(model: Union[str, type]) -> type:
-    """The model's class.
+    """Return the class of a model.
 
     Args:
         model: a name of ours or RecBole's, ``recbole:Name``, ``package.module:Class``, or a class.
 
     Raises:
-        ValueError: no such model; the message names the nearest ones.
+        ValueError: no such model; the message lists the most similar names.
     """
     if not isinstance(model, str):
         return model
@@ -132,6 +138,11 @@ def get_model(model: Union[str, type]) -> type:
 
 
 def recbole_folder() -> Path:
+    """Return the folder of the installed RecBole, without importing it.
+
+    Raises:
+        ModuleNotFoundError: RecBole is not installed.
+    """
     spec = importlib.util.find_spec("recbole")
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("recbole is not installed: pip install --no-deps recbole==1.2.1", name="recbole")
@@ -139,42 +150,48 @@ def recbole_folder() -> Path:
 
 
 def recbole_model_names() -> list[str]:
-    """Names of RecBole's own models: those with a yaml file of defaults."""
+    """Return the names of RecBole's own models, sorted: those with a yaml file of defaults."""
     return sorted(file.stem for file in (recbole_folder() / "properties" / "model").glob("*.yaml"))
 
 
 def _recbole_model(name: str) -> type:
     for family in _FAMILIES:
         if (recbole_folder() / "model" / family / f"{name.lower()}.py").is_file():
-            found = getattr(_imported(f"recbole.model.{family}.{name.lower()}"), name, None)
-            if found is not None:
-                return found
-    known = [*specs(), *recbole_model_names()]
-    folded = {each.lower(): each for each in known}
-    near = [folded[each] for each in difflib.get_close_matches(name.lower(), folded, n=3)]
-    hint = f"did you mean {' or '.join(near)}?" if near else "`recbole-diffusion models --all` lists them"
+            module = _import_alone(f"recbole.model.{family}.{name.lower()}")
+            model_class = getattr(module, name, None)
+            if model_class is not None:
+                return model_class
+    by_lower_name = {known.lower(): known for known in [*specs(), *recbole_model_names()]}
+    similar = [by_lower_name[lower] for lower in difflib.get_close_matches(name.lower(), by_lower_name, n=3)]
+    hint = f"did you mean {' or '.join(similar)}?" if similar else "`recbole-diffusion models --all` lists them"
     raise ValueError(f"model {name!r} is neither ours nor one of RecBole's; {hint}")
 
 
-def _imported(module: str) -> Any:
-    """RecBole's module without the other models of its family, and with autograd's anomaly mode as it was.
+def _import_alone(module: str) -> Any:
+    """Import a module of RecBole without the other models of its family, and restore autograd's anomaly mode.
 
-    The family's ``__init__`` imports them all, and scikit-learn for two of them: one to two seconds. RecBole's
-    SINE turns the anomaly mode on when it is imported: whatever trains later in the process takes 1.6 to 2 times as
-    long.
+    The family's ``__init__`` imports all of its models, and scikit-learn for two of them, which takes one to two
+    seconds. The module of RecBole's SINE turns the anomaly mode on, under which later trainings of the process take 1.6
+    to 2 times as long.
     """
     import torch
 
     lazy_package(module.rpartition(".")[0])
-    before = torch.is_anomaly_enabled()
+    anomaly_mode = torch.is_anomaly_enabled()
     try:
         return importlib.import_module(module)
     finally:
-        torch.autograd.set_detect_anomaly(before)
+        torch.autograd.set_detect_anomaly(anomaly_mode)
 
 
 def get_trainer(model_type: Any, model: Union[str, type], name: str) -> type:
-    """RecBole's trainer class for the model, or the one of its spec."""
+    """Return the trainer class of a model: the one of its spec, else RecBole's choice.
+
+    Args:
+        model_type: RecBole's ``MODEL_TYPE``.
+        model: as :func:`get_model` takes it.
+        name: the class's name, by which RecBole looks for ``<name>Trainer``.
+    """
     spec = find_spec(model)
     if spec is not None and spec.trainer is not None:
         return load_object(spec.trainer)
@@ -184,7 +201,7 @@ def get_trainer(model_type: Any, model: Union[str, type], name: str) -> type:
 
 
 def is_user_wise(model_class: type) -> bool:
-    """Whether the model trains on one row per user."""
+    """Return whether a model trains on one row per user, rather than one per interaction."""
     spec = find_spec(model_class)
     if spec is not None:
         return spec.loader == "user"
@@ -196,9 +213,10 @@ def is_user_wise(model_class: type) -> bool:
 
 
 def is_diffusion(model: Union[str, type]) -> bool:
-    """Whether a model is a diffusion model: what its spec says, of RecBole's models whether it is one of those two.
+    """Return whether a model is a diffusion model.
 
-    A class without a spec states it by a class attribute ``diffusion_model``, or is what its nearest base class is.
+    The spec says so; of RecBole's models :data:`DIFFUSION_IN_RECBOLE` are. A class without a spec says so by its
+    attribute ``diffusion_model``; without the attribute its nearest base class decides.
 
     Args:
         model: as :func:`get_model` takes it.
@@ -210,12 +228,12 @@ def is_diffusion(model: Union[str, type]) -> bool:
     if spec is not None:
         return spec.diffusion
     by_path = {spec.path: spec.diffusion for spec in specs().values()}
-    for kind in get_model(model).__mro__:
-        if isinstance(vars(kind).get("diffusion_model"), bool):
-            return bool(vars(kind)["diffusion_model"])
-        path = f"{kind.__module__}:{kind.__qualname__}"
+    for base_class in get_model(model).__mro__:
+        if isinstance(vars(base_class).get("diffusion_model"), bool):
+            return bool(vars(base_class)["diffusion_model"])
+        path = f"{base_class.__module__}:{base_class.__qualname__}"
         if path in by_path:
             return by_path[path]
-        if kind.__module__.startswith("recbole."):
-            return kind.__name__ in DIFFUSION_IN_RECBOLE
+        if base_class.__module__.startswith("recbole."):
+            return base_class.__name__ in DIFFUSION_IN_RECBOLE
     return False

@@ -141,7 +141,7 @@ def _prepared(model: str, settings: dict[str, Any], path: str) -> Any:
     config = quick_start.configure(config_dict=settings, resume=path)
     _, loaders = quick_start.prepare(config)
     state = checkpoint.read(path)["state_dict"]
-    net = quick_start._build_model(config, loaders, state)
+    net = quick_start.build_model(config, loaders, state)
     net.load_state_dict(state)
     trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], model, model))(config, net)
     return trainer, loaders

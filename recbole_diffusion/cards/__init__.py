@@ -1,1 +1,1 @@
-"""Which models there are, and what each needs. Imports no torch."""
+"""The models' cards, and what is made from them. Imports no torch."""

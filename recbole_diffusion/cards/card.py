@@ -1,6 +1,7 @@
-"""A model's card, ``properties/card/<Name>.yaml``: the facts about one model, each written once. Imports no torch.
+"""Read a model's card, ``properties/card/<Name>.yaml``: the metadata of one model. Imports no torch.
 
-The registry, the README's table, ``CITATION.cff``, the index of the models' pages and the contract suite read it.
+The registry, the README's table, ``CITATION.cff``, the index of the models' pages and the contract suite are made from
+the cards.
 """
 
 from __future__ import annotations
@@ -22,14 +23,19 @@ _CLASS = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 _Record = TypeVar("_Record")
 
 
-def _named(key: str, **more: Any) -> Any:
-    """A field that has another name in the yaml file than in Python."""
-    return field(metadata={"key": key}, **more)
+def _field_in_yaml(key: str) -> Any:
+    """Declare a field of a dataclass that has another name in the yaml file."""
+    return field(metadata={"key": key})
 
 
 @dataclass(frozen=True)
 class Journal:
-    """The journal of an article, for ``CITATION.cff``."""
+    """The journal of an article, for ``CITATION.cff``.
+
+    Attributes:
+        name: name of the journal.
+        volume, issue: numbers; None where they are not known.
+    """
 
     name: str
     volume: Optional[int] = None
@@ -38,20 +44,20 @@ class Journal:
 
 @dataclass(frozen=True)
 class Paper:
-    """What to cite.
+    """The reference of a paper.
 
     Attributes:
-        title: of the paper.
+        title: title of the paper.
         venue: short name of the conference or journal.
-        url: a doi link, or arXiv.
-        authors: each as ``Family, Given``.
-        year: of the publication; None where the venue names it.
-        journal: of an article; None for a conference paper.
+        url: link to the doi, or to arXiv (in the file: ``link``).
+        authors: names as ``Family, Given``.
+        year: year of publication; None if ``venue`` contains it.
+        journal: journal of an article; None for a conference paper.
     """
 
     title: str
     venue: str
-    url: str = _named("link")
+    url: str = _field_in_yaml("link")
     authors: tuple[str, ...] = ()
     year: Optional[int] = None
     journal: Optional[Journal] = None
@@ -64,7 +70,13 @@ class Paper:
 
 @dataclass(frozen=True)
 class Code:
-    """The reference code: GitHub repository ``owner/name``, the commit that was compared, its licence or ``none``."""
+    """The official code.
+
+    Attributes:
+        repository: GitHub repository, ``owner/name``.
+        commit: the commit that the tests compare with.
+        licence: licence of the repository, or ``none``.
+    """
 
     repository: str
     commit: str
@@ -76,7 +88,12 @@ class Code:
 
 @dataclass(frozen=True)
 class Parity:
-    """How near our numbers are to the reference code's, and the test that shows it."""
+    """The agreement with the official code.
+
+    Attributes:
+        tolerance: largest relative or absolute difference that the test accepts.
+        test: path of the test, relative to the repository.
+    """
 
     tolerance: float
     test: str
@@ -84,7 +101,12 @@ class Parity:
 
 @dataclass(frozen=True)
 class Nfe:
-    """Number of function evaluations per user and ranking, with the default settings; a remark for the tables."""
+    """The number of function evaluations (network calls) per user and ranking.
+
+    Attributes:
+        default: the number with the default settings.
+        note: remark for the tables.
+    """
 
     default: int
     note: str = ""
@@ -98,9 +120,9 @@ class Contract:
     """Settings of the contract suite (:mod:`recbole_diffusion.testing`).
 
     Attributes:
-        quick: with which the model learns its small data in seconds.
-        noisy: settings on top of them under which scores must not depend on the batch, such as noise at inference.
-        waits: functions in which a training step makes the host wait for the device, each with the reason.
+        quick: settings with which the model learns the suite's small data in seconds.
+        noisy: further settings, such as noise at inference, under which scores must not depend on the batch.
+        waits: functions in which a training step makes the host wait for a GPU, each with the reason.
     """
 
     quick: dict[str, Any] = field(default_factory=dict)
@@ -110,30 +132,30 @@ class Contract:
 
 @dataclass(frozen=True)
 class Card:
-    """The facts about one model.
+    """The metadata of one model.
 
     Attributes:
-        name: what ``--model`` takes; the name of the card's file.
+        name: name for ``--model``, and of the card's file.
         path: ``package.module:Class`` (in the file: ``class``).
         task: ``general`` or ``sequential``.
         diffusion: whether it is a diffusion model.
-        process: the family of its forward process, ``none`` without one.
+        process: family of its forward process; ``none`` without one.
         loader: ``user`` for one training row per user; None for RecBole's choice by input type.
         trainer: ``package.module:Class`` of the trainer; None for RecBole's choice.
         dataset: ``package.module:Class`` of the data set; None for RecBole's choice.
-        needs: what it reads beside interactions: ``time``, ``base_model``, ``item_embeddings``.
-        nfe: network calls per user.
-        paper: what to cite.
-        code: the reference code.
-        parity: with the reference code.
-        tags: short words for tables; no code reads them.
+        needs: inputs beside interactions: ``time``, ``base_model``, ``item_embeddings``.
+        nfe: number of function evaluations per user.
+        paper: the paper.
+        code: the official code.
+        parity: agreement with the official code.
+        tags: short words for tables, for display only.
         page: the model's page, relative to the repository.
-        properties: the yaml file of its keys, relative to the card; None for ``properties/model/<name>.yaml``.
+        properties: yaml file of the model's keys, relative to the card; None for ``properties/model/<name>.yaml``.
         contract: settings of the contract suite.
     """
 
     name: str
-    path: str = _named("class")
+    path: str = _field_in_yaml("class")
     task: str = "general"
     diffusion: bool = False
     process: str = "none"
@@ -151,7 +173,7 @@ class Card:
     contract: Contract = field(default_factory=Contract)
 
 
-#: Fields that are mappings themselves, with what they become.
+#: Dataclasses of the fields whose values are mappings, by dataclass and field.
 _NESTED: dict[tuple[type, str], type] = {
     (Card, "nfe"): Nfe,
     (Card, "paper"): Paper,
@@ -163,58 +185,70 @@ _NESTED: dict[tuple[type, str], type] = {
 
 
 def read(file: Path) -> Card:
-    """The card in a yaml file; its name is the file's.
+    """Read the card in a yaml file, whose name is the model's.
 
     Raises:
-        ValueError: a field that no card has, one that is missing, a value that is not allowed; one line.
+        ValueError: an unknown or a missing field, or a value that is not allowed; one line.
     """
     content = {"name": file.stem, **yaml_files.load_yaml(file)}
-    what = f"card {str(file)!r}"
-    card = _record(Card, content, what, "")
+    source = f"card {str(file)!r}"
+    card = _record(Card, content, source, "")
     if card.name != file.stem:
-        raise ValueError(f"{what}: name={card.name!r} is not the file's name, {file.stem!r}; leave it out")
-    _check(card, what)
+        raise ValueError(f"{source}: name={card.name!r} is not the file's name, {file.stem!r}; leave it out")
+    _check(card, source)
     return card
 
 
-def _record(kind: type[_Record], content: Any, what: str, inside: str) -> _Record:
-    """A mapping as the dataclass ``kind``; ``inside``: the field that it is the value of, with a dot."""
+def _record(record_class: type[_Record], content: Any, source: str, prefix: str) -> _Record:
+    """Convert a mapping to a dataclass.
+
+    Args:
+        record_class: the dataclass.
+        content: the mapping.
+        source: name of the file, for messages.
+        prefix: path of the mapping in the file, with a dot at its end; empty for the whole file.
+    """
     if not isinstance(content, dict):
-        raise ValueError(f"{what}: {inside[:-1]} must hold 'field: value', got {content!r}")
-    known = {each.metadata.get("key", each.name): each for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        raise ValueError(f"{source}: {prefix[:-1]} must hold 'field: value', got {content!r}")
+    fields = dataclasses.fields(record_class)  # type: ignore[arg-type]
+    known = {declared.metadata.get("key", declared.name): declared for declared in fields}
     for key in content:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {inside}{near[0]}?" if near else f"allowed: {', '.join(known)}"
-            raise ValueError(f"{what}: {inside}{key} is no field of a card; {hint}")
-    for key, each in known.items():
-        if each.default is MISSING and each.default_factory is MISSING and content.get(key) is None:
-            raise ValueError(f"{what}: {inside}{key} is missing")
+            similar = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {prefix}{similar[0]}?" if similar else f"allowed: {', '.join(known)}"
+            raise ValueError(f"{source}: {prefix}{key} is no field of a card; {hint}")
+    for key, declared in known.items():
+        is_required = declared.default is MISSING and declared.default_factory is MISSING
+        if is_required and content.get(key) is None:
+            raise ValueError(f"{source}: {prefix}{key} is missing")
     values = {
-        known[key].name: _value(kind, known[key], value, what, f"{inside}{key}") for key, value in content.items()
+        known[key].name: _value(record_class, known[key], value, source, f"{prefix}{key}")
+        for key, value in content.items()
     }
-    return kind(**values)
+    return record_class(**values)
 
 
-def _value(kind: type, of: Any, value: Any, what: str, key: str) -> Any:
-    nested = _NESTED.get((kind, of.name))
-    if nested is not None and value is not None:
-        return _record(nested, value, what, f"{key}.")
-    kinds = _PYTHON.get(str(of.type))
-    if kinds is None:
+def _value(record_class: type, declared: Any, value: Any, source: str, key: str) -> Any:
+    """Check the type of a value, and convert mappings to dataclasses and lists to tuples."""
+    nested_class = _NESTED.get((record_class, declared.name))
+    if nested_class is not None and value is not None:
+        return _record(nested_class, value, source, f"{key}.")
+    annotation = str(declared.type)
+    types = _TYPES_IN_YAML.get(annotation)
+    if types is None:
         return value
-    if type(value) not in kinds:
-        raise ValueError(f"{what}: {key}={value!r} is not allowed; allowed: {_WORDS[str(of.type)]}")
-    if "tuple" not in str(of.type):
+    if type(value) not in types:
+        raise ValueError(f"{source}: {key}={value!r} is not allowed; allowed: {_DESCRIPTIONS[annotation]}")
+    if "tuple" not in annotation:
         return value
-    inner = dict if "dict" in str(of.type) else str
-    if not all(type(each) is inner for each in value):
-        raise ValueError(f"{what}: {key}={value!r} is not allowed; allowed: {_WORDS[str(of.type)]}")
+    item_type = dict if "dict" in annotation else str
+    if not all(type(item) is item_type for item in value):
+        raise ValueError(f"{source}: {key}={value!r} is not allowed; allowed: {_DESCRIPTIONS[annotation]}")
     return tuple(value)
 
 
-#: The annotations of the fields (text, by the future import), what yaml gives for them, and how to call it.
-_PYTHON: dict[str, tuple[type, ...]] = {
+#: Types of a value in the yaml file, by the annotation of its field (a text, because of the future import).
+_TYPES_IN_YAML: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "Optional[str]": (str, type(None)),
     "bool": (bool,),
@@ -225,7 +259,8 @@ _PYTHON: dict[str, tuple[type, ...]] = {
     "dict[str, Any]": (dict,),
     "tuple[dict[str, Any], ...]": (list,),
 }
-_WORDS = {
+#: Descriptions of these types for messages.
+_DESCRIPTIONS = {
     "str": "text",
     "Optional[str]": "text or null",
     "bool": "true or false",
@@ -238,22 +273,26 @@ _WORDS = {
 }
 
 
-def _check(card: Card, what: str) -> None:
-    """The values of the fields that allow a few only."""
-    closed: tuple[tuple[str, Any, Any], ...] = (
+def _check(card: Card, source: str) -> None:
+    """Check the values of the fields.
+
+    Raises:
+        ValueError: a value that is not allowed.
+    """
+    choices: tuple[tuple[str, Any, Any], ...] = (
         ("task", card.task, TASKS),
         ("process", card.process, PROCESSES),
         ("loader", card.loader, LOADERS),
-        *(("needs", each, NEEDS) for each in card.needs),
+        *(("needs", need, NEEDS) for need in card.needs),
     )
-    for key, value, allowed in closed:
+    for key, value, allowed in choices:
         if value not in allowed:
-            words = ", ".join("null" if each is None else each for each in allowed)
-            raise ValueError(f"{what}: {key}={value!r} is not allowed; allowed: {words}")
+            names = ", ".join("null" if choice is None else choice for choice in allowed)
+            raise ValueError(f"{source}: {key}={value!r} is not allowed; allowed: {names}")
     for key, path in (("class", card.path), ("trainer", card.trainer), ("dataset", card.dataset)):
         if path is not None and not _CLASS.match(path):
-            raise ValueError(f"{what}: {key}={path!r} is not allowed; allowed: package.module:Class")
+            raise ValueError(f"{source}: {key}={path!r} is not allowed; allowed: package.module:Class")
     if card.nfe is not None and card.nfe.default < 0:
-        raise ValueError(f"{what}: nfe.default={card.nfe.default} is not allowed; allowed: int >= 0")
+        raise ValueError(f"{source}: nfe.default={card.nfe.default} is not allowed; allowed: int >= 0")
     if not all("," in author for author in (card.paper.authors if card.paper else ())):
-        raise ValueError(f"{what}: paper.authors is not allowed; allowed: each as 'Family, Given'")
+        raise ValueError(f"{source}: paper.authors is not allowed; allowed: each as 'Family, Given'")

@@ -1,7 +1,7 @@
-"""The parts of the repository's texts that come from the cards, for ``models --write`` and ``models --check``.
+"""Make and check the parts of the documentation that come from the cards: ``models --write``, ``models --check``.
 
-README.md (the table of models and the paragraph on licences), CITATION.cff (the references) and docs/models/README.md
-hold them between two markers each. The rest of these files is left alone.
+README.md holds the table of models and the paragraph on licences, CITATION.cff the references, and
+docs/models/README.md the index of the models' pages, each between two markers. The rest of these files is not touched.
 """
 
 from __future__ import annotations
@@ -18,8 +18,14 @@ from recbole_diffusion.support.atomic_write import atomic_write_text
 Cards = Sequence[Card]
 
 
-class Part(NamedTuple):
-    """A generated part: its file, the name in its markers, and how it is made."""
+class GeneratedPart(NamedTuple):
+    """A generated part of a file.
+
+    Attributes:
+        file: path, relative to the repository.
+        name: name in the markers.
+        make: function that makes the text from the cards.
+    """
 
     file: str
     name: str
@@ -27,7 +33,14 @@ class Part(NamedTuple):
 
 
 def write(root: Path, specs: Sequence[ModelSpec]) -> list[Path]:
-    """Make the generated parts again; the files that changed.
+    """Make the generated parts again.
+
+    Args:
+        root: folder of the repository.
+        specs: the models.
+
+    Returns:
+        The files that changed.
 
     Raises:
         ValueError: a file without its markers.
@@ -36,10 +49,10 @@ def write(root: Path, specs: Sequence[ModelSpec]) -> list[Path]:
     for part in PARTS:
         file = root / part.file
         before = file.read_text(encoding="utf-8")
-        found = _markers(part).search(before)
-        if found is None:
+        match = _markers(part).search(before)
+        if match is None:
             raise ValueError(f"{part.file} has no markers {_begin(part)!r} and {_end(part)!r}")
-        after = before[: found.start(1)] + part.make(cards_of(specs)) + before[found.end(1) :]
+        after = before[: match.start(1)] + part.make(cards_of(specs)) + before[match.end(1) :]
         if after != before:
             atomic_write_text(file, after)
             written.append(file)
@@ -47,12 +60,20 @@ def write(root: Path, specs: Sequence[ModelSpec]) -> list[Path]:
 
 
 def drifts(root: Path, specs: Sequence[ModelSpec]) -> list[str]:
-    """One line for each place that differs from the cards, or that a card names and that is not there."""
+    """Compare the repository with the cards.
+
+    Args:
+        root: folder of the repository.
+        specs: the models.
+
+    Returns:
+        One line for each generated part that differs, each missing field, and each missing file that a card names.
+    """
     return [*_stale(root, cards_of(specs)), *_missing(root, cards_of(specs))]
 
 
 def cards_of(specs: Sequence[ModelSpec]) -> list[Card]:
-    """By task, diffusion models first, and by the year of the paper."""
+    """Return the cards sorted by task, diffusion models first, year of the paper and name."""
     cards = [spec.card for spec in specs if spec.card is not None]
     return sorted(cards, key=lambda card: (card.task, not card.diffusion, _year(card), card.name))
 
@@ -62,39 +83,40 @@ def _year(card: Card) -> int:
 
 
 def _stale(root: Path, cards: Cards) -> Iterator[str]:
+    """The generated parts that differ from the cards."""
     for part in PARTS:
         file = root / part.file
-        found = _markers(part).search(file.read_text(encoding="utf-8")) if file.is_file() else None
-        if found is None:
+        match = _markers(part).search(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if match is None:
             yield f"{part.file}: no markers {_begin(part)!r} and {_end(part)!r}"
-        elif found[1] != part.make(cards):
-            yield f"{part.file}: {part.name} differs from the cards at {_first_difference(found[1], part.make(cards))}"
+        elif match[1] != part.make(cards):
+            yield f"{part.file}: {part.name} differs from the cards at {_first_difference(match[1], part.make(cards))}"
 
 
-def _first_difference(there: str, made: str) -> str:
-    pairs = zip([*there.splitlines(), "(end)"], [*made.splitlines(), "(end)"])
-    line, wanted = next((pair for pair in pairs if pair[0] != pair[1]), ("an empty line", ""))
-    return f"{line[:80]!r}, wanted {wanted[:80]!r}; recbole-diffusion models --write makes it again"
+def _first_difference(written: str, generated: str) -> str:
+    pairs = zip([*written.splitlines(), "(end)"], [*generated.splitlines(), "(end)"])
+    line, expected = next((pair for pair in pairs if pair[0] != pair[1]), ("an empty line", ""))
+    return f"{line[:80]!r}, wanted {expected[:80]!r}; recbole-diffusion models --write makes it again"
 
 
 def _missing(root: Path, cards: Cards) -> Iterator[str]:
-    """What a card of this repository needs, names, or is not repeated rightly elsewhere."""
+    """The missing fields and files of the models."""
     for card in cards:
-        at, stem = f"properties/card/{card.name}.yaml", card.path.partition(":")[0].replace(".", "/")
-        wanted = ("paper", "nfe", "page", "tags")
-        yield from (f"{at}: {key} is missing" for key in wanted if not getattr(card, key))
+        card_file, module = f"properties/card/{card.name}.yaml", card.path.partition(":")[0].replace(".", "/")
+        required = ("paper", "nfe", "page", "tags")
+        yield from (f"{card_file}: {key} is missing" for key in required if not getattr(card, key))
         if not card.contract.quick:
-            yield f"{at}: contract.quick is missing; the contract suite trains with it"
-        files = {"class": f"{stem}.py", "page": card.page, "parity.test": card.parity and card.parity.test}
+            yield f"{card_file}: contract.quick is missing; the contract suite trains with it"
+        files = {"class": f"{module}.py", "page": card.page, "parity.test": card.parity and card.parity.test}
         files |= {"keys": f"properties/model/{card.name}.yaml", "search space": f"properties/hyper/{card.name}.yaml"}
         for key, name in files.items():
             if name and not (root / name).is_file():
-                yield f"{at}: {key}: {name} is not there"
-        yield from _commits(root, card, [name for key, name in files.items() if name and key in ("class", "page")])
+                yield f"{card_file}: {key}: {name} is not there"
+        yield from _missing_commits(root, card, [name for name in (files["class"], files["page"]) if name])
 
 
-def _commits(root: Path, card: Card, files: Sequence[str]) -> Iterator[str]:
-    """The model's file and page name the commit of the reference code too."""
+def _missing_commits(root: Path, card: Card, files: Sequence[str]) -> Iterator[str]:
+    """The files, of the model's module and page, that do not name the commit of the official code."""
     code = card.code
     if code is None:
         return
@@ -103,20 +125,20 @@ def _commits(root: Path, card: Card, files: Sequence[str]) -> Iterator[str]:
             yield f"{name}: does not name {code.repository}'s commit {code.commit}, as {card.name}'s card does"
 
 
-# The parts
+# The generated parts
 
 
 def table(cards: Cards) -> str:
-    """README's table."""
+    """Make the README's table of models."""
     head = "model | paper | kind | network calls per user | parity with the official code"
     return _table(head, (_row(card) for card in cards))
 
 
 def index(cards: Cards) -> str:
-    """The index in docs/models: the table with links from there, and what each model needs."""
+    """Make the index in docs/models: a table of the models with their inputs, and links relative to that folder."""
     head, rows = "model | paper | kind | needs | network calls per user", []
     for card in cards:
-        needs = ", ".join(each.replace("_", " ") for each in card.needs) or "interactions only"
+        needs = ", ".join(need.replace("_", " ") for need in card.needs) or "interactions only"
         link = _link(card, Path(card.page or "").name)
         rows.append(f"{link} | {_cited(card)} | {_kind(card)} | {needs} | {card.nfe}")
     return _table(head, rows)
@@ -150,7 +172,7 @@ def _kind(card: Card) -> str:
 
 
 def licences(cards: Cards) -> str:
-    """The sentence on the reference repositories, their licences."""
+    """Make the README's sentence on the licences of the official repositories."""
     by_licence: dict[str, list[str]] = {}
     for card in cards:
         if card.code is not None and card.code.repository not in by_licence.setdefault(card.code.licence, []):
@@ -163,7 +185,7 @@ def licences(cards: Cards) -> str:
 
 
 def references(cards: Cards) -> str:
-    """The papers of CITATION.cff, each once."""
+    """Make the references of CITATION.cff; a paper of several models appears once."""
     papers = {card.paper.url: card.paper for card in cards if card.paper is not None}
     return "\n" + "".join(map(_reference, papers.values())) + "  "
 
@@ -188,21 +210,21 @@ def _reference(paper: Paper) -> str:
 
 
 PARTS = (
-    Part("README.md", "models", table),
-    Part("README.md", "licences", licences),
-    Part("docs/models/README.md", "models", index),
-    Part("CITATION.cff", "models", references),
+    GeneratedPart("README.md", "models", table),
+    GeneratedPart("README.md", "licences", licences),
+    GeneratedPart("docs/models/README.md", "models", index),
+    GeneratedPart("CITATION.cff", "models", references),
 )
 
 
-def _begin(part: Part) -> str:
+def _begin(part: GeneratedPart) -> str:
     return f"# {part.name}: begin" if part.file.endswith(".cff") else f"<!-- {part.name}: begin -->"
 
 
-def _end(part: Part) -> str:
+def _end(part: GeneratedPart) -> str:
     return _begin(part).replace("begin", "end")
 
 
-def _markers(part: Part) -> re.Pattern[str]:
-    """The text between the markers, from the end of the first one's line."""
+def _markers(part: GeneratedPart) -> re.Pattern[str]:
+    """The pattern of a part. Its group 1 is the text between the markers, from the end of the first marker's line."""
     return re.compile(f"{re.escape(_begin(part))}[^\n]*?(\n.*?){re.escape(_end(part))}", re.DOTALL)

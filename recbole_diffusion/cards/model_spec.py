@@ -1,4 +1,4 @@
-"""A model's entry in the registry: its class, what it needs, what to cite. Imports no torch."""
+"""A model's entry in the registry: class, inputs, paper and code. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ __all__ = ["ModelSpec", "Paper"]
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model; :meth:`from_card` reads it from a yaml file.
+    """One model. :meth:`from_card` reads it from a yaml file.
 
     Attributes:
-        name: what ``--model`` takes; also the name of its yaml file.
+        name: name for ``--model``, and of its yaml file.
         path: ``package.module:Class``.
         task: ``general`` or ``sequential``.
         loader: ``user`` for one training row per user; None for RecBole's choice by input type.
         trainer: ``package.module:Class``, a subclass of RecBole's Trainer; None for RecBole's choice by name.
         dataset: ``package.module:Class``, a subclass of RecBole's Dataset; None for RecBole's choice.
-        diffusion: whether it is a diffusion model; reports ask this. False unless the spec says so.
-        properties: a yaml file with the defaults; None for ``properties/model/<name>.yaml``.
-        paper: what to cite.
-        code: the reference code with the commit that it was compared with.
-        tags: short words for the model table; display only, no code reads them.
-        needs: what it reads beside interactions: ``time``, ``base_model``, ``item_embeddings``.
+        diffusion: whether it is a diffusion model; reports show it.
+        properties: yaml file with the defaults of its keys; None for ``properties/model/<name>.yaml``.
+        paper: the paper.
+        code: the official code with the compared commit.
+        tags: short words for the table of models, for display only.
+        needs: inputs beside interactions: ``time``, ``base_model``, ``item_embeddings``.
         card: the card that it was read from; None without one.
 
     Args:
-        needs_time: older name of ``needs=("time",)``.
-        abilities: older name of ``tags``.
+        needs_time: former name of ``needs=("time",)``.
+        abilities: former name of ``tags``.
     """
 
     name: str
@@ -55,17 +55,20 @@ class ModelSpec:
 
     def __post_init__(self, needs_time: Optional[bool], abilities: Optional[tuple[str, ...]]) -> None:
         if needs_time is not None:
-            others = tuple(each for each in self.needs if each != "time")
-            object.__setattr__(self, "needs", (*others, "time") if needs_time else others)
+            without_time = tuple(need for need in self.needs if need != "time")
+            object.__setattr__(self, "needs", (*without_time, "time") if needs_time else without_time)
         if abilities is not None:
             object.__setattr__(self, "tags", tuple(abilities))
 
     @classmethod
     def from_card(cls, file: Union[str, Path]) -> ModelSpec:
-        """The model of a card; the card's ``properties`` is relative to its file.
+        """Read the model of a card.
+
+        Args:
+            file: the card. The path in its field ``properties`` is relative to this file.
 
         Raises:
-            ValueError: see :func:`recbole_diffusion.cards.card.read`; a file of keys that is not there.
+            ValueError: see :func:`recbole_diffusion.cards.card.read`; or the file of ``properties`` does not exist.
         """
         file = Path(file)
         card = cards.read(file)
@@ -90,5 +93,5 @@ class ModelSpec:
 
     @property
     def defaults(self) -> Path:
-        """The yaml file with the model's keys."""
+        """The yaml file with the defaults of the model's keys."""
         return Path(self.properties) if self.properties else yaml_files.properties() / "model" / f"{self.name}.yaml"

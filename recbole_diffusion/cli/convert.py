@@ -1,4 +1,4 @@
-"""``recbole-diffusion convert``: official arrays, or sequences, as RecBole's files."""
+"""The command ``recbole-diffusion convert``: convert official arrays, or sequences, to RecBole's files."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ from recbole_diffusion.cli.command import Command
 from recbole_diffusion.cli.option_names import UsageError
 
 _EPILOG = """\
-Writes TO/NAME/NAME.{train,valid,test}.inter from the official arrays (a .npz or a folder of .npy files), or
-TO/NAME/NAME.inter from sequences (a .txt), see reproduce --help, and says which settings read them."""
+From arrays it writes TO/NAME/NAME.{train,valid,test}.inter, from sequences TO/NAME/NAME.inter.
+It prints the settings that read these files. reproduce --help describes the formats of the source."""
 
 
 def parser() -> Command:
-    """The options of the command."""
+    """Declare the arguments of the command."""
     usage = "SOURCE --name=NAME [--to=dataset] [--protocol=official|time-proper]"
     command = Command("convert", usage, _EPILOG, settings=False)
-    command.place("source", "a .npz, a folder of .npy files, a .txt of sequences or RecBole's .inter")
-    command.option("name", "NAME", "of the data set that is written")
-    command.option("to", "dataset", "folder of the data sets", default="dataset")
+    command.positional("source", "arrays: a .npz or a folder of .npy files\nsequences: a .txt or RecBole's .inter")
+    command.option("name", "NAME", "name of the new data set")
+    command.option("to", "dataset", "folder of the data sets; default: dataset", default="dataset")
     command.option(
-        "protocol", "official", "official: arrays as named; time-proper: in the order of time; not for sequences"
+        "protocol",
+        "official",
+        "for arrays only\nofficial: arrays as they are named (default)\ntime-proper: arrays in the order of time",
     )
     return command
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command, and return the exit code."""
     command = parser()
-    named = any(word.partition("=")[0] == "--name" for word in words)
-    code = command.usage_asked(words, enough=named and not words[0].startswith("-"))
+    has_name = any(word.partition("=")[0] == "--name" for word in words)
+    code = command.print_help_if_needed(words, complete=has_name and not words[0].startswith("-"))
     if code is not None:
         return code
     options, _ = command.read(words)

@@ -1,4 +1,4 @@
-"""``recbole-diffusion doctor``: what is installed, what is known to fail, and how to fix it."""
+"""The command ``recbole-diffusion doctor``: installed libraries, known problems, and their fixes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from collections.abc import Sequence
 
 from recbole_diffusion.cli.command import Command
 
+_EPILOG = """\
+It prints the installed libraries, the known problems with them, and how to fix these.
+The exit code is 1 if a combination is installed that is known to fail."""
+
 
 def parser() -> Command:
-    """The options of the command."""
-    return Command("doctor", "", "Exit code 1 if a known-bad combination is installed.", settings=False)
+    """Declare the arguments of the command."""
+    return Command("doctor", "", _EPILOG, settings=False)
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command, and return the exit code."""
     command = parser()
-    code = command.usage_asked(words)
+    code = command.print_help_if_needed(words)
     if code is not None:
         return code
     command.read(words)

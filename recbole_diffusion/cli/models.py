@@ -1,4 +1,4 @@
-"""``recbole-diffusion models``: the table of the models, one model's card, the check of what is made from the cards."""
+"""The command ``recbole-diffusion models``: list the models, show a card, check the texts that come from the cards."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from recbole_diffusion.cli.option_names import UsageError
 from recbole_diffusion.support import yaml_files
 
 _EPILOG = """\
---check and --write need a clone of the repository, installed by pip install -e . They cover README.md, CITATION.cff,
-docs/models/README.md and the models' files."""
+--check and --write need a clone of the repository, installed by pip install -e .
+They cover README.md, CITATION.cff, docs/models/README.md and the models' files."""
 
 
 def parser() -> Command:
-    """The options of the command."""
+    """Declare the arguments of the command."""
     command = Command("models", "[NAME] [--task=sequential] [--all]", _EPILOG, settings=False)
-    command.place("name", "everything that is known about one model: its card", default="")
-    command.option("task", "TASK", "those of one task: general, sequential")
-    command.flag("all", "RecBole's own too")
-    command.flag("check", "compare with the cards what is made from them; exit code 1 with a line for each difference")
-    command.flag("write", "make what comes from the cards again")
+    command.positional("name", "describe this model; default: list all models", default="")
+    command.option("task", "TASK", "list the models of one task: general or sequential")
+    command.flag("all", "list RecBole's own models too")
+    command.flag("check", "print a line for each text that differs from the cards; exit code 1 if one differs")
+    command.flag("write", "write the texts that come from the cards again, then check them")
     return command
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command, and return the exit code."""
     command = parser()
-    code = command.usage_asked(words)
+    code = command.print_help_if_needed(words)
     if code is not None:
         return code
     options, _ = command.read(words)
@@ -49,15 +49,15 @@ def main(words: Sequence[str]) -> int:
         if options.task in (None, spec.task):
             print(_listed(spec))
     if options.all:
-        theirs = " ".join(registry.recbole_model_names())
-        print(f"\nRecBole's own (--model=NAME; with a name of ours: --model=recbole:NAME):\n  {theirs}")
+        names = " ".join(registry.recbole_model_names())
+        print(f"\nRecBole's own (--model=NAME; with a name of ours: --model=recbole:NAME):\n  {names}")
     return 0
 
 
 def _spec(name: str) -> ModelSpec:
     spec = registry.find_spec(name)
     if spec is None:
-        registry.get_model(name)  # names the nearest one
+        registry.get_model(name)  # raises an error with similar names if there is no such model
         raise UsageError(f"{name} is RecBole's and has no card; its keys: recbole-diffusion run --model={name} --help")
     return spec
 
@@ -68,14 +68,14 @@ def _listed(spec: ModelSpec) -> str:
 
 
 def _described(spec: ModelSpec) -> str:
-    """The facts of one model, a line each; what is not known is left out."""
+    """Format the metadata of one model, a line each, without those that are not known."""
     card, paper = spec.card, spec.paper
     process = card.process if card is not None and spec.diffusion else None
     facts = {
         "class": spec.path,
         "task": spec.task,
         "diffusion": f"yes ({process})" if process else "yes" if spec.diffusion else "no",
-        "needs": ", ".join(each.replace("_", " ") for each in spec.needs) or "interactions only",
+        "needs": ", ".join(need.replace("_", " ") for need in spec.needs) or "interactions only",
         "training rows": "one per user" if spec.loader == "user" else None,
         "data set": spec.dataset,
         "trainer": spec.trainer,
@@ -98,7 +98,7 @@ def _fact(name: str, text: str) -> str:
 
 
 def _documents(write: bool) -> int:
-    """Check or make what comes from the cards of this repository."""
+    """Check the texts that come from the cards; before that write them again if ``write``."""
     root = yaml_files.properties().parent
     if not (root / "pyproject.toml").is_file():
         raise UsageError("models --check and --write need a clone of the repository, installed by pip install -e .")

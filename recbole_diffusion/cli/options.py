@@ -1,4 +1,4 @@
-"""The words of a command line: options, settings and flags; paths of config files."""
+"""Split the arguments of a command line into options, settings and flags; read ``--config_files``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from typing import Any
 
 from recbole_diffusion.cli.option_names import FLAGS, UsageError, nearest_option
 
+#: Options that several commands have. Other ``--key=value`` are settings, or options of one command.
 OPTIONS = {"model", "dataset", "config_files", "resume"}
 _SEPARATOR = re.compile(r"[\s,]+")
 
 
 def parse(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str], set[str]]:
-    """Options, settings and flags of a ``run`` command line.
+    """Split arguments into options, settings and flags.
+
+    Args:
+        words: ``--key=value``, ``--key value`` or ``--flag``.
+
+    Returns:
+        The values of :data:`OPTIONS`, those of all other keys, and the names of the flags.
 
     Raises:
-        UsageError: a word that is no option, a key without a value, two different values for one key.
+        UsageError: an argument that is no option, a key without a value, or two different values for one key.
     """
     options: dict[str, str] = {}
     settings: dict[str, str] = {}
@@ -40,8 +47,8 @@ def parse(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str], set[str
             raise UsageError(f"--{key}={value!r} is not allowed; allowed: nothing, True or False")
         if not equals:
             if not rest or rest[0].startswith("--"):
-                near = nearest_option(key, FLAGS)
-                hint = f"did you mean --{near}?" if near else f"write --{key}=VALUE"
+                nearest = nearest_option(key, FLAGS)
+                hint = f"did you mean --{nearest}?" if nearest else f"write --{key}=VALUE"
                 raise UsageError(f"--{key} has no value; {hint}")
             value = rest.pop(0)
         target = options if key in OPTIONS else settings
@@ -51,22 +58,33 @@ def parse(words: Sequence[str]) -> tuple[dict[str, str], dict[str, str], set[str
     return options, settings, flags
 
 
-def places_of(words: Sequence[str], count: int) -> tuple[list[str], list[str]]:
-    """The first words that are no options, at most ``count``, and the rest."""
-    places: list[str] = []
+def split_positionals(words: Sequence[str], count: int) -> tuple[list[str], list[str]]:
+    """Split off the positional arguments at the beginning, at most ``count``.
+
+    Returns:
+        The positional arguments, and the rest.
+    """
+    positionals: list[str] = []
     rest = list(words)
-    while rest and len(places) < count and not rest[0].startswith("-"):
-        places.append(rest.pop(0))
-    return places, rest
+    while rest and len(positionals) < count and not rest[0].startswith("-"):
+        positionals.append(rest.pop(0))
+    return positionals, rest
 
 
 def config_files(text: str) -> list[str]:
-    """The files that ``--config_files`` names: with spaces or commas between them, and spaces within their names.
+    """Split the value of ``--config_files`` into paths.
 
-    Quotes keep a name together, ``[a.yaml, b.yaml]`` is a list. Elsewhere the longest beginning that is a file is one.
+    Spaces or commas separate the paths. A path may contain spaces: the longest beginning of the text that is an
+    existing file is a path. Quotes keep a path together, and ``[a.yaml, b.yaml]`` is a list.
+
+    Args:
+        text: the value.
+
+    Returns:
+        The paths, with ``~`` expanded.
 
     Raises:
-        UsageError: one of several is not there.
+        UsageError: one of several files does not exist.
     """
     text = text.strip()
     if not text or _is_file(text):
@@ -75,7 +93,7 @@ def config_files(text: str) -> list[str]:
         from recbole_diffusion.settings import schema
 
         listed: Any = schema.parse_value(text)
-        return [str(Path(str(each).strip()).expanduser()) for each in listed] if isinstance(listed, list) else [text]
+        return [str(Path(str(name).strip()).expanduser()) for name in listed] if isinstance(listed, list) else [text]
     names = _split(text)
     for name in names:
         if len(names) > 1 and not _is_file(name):
@@ -83,20 +101,21 @@ def config_files(text: str) -> list[str]:
                 f"config file {name!r} cannot be read: no such file; nor is there a file with spaces in its name that "
                 f"begins so in --config_files={text!r}"
             )
-    return [str(Path(each).expanduser()) for each in names]
+    return [str(Path(name).expanduser()) for name in names]
 
 
 def _split(text: str) -> list[str]:
-    ends = [found.span() for found in _SEPARATOR.finditer(text)] + [(len(text), len(text))]
-    for end, start in reversed(ends):
+    """Split off the longest beginning that is a file, then split the rest."""
+    separators = [match.span() for match in _SEPARATOR.finditer(text)] + [(len(text), len(text))]
+    for end, start in reversed(separators):
         if _is_file(text[:end]):
             return [text[:end], *(_split(text[start:]) if text[start:] else [])]
     if {"'", '"'} & {*text}:
         try:
-            return [each for each in shlex.split(text.replace(",", " ")) if each]
-        except ValueError:  # a quote without its other half
+            return [name for name in shlex.split(text.replace(",", " ")) if name]
+        except ValueError:  # an unbalanced quote
             pass
-    end, start = ends[0]
+    end, start = separators[0]
     return [text[:end], *(_split(text[start:]) if text[start:] else [])]
 
 

@@ -1,31 +1,31 @@
-"""``recbole-diffusion report``: the tables and plots of a comparison again."""
+"""The command ``recbole-diffusion report``: write the tables and plots of a comparison again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from recbole_diffusion.cli.command import Command
-from recbole_diffusion.cli.resources import shown
+from recbole_diffusion.cli.resources import short_path
 
 
 def parser() -> Command:
-    """The options of the command."""
+    """Declare the arguments of the command."""
     command = Command(
         "report",
         "FOLDER [--metric=NDCG@10] [--reference=MODEL]",
-        "Writes FOLDER/report again, also of a comparison that has not finished.",
+        "Writes FOLDER/report. The comparison may be unfinished.",
         settings=False,
     )
-    command.place("folder", "of a comparison, outputs/compare-...")
-    command.option("metric", "NDCG@10", "main metric")
-    command.option("reference", "MODEL", "tested against it instead of the best")
+    command.positional("folder", "folder of a comparison, outputs/compare-...")
+    command.option("metric", "NDCG@10", "main metric of the report")
+    command.option("reference", "MODEL", "model with which the others are compared; default: the best one")
     return command
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command, and return the exit code."""
     command = parser()
-    code = command.usage_asked(words, enough=bool(words) and not words[0].startswith("-"))
+    code = command.print_help_if_needed(words, complete=bool(words) and not words[0].startswith("-"))
     if code is not None:
         return code
     options, _ = command.read(words)
@@ -35,5 +35,5 @@ def main(words: Sequence[str]) -> int:
     store = Store(options.folder, new=False)
     files = report.write(store.folder, options.metric, options.reference)
     print(report.summary(store, options.metric, options.reference))
-    print("\n" + "\n".join(map(shown, files)))
+    print("\n" + "\n".join(map(short_path, files)))
     return 0

@@ -1,4 +1,4 @@
-"""Options that ``compare`` and ``tune`` share: where trainings run, and where results are kept."""
+"""The options of ``compare`` for the resources of its trainings, and the paths of results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from recbole_diffusion.cli.command import Command, real, whole
+from recbole_diffusion.cli.command import Command, integer, real_number
 
 _NAMES = ("workers", "address", "threads", "cpus", "gpus")
 
@@ -18,28 +18,35 @@ def add_resources(command: Command) -> None:
     command.option(
         "workers",
         "N",
-        "trainings at once on this machine, each in a process of Ray's; without: one by one, no Ray",
-        whole,
+        "number of trainings at once on this machine, in processes of Ray\ndefault: one after the other, without Ray",
+        integer,
     )
     command.option(
-        "address", "auto", "a Ray cluster that is there (host:port, or auto); it must see this folder and the data"
+        "address",
+        "auto",
+        "address of a Ray cluster, host:port or auto; its machines must see this folder and the data",
     )
-    command.option("threads", "1", "of each training, with Ray and without: equal threads, equal numbers", whole)
-    command.option("cpus", "1", "CPU slots of Ray's that a training takes", real)
-    command.option("gpus", "0", "GPUs that a training takes; a fraction shares one", real)
+    command.option(
+        "threads",
+        "1",
+        "threads of each training; equal numbers of threads give equal results, with Ray and without",
+        integer,
+    )
+    command.option("cpus", "1", "Ray's CPU slots of each training", real_number)
+    command.option("gpus", "0", "GPUs of each training; with a fraction several trainings share one", real_number)
 
 
 def resources_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Those of :func:`add_resources` that were given."""
+    """Return the given options of :func:`add_resources`, by name."""
     return {name: getattr(options, name) for name in _NAMES if getattr(options, name) is not None}
 
 
 def default_folder(command: str, name: str) -> str:
-    """``outputs/COMMAND-NAME-TIME``."""
+    """Return ``outputs/COMMAND-NAME-TIME``."""
     return os.path.join("outputs", f"{command}-{name.replace(',', '+')}-{datetime.now():%Y%m%d-%H%M%S}")
 
 
-def shown(path: Path) -> str:
-    """The path from here, where it lies below; else all of it."""
-    short = os.path.relpath(path)
-    return str(path) if short.startswith(os.pardir) else short
+def short_path(path: Path) -> str:
+    """Return the path relative to the working folder if it lies below it, else the whole path."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith(os.pardir) else relative

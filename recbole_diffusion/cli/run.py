@@ -1,4 +1,4 @@
-"""``recbole-diffusion run``: train and test a model."""
+"""The command ``recbole-diffusion run``: train and test a model."""
 
 from __future__ import annotations
 
@@ -8,39 +8,53 @@ from collections.abc import Sequence
 from typing import Any
 
 from recbole_diffusion.cli import option_names
-from recbole_diffusion.cli.command import Command, whole
-from recbole_diffusion.cli.option_names import OF_THE_GROUP
+from recbole_diffusion.cli.command import Command, integer
+from recbole_diffusion.cli.option_names import PROCESS_GROUP_OPTIONS
 from recbole_diffusion.cli.options import config_files, parse
 
-_EPILOG = "--key=value             any setting; '--key value' too"
+_EPILOG = "--key=value             any setting, also as '--key value'; the keys are listed below"
 
 
 def parser() -> Command:
-    """The options of the command."""
+    """Declare the arguments of the command."""
     command = Command("run", "--model=NAME --dataset=NAME [options] [--key=value ...]", _EPILOG)
-    command.option("model", "NAME", "ours or RecBole's; recbole:NAME for RecBole's own; package.module:Class")
     command.option(
-        "dataset", "NAME", "data_path/NAME/NAME.inter (data_path is 'dataset' unless set); ml-100k comes with RecBole"
+        "model",
+        "NAME",
+        "DiffRec: a model of this package, or else of RecBole\n"
+        "recbole:DiffRec: RecBole's model of that name\n"
+        "package.module:Class: a model of your own",
     )
-    command.option("config_files", '"A B"', "yaml files, the later ones win; the command line wins over them")
+    command.option(
+        "dataset",
+        "NAME",
+        "data set, read from DATA_PATH/NAME/NAME.inter; --data_path is 'dataset' by default\n"
+        "ml-100k comes with RecBole",
+    )
+    command.option(
+        "config_files", '"A B"', "yaml files of settings; later files win over earlier ones, the command line over all"
+    )
     command.option("resume", "FILE", "continue an interrupted run from its checkpoint, outputs/RUN/checkpoint.pth")
     command.flag("trust-checkpoint", "load a checkpoint that holds pickled objects; they can run code")
-    command.option("nproc", "N", "train with N processes: on N GPUs (--gpu_id=0,1), or on parts of the CPU", whole)
-    command.option("world_size", "N", "processes on all machines; without: there is only this one", whole)
-    command.option("ip", "HOST", "of the first machine")
-    command.option("port", "N", "where the first machine listens", whole)
-    command.option("group_offset", "N", "processes on the machines before this one", whole)
-    command.flag("no-save", "write no checkpoint; the best weights are kept in memory")
-    command.flag(
-        "dry-run", "print the effective settings with the source of each, as a file for --config_files; run nothing"
+    command.option(
+        "nproc",
+        "N",
+        "train with N processes on this machine: on N GPUs (--gpu_id=0,1), or on parts of the CPU",
+        integer,
     )
-    command.flag("debug", "a traceback instead of one line")
-    command.flag("help", "this; with --model also the model's own keys")
+    command.option("world_size", "N", "number of processes on all machines; default: those of this machine", integer)
+    command.option("ip", "HOST", "address of the first machine")
+    command.option("port", "N", "port on the first machine", integer)
+    command.option("group_offset", "N", "number of processes on the machines before this one", integer)
+    command.flag("no-save", "write no checkpoint; keep the best weights in memory")
+    command.flag("dry-run", "print all settings with their sources, as a file for --config_files; train nothing")
+    command.flag("debug", "print the traceback of an error")
+    command.flag("help", "print this text; with --model also the model's keys")
     return command
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command, and return the exit code."""
     command = parser()
     if {"-h", "--help"} & {*words}:
         from recbole_diffusion.cli import run_help
@@ -55,14 +69,15 @@ def main(words: Sequence[str]) -> int:
     from recbole_diffusion import distributed
     from recbole_diffusion.training.run_result import print_table
 
-    group = {key: getattr(options, key) for key in OF_THE_GROUP if getattr(options, key) is not None}
-    more: dict[str, Any] = {"resume": options.resume, "trust": options.trust_checkpoint, "nproc": 1, **group}
-    result = distributed.run(options.model, options.dataset, files, dict(settings), not options.no_save, **more)
+    processes = {key: getattr(options, key) for key in PROCESS_GROUP_OPTIONS if getattr(options, key) is not None}
+    keywords: dict[str, Any] = {"resume": options.resume, "trust": options.trust_checkpoint, "nproc": 1, **processes}
+    result = distributed.run(options.model, options.dataset, files, dict(settings), not options.no_save, **keywords)
     print_table(result)
     return 0
 
 
 def _dry_run(options: argparse.Namespace, settings: dict[str, str], files: list[str]) -> int:
+    """Print the effective settings to stdout, and the notes to stderr."""
     from recbole_diffusion import quick_start
     from recbole_diffusion.cards import own_models
     from recbole_diffusion.settings import effective

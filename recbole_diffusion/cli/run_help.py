@@ -1,4 +1,4 @@
-"""The keys in ``run --help``: RecBole's daily ones, this package's, a model's; each as its yaml file has it."""
+"""The keys in ``run --help``: common keys of RecBole, this package's keys, a model's keys, read from the yaml files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from recbole_diffusion.settings import schema
 from recbole_diffusion.settings.schema import Key
 from recbole_diffusion.support import yaml_files
 
-#: RecBole's keys that people set every day, by what they are for.
-DAILY: dict[str, str] = {
+#: RecBole's most common keys, by subject.
+COMMON: dict[str, str] = {
     "training": "epochs stopping_step eval_step learning_rate train_batch_size learner weight_decay clip_grad_norm "
     "train_neg_sample_args",
     "evaluation": "eval_args metrics topk valid_metric repeatable eval_batch_size",
@@ -24,23 +24,23 @@ _ALL = "all of RecBole's keys: https://recbole.io/docs/user_guide/config_setting
 
 
 def keys(model: Optional[str] = None) -> str:
-    """The groups of keys, a line each with default, rule and meaning.
+    """Return the groups of keys, a line each with default, allowed values and meaning.
 
     Args:
-        model: whose keys and defaults are shown too.
+        model: model whose keys and defaults are included; None for none.
 
     Raises:
-        ValueError: there is no such model.
+        ValueError: no such model.
     """
     own = _keys_of(model) if model else {}
-    text = _daily(own, model)
-    text += _group("this package's keys", schema.read_keys(yaml_files.properties() / "overall.yaml"))
-    text += _group(f"keys of {model}", own) if own else []
-    return "\n".join([*text, _ALL])
+    lines = _common(own, model)
+    lines += _group("this package's keys", schema.read_keys(yaml_files.properties() / "overall.yaml"))
+    lines += _group(f"keys of {model}", own) if own else []
+    return "\n".join([*lines, _ALL])
 
 
-def _daily(own: Mapping[str, Key], model: Optional[str]) -> list[str]:
-    """RecBole's daily keys; the model's default where its file has another."""
+def _common(own: Mapping[str, Key], model: Optional[str]) -> list[str]:
+    """The lines of RecBole's common keys; with the model's default where its file has one."""
     try:
         folder = registry.recbole_folder() / "properties"
     except ModuleNotFoundError as error:
@@ -49,18 +49,18 @@ def _daily(own: Mapping[str, Key], model: Optional[str]) -> list[str]:
     known: dict[str, Key] = {}
     for file in ("dataset/sample.yaml", "overall.yaml"):
         known.update(schema.read_keys(folder / file))
-    text = []
-    for title, names in DAILY.items():
+    lines = []
+    for title, names in COMMON.items():
         group = {}
         for name in names.split():
             rule, key = rules.get(name), known[name]
             key = key._replace(rule=rule["allowed"] if isinstance(rule, dict) else rule)
-            other = f" ({model}'s default)" if name in own else ""
-            group[name] = (
-                key._replace(default=own[name].default, meaning=key.meaning.rstrip(" .") + other) if other else key
-            )
-        text += _group(f"RecBole's keys, {title}", group)
-    return text
+            if name in own:
+                meaning = f"{key.meaning.rstrip(' .')} ({model}'s default)"
+                key = key._replace(default=own[name].default, meaning=meaning)
+            group[name] = key
+        lines += _group(f"RecBole's keys, {title}", group)
+    return lines
 
 
 def _keys_of(model: str) -> dict[str, Key]:

@@ -1,26 +1,28 @@
-"""``--seeds``, one meaning in every command."""
+"""The option ``--seeds``, which has the same meaning in every command."""
 
 from __future__ import annotations
 
-_MOST = 2**32 - 1  # numpy's generators take no larger seed
+_MAX_SEED = 2**32 - 1  # the largest seed of numpy's generators
 
 
 def seeds_of(text: str) -> list[int]:
-    """Read seeds: ``3`` is three of them, 1, 2 and 3; ``7,8`` is these two; ``7,`` or ``[7]`` is 7 alone.
+    """Parse the value of ``--seeds``.
+
+    ``3`` is a number of seeds: 1, 2 and 3. ``7,8`` is a list of seeds; ``7,`` and ``[7]`` are the seed 7 alone.
 
     Raises:
-        ValueError: neither, or a seed twice.
+        ValueError: neither a number nor a list, or a seed twice.
     """
     text = text.strip()
     inside = text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text
-    listed = "," in text or inside != text
+    is_list = "," in text or inside != text
     try:
-        numbers = [int(each) for each in inside.split(",") if each.strip()]
+        numbers = [int(number) for number in inside.split(",") if number.strip()]
     except ValueError:
         numbers = []
-    if not listed and numbers:
+    if not is_list and numbers:
         numbers = list(range(1, numbers[0] + 1)) if 0 < numbers[0] <= 10_000 else []
-    if not numbers or len({*numbers}) < len(numbers) or not all(0 <= each <= _MOST for each in numbers):
+    if not numbers or len({*numbers}) < len(numbers) or not all(0 <= number <= _MAX_SEED for number in numbers):
         raise ValueError(
             f"--seeds={text} is not allowed; allowed: how many seeds (3: 1, 2 and 3), or different numbers with commas "
             "between them (7,8; 7, for one)"

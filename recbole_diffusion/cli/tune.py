@@ -1,4 +1,4 @@
-"""``recbole-diffusion tune``: search a model's settings on the validation split."""
+"""The command ``recbole-diffusion tune``: search for a model's best settings on the validation split."""
 
 from __future__ import annotations
 
@@ -7,54 +7,73 @@ from collections.abc import Sequence
 from typing import Any
 
 from recbole_diffusion.cli import option_names
-from recbole_diffusion.cli.command import Command, real, whole
+from recbole_diffusion.cli.command import Command, integer, real_number
 from recbole_diffusion.cli.option_names import UsageError
 from recbole_diffusion.cli.options import config_files
 from recbole_diffusion.cli.seeds import seeds_of
 
 _EPILOG = """\
-Chosen by NDCG@10 on the validation split (--valid_metric=...); the test split is read once, at the end.
-FOLDER/best.yaml is for run --config_files and compare --models=NAME@FOLDER/best.yaml; best-full.yaml holds all keys."""
+The best trial has the best NDCG@10, or --valid_metric=..., on the validation split.
+The best settings are trained anew and tested at the end. Nothing else reads the test split.
+FOLDER/best.yaml holds them, for run --config_files=... and compare --models=NAME@FOLDER/best.yaml.
+FOLDER/best-full.yaml holds every setting, to look things up."""
 
 
 def parser() -> Command:
-    """The options of the command."""
+    """Declare the arguments of the command."""
     command = Command("tune", "--model=NAME --dataset=NAME [options] [--key=value ...]", _EPILOG)
-    command.option("model", "NAME", "as for run")
-    command.option("dataset", "NAME", "as for run")
+    command.option("model", "NAME", "model, see run --help")
+    command.option("dataset", "NAME", "data set, see run --help")
     command.option(
-        "trials", "20", "the budget; the model's defaults are the first trial, unless the search is a grid", whole
+        "trials", "20", "number of trials; the first one has the model's defaults, unless the search is a grid", integer
     )
+    command.option("space", "FILE", "search space: yaml, or RecBole's .hyper; default: properties/hyper/NAME.yaml")
     command.option(
-        "space", "FILE", "what to choose from: yaml, or RecBole's .hyper; without: properties/hyper/NAME.yaml"
+        "search",
+        "random",
+        "random | grid | optuna | hyperopt\noptuna and hyperopt need Ray and their libraries",
     )
-    command.option("search", "random", "random | grid | optuna | hyperopt (the last two need Ray and their library)")
     command.option(
         "scheduler",
         "asha",
-        "asha | median | none: stops trials that are behind on their validation score. Without Ray median or none",
+        "asha | median | none: the rule that stops trials with low validation scores\n"
+        "asha needs Ray; without Ray the default is median",
     )
     command.option(
-        "grace", "N", "epochs that no trial is stopped before (the patience, stopping_step * eval_step)", whole
+        "grace",
+        "N",
+        "number of epochs before a trial may be stopped\ndefault: stopping_step * eval_step, the patience",
+        integer,
     )
-    command.option("workers", "N", "trials at once on this machine, on Ray", whole)
-    command.option("address", "auto", "a Ray cluster instead (host:port, or auto)")
-    command.option("executor", "serial", "serial: one trial after the other in this process, without Ray")
-    command.option("threads", "1", "of each trial", whole)
-    command.option("gpus", "0", "GPUs that a trial takes; a fraction shares one", real)
-    command.option("seed", "N", "of the trials", whole)
-    command.option("seeds", "3", "seeds of the tested runs of the best settings (the one of the trials)")
-    command.option("folder", "FOLDER", "where the tuning is kept (outputs/tune-...)")
-    command.option("resume", "FOLDER", "go on with that tuning, also with more --trials")
-    command.option("config_files", '"A B"', "yaml files for every trial; --key=value wins over them and is not tuned")
-    command.flag("debug", "a traceback instead of one line")
+    command.option("workers", "N", "number of trials at once on this machine, on Ray", integer)
+    command.option("address", "auto", "address of a Ray cluster, host:port or auto")
+    command.option(
+        "executor",
+        "serial",
+        "ray | serial: serial runs one trial after the other in this process\ndefault: ray where it works",
+    )
+    command.option("threads", "1", "threads of each trial", integer)
+    command.option("gpus", "0", "GPUs of each trial; with a fraction several trials share one", real_number)
+    command.option("seed", "N", "seed of the trials", integer)
+    command.option(
+        "seeds",
+        "3",
+        "seeds of the tested runs of the best settings: a number of seeds, or a list such as 7,8,9\n"
+        "default: the seed of the trials",
+    )
+    command.option("folder", "FOLDER", "folder of the tuning; default: outputs/tune-...")
+    command.option("resume", "FOLDER", "continue the tuning in this folder; --trials may be larger than before")
+    command.option(
+        "config_files", '"A B"', "yaml files of settings for every trial; --key=value wins over them and is not tuned"
+    )
+    command.flag("debug", "print the traceback of an error")
     return command
 
 
 def main(words: Sequence[str]) -> int:
-    """Run the command; returns the exit code, 1 if every trial failed."""
+    """Run the command, and return the exit code: 1 if every trial failed."""
     command = parser()
-    code = command.usage_asked(words, enough=bool(words))
+    code = command.print_help_if_needed(words, complete=bool(words))
     if code is not None:
         return code
     options, settings = command.read(words)
@@ -70,11 +89,10 @@ def main(words: Sequence[str]) -> int:
     if "gpus" in arguments:
         arguments["gpus_per_trial"] = arguments.pop("gpus")
     option_names.check("tune", settings, [str(options.model)])
-    from recbole_diffusion.experiment.tune import NoTrialFinished
-    from recbole_diffusion.experiment.tune import tune as search
+    from recbole_diffusion.experiment.tune import NoTrialFinished, tune
 
     try:
-        result = search(settings=dict(settings), **{"model": None, "dataset": None, "resume": None, **arguments})
+        result = tune(settings=dict(settings), **{"model": None, "dataset": None, "resume": None, **arguments})
     except NoTrialFinished as error:
         print(f"recbole-diffusion: {error}", file=sys.stderr)
         return 1
@@ -82,16 +100,16 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-#: What may stand beside ``--resume``: more trials, and where they run.
-_BESIDE_RESUME = {"resume", "trials", "executor", "workers", "address", "threads"}
+#: Options that are allowed with ``--resume``.
+_ALLOWED_WITH_RESUME = {"resume", "trials", "executor", "workers", "address", "threads"}
 
 
 def _check_resumed(arguments: dict[str, Any], settings: dict[str, str]) -> None:
-    """Refuse what a resumed tuning has decided already.
+    """Refuse options that a resumed tuning cannot change.
 
     Raises:
-        UsageError: there is something.
+        UsageError: such an option, or a setting, is given.
     """
-    more = [word for word in arguments if arguments[word] and word not in _BESIDE_RESUME]
-    for word in [*settings, *("config_files" if word == "files" else word for word in more)]:
-        raise UsageError(f"--{word} is not allowed with --resume, which goes on with what was asked")
+    options = [name for name in arguments if arguments[name] and name not in _ALLOWED_WITH_RESUME]
+    for name in [*settings, *("config_files" if name == "files" else name for name in options)]:
+        raise UsageError(f"--{name} is not allowed with --resume, which continues with the earlier settings")

@@ -1,4 +1,4 @@
-"""Which published settings there are. Needs no RecBole, so that the command line can list them without it."""
+"""The list of published settings. It imports no RecBole, so that the help of the command line can show it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from recbole_diffusion.support import yaml_files
 
 
 def available() -> list[tuple[str, str]]:
-    """(model, data set) of every setting, sorted."""
+    """Return (model, data set) of every file in properties/paper, sorted."""
     files = (yaml_files.properties() / "paper").glob("*.yaml")
     pairs = (file.stem.partition("_") for file in files)
     return sorted((model, name) for model, _, name in pairs)

@@ -1,4 +1,4 @@
-"""A paper's setting on its own split: what it reports, what comes out here, and a strong simple baseline beside it."""
+"""Run a paper's setting on its own split, beside the numbers that the paper reports and strong simple baselines."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from recbole_diffusion.settings.scopes import Scope
 from recbole_diffusion.support import yaml_files
 from recbole_diffusion.training.run_folder import environment
 
+#: The protocols in a sentence each, for the table's head.
 NOTES = {
     "official": "official arrays as named: the epoch is chosen on each user's last fifth, which is masked at test; the "
     "test part lies before it in time",
@@ -27,10 +28,15 @@ NOTES = {
 
 
 class Setting(NamedTuple):
-    """One file of properties/paper.
+    """A published setting, as a file of properties/paper holds it.
 
-    ``data``: counts of the source. ``settings``: keys of the run. ``results``: what is reported, by who reports it.
-    ``baselines``: by protocol, models with their settings.
+    Attributes:
+        model: the model's name.
+        name: the data set's name.
+        data: number of users, items, and rows of each part, of the official data.
+        settings: settings of the run.
+        results: reported metrics and their source, by the reporting paper.
+        baselines: settings of the baselines, by protocol and model.
     """
 
     model: str
@@ -42,40 +48,37 @@ class Setting(NamedTuple):
 
     @property
     def protocols(self) -> tuple[str, ...]:
-        """What may be run; published numbers are of the first one."""
+        """The protocols that can be run. The published numbers belong to the first one."""
         return ("leave-one-out",) if "interactions" in self.data else tuple(convert.PROTOCOLS)
 
 
 class Row(NamedTuple):
-    """A line of the table.
+    """A row of the table.
 
     Attributes:
-        who: the model, or the source of reported numbers.
-        metrics: by name.
-        sd: their standard deviation over seeds; empty for one seed.
+        label: the model, or the source of reported numbers.
+        metrics: metrics of the test part, by name.
+        sd: sample standard deviation of the metrics over the seeds; empty for one seed.
         cost: seconds and epochs; empty for reported numbers.
     """
 
-    who: str
+    label: str
     metrics: dict[str, float]
     sd: dict[str, float]
     cost: dict[str, float]
 
 
 def load_setting(model: str, name: str) -> Setting:
-    """The setting of a model on a data set.
+    """Load the published setting of a model on a data set.
 
     Raises:
-        ValueError: there is none; the message lists those that there are.
+        ValueError: no such setting; the message lists the existing ones.
     """
     if (model, name) not in available():
-        of_model = [data for each, data in available() if each == model]
-        there = (
-            f"{model} has {', '.join(of_model)}"
-            if of_model
-            else f"models: {', '.join(sorted({each for each, _ in available()}))}"
-        )
-        raise ValueError(f"there is no published setting of {model!r} on {name!r}; {there}")
+        datasets = [dataset for other, dataset in available() if other == model]
+        models = sorted({other for other, _ in available()})
+        existing = f"{model} has {', '.join(datasets)}" if datasets else f"models: {', '.join(models)}"
+        raise ValueError(f"there is no published setting of {model!r} on {name!r}; {existing}")
     content = yaml_files.load_yaml(yaml_files.properties() / "paper" / f"{model}_{name}.yaml")
     return Setting(
         model, name, content["data"], content["settings"], content["results"], content.get("baselines") or {}
@@ -83,24 +86,23 @@ def load_setting(model: str, name: str) -> Setting:
 
 
 def check_data(setting: Setting, source: Union[str, Path]) -> None:
-    """Whether the source is the one that the numbers were reported for, by its counts.
+    """Check that users, items and rows of the source are as many as in the paper.
 
     Raises:
-        ValueError: they are not.
+        ValueError: a number differs.
     """
-    found = _counts_of_sequences(source) if setting.protocols == ("leave-one-out",) else _counts_of_arrays(source)
+    counts = _counts_of_sequences(source) if setting.protocols == ("leave-one-out",) else _counts_of_arrays(source)
     for key, expected in setting.data.items():
-        if found[key] != expected:
-            raise ValueError(
-                f"{str(source)!r} is not {setting.name}: {key} {found[key]} in place of {expected}; here: {found}"
-            )
+        if counts[key] != expected:
+            difference = f"{key} {counts[key]} instead of {expected}"
+            raise ValueError(f"{str(source)!r} is not {setting.name}: {difference}; its counts: {counts}")
 
 
 def _counts_of_arrays(source: Union[str, Path]) -> dict[str, int]:
     arrays = convert.read_arrays(source)
     pairs = np.concatenate([arrays[part] for part in convert.PARTS])
-    found = {"users": len(np.unique(pairs[:, 0])), "items": len(np.unique(pairs[:, 1]))}
-    return {**found, **{part: len(arrays[part]) for part in convert.PARTS}}
+    ids = {"users": len(np.unique(pairs[:, 0])), "items": len(np.unique(pairs[:, 1]))}
+    return {**ids, **{part: len(arrays[part]) for part in convert.PARTS}}
 
 
 def _counts_of_sequences(source: Union[str, Path]) -> dict[str, int]:
@@ -122,84 +124,113 @@ def reproduce(
     Args:
         model, name: a setting of :func:`available`.
         source: see :func:`recbole_diffusion.data.convert.read_arrays`, for sequential models ``read_sequences`` there.
-        seeds: one run each.
-        protocol: one of the setting's; None for the first, which the reported numbers are of.
+        seeds: seeds of the runs.
+        protocol: one of the setting's; None for the first, to which the reported numbers belong.
         config_dict: settings on top of the published ones.
 
     Returns:
-        Reported rows, ours (mean and sample standard deviation over the seeds), their difference from the paper,
-        baselines. Metrics are of the test part. Rows of other settings than the published ones say which.
+        Reported rows, ours (each seed; mean and sample standard deviation over several), the difference from the
+        paper, baselines. Rows of other settings than the published ones are labelled with the changes.
 
     Raises:
-        ValueError: no such setting or protocol, other data.
+        ValueError: no such setting or protocol, or other data than the paper's.
     """
     setting = load_setting(model, name)
     protocol = setting.protocols[0] if protocol is None else protocol
     if protocol not in setting.protocols:
         raise ValueError(f"protocol={protocol!r} is not allowed; allowed: {' | '.join(setting.protocols)}")
     check_data(setting, source)
-    own = dict(config_dict or {})
+    given = dict(config_dict or {})
     for key in ("data_path", "benchmark_filename"):
-        if key in own:
+        if key in given:
             raise ValueError(f"{key} is not a setting of reproduce, which reads its own files of the official data")
     with tempfile.TemporaryDirectory() as folder:
-        written = _write(source, folder, name, protocol)
-        changed = _changed(setting, name, own)
-        common = {"seed": seeds[0], **setting.settings, **written, **own}
-        evaluation = {key: common[key] for key in _OF_EVALUATION if key in common}
+        data_keys = _write(source, folder, name, protocol)
+        changed = _changed(setting, name, given)
+        common = {"seed": seeds[0], **setting.settings, **data_keys, **given}
         embeddings = convert.settings(folder, name) if "n_cate" in setting.settings else {}
         runs = [
             quick_start.run(model, name, config_dict={**embeddings, **common, "seed": seed}, saved=False)
             for seed in seeds
         ]
-        others = {
-            each: quick_start.run(
-                each,
-                name,
-                config_dict={**evaluation, **written, **keys, **_for_baselines(own, protocol)},
-                saved=False,
-            )
-            for each, keys in setting.baselines.get(protocol, {}).items()
-        }
-    who = f"published setting, with {_words(changed)}" if changed else "ours"
-    rows = _mean([_row(f"{who}, seed {seed}", run) for seed, run in zip(seeds, runs)], who)
+        baselines = _run_baselines(setting, name, protocol, common, data_keys, given)
+    label = f"published setting, with {_as_text(changed)}" if changed else "ours"
+    rows = _with_mean([_row(f"{label}, seed {seed}", run) for seed, run in zip(seeds, runs)], label)
     if protocol == setting.protocols[0]:
-        reported = [Row(who, entry["metrics"], {}, {}) for who, entry in setting.results.items()]
-        paper, mine = setting.results.get("paper"), rows[-1].metrics
-        gap = {key: mine[key] - value for key, value in paper["metrics"].items() if key in mine} if paper else None
-        beside = f", with {_words(changed)}" if changed else ""
-        rows = [*reported, *rows, *([] if gap is None else [Row(f"{GAP}{beside}", gap, {}, {})])]
-    for each, keys in setting.baselines.get(protocol, {}).items():
-        of_all = {key: value for key, value in _for_baselines(own, protocol).items() if key not in _SHOWN_ONLY}
-        rows.append(_row(f"{each} { ({**keys, **of_all}) }", others[each]))
+        rows = [*_reported(setting), *rows, *_difference(setting, rows[-1], changed)]
+    return [*rows, *baselines]
+
+
+#: Keys of the setting that the baselines have too.
+_EVALUATION_KEYS = ("valid_metric", "metrics", "topk", "metric_decimal_place", "mask_history", "MAX_ITEM_LIST_LENGTH")
+#: Keys of the user that the baselines have too: where a run is computed, what it prints, how it is evaluated.
+_RUN_KEYS = (*sorted(scopes.keys(Scope.DEVICE, Scope.SHOWN)), "output_dir", "eval_args")
+#: Keys of the user that change no number of a run: where it is computed, what it prints and measures.
+_KEYS_WITHOUT_EFFECT = scopes.without_effect() | scopes.keys(Scope.DEVICE) | {"metrics", "topk"}
+#: Label of the row of the differences from the paper.
+DIFFERENCE = "ours - paper"
+
+
+def _run_baselines(
+    setting: Setting,
+    name: str,
+    protocol: str,
+    common: dict[str, Any],
+    data_keys: dict[str, Any],
+    given: dict[str, Any],
+) -> list[Row]:
+    """Run the baselines of a protocol with the evaluation of the setting; a row each.
+
+    Args:
+        setting, name, protocol: as in :func:`reproduce`.
+        common: settings of our runs, of which the evaluation is taken.
+        data_keys: settings that read the data.
+        given: the user's settings.
+    """
+    evaluation = {key: common[key] for key in _EVALUATION_KEYS if key in common}
+    shared = _baseline_settings(given, protocol)
+    shown = {key: value for key, value in shared.items() if key not in _KEYS_WITHOUT_EFFECT}
+    rows = []
+    for baseline, keys in setting.baselines.get(protocol, {}).items():
+        settings = {**evaluation, **data_keys, **keys, **shared}
+        result = quick_start.run(baseline, name, config_dict=settings, saved=False)
+        rows.append(_row(f"{baseline} { ({**keys, **shown}) }", result))
     return rows
 
 
-#: Keys of the setting that hold for the baselines too.
-_OF_EVALUATION = ("valid_metric", "metrics", "topk", "metric_decimal_place", "mask_history", "MAX_ITEM_LIST_LENGTH")
-#: Keys of the user's that do: where things run and what is shown; of sequential ones also how long at most.
-_OF_THE_RUN = (*sorted(scopes.keys(Scope.DEVICE, Scope.SHOWN)), "output_dir", "eval_args")
+def _baseline_settings(given: dict[str, Any], protocol: str) -> dict[str, Any]:
+    """The user's settings that hold for the baselines too; of sequential models also the length of the training."""
+    training = ("epochs", "eval_step") if protocol == "leave-one-out" else ()
+    return {key: given[key] for key in (*_EVALUATION_KEYS, *_RUN_KEYS, *training) if key in given}
 
 
-#: The row of the differences from the paper.
-GAP = "ours - paper"
-#: Keys that change no number of a run: where it runs, what is shown and measured beside the rest.
-_SHOWN_ONLY = scopes.without_effect() | scopes.keys(Scope.DEVICE) | {"metrics", "topk"}
+def _reported(setting: Setting) -> list[Row]:
+    """The rows of the reported metrics."""
+    return [Row(label, entry["metrics"], {}, {}) for label, entry in setting.results.items()]
 
 
-def _changed(setting: Setting, name: str, own: dict[str, Any]) -> dict[str, Any]:
-    """The user's settings that make it another setting than the published one."""
+def _difference(setting: Setting, ours: Row, changed: dict[str, Any]) -> list[Row]:
+    """The row of our metrics minus the paper's, where the paper reports any."""
+    paper = setting.results.get("paper")
+    if paper is None:
+        return []
+    differences = {key: ours.metrics[key] - value for key, value in paper["metrics"].items() if key in ours.metrics}
+    return [Row(f"{DIFFERENCE}, with {_as_text(changed)}" if changed else DIFFERENCE, differences, {}, {})]
+
+
+def _changed(setting: Setting, name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The user's settings whose values differ from the published ones, without those that change no number."""
     published = quick_start.configure(setting.model, name, config_dict=dict(setting.settings))
-    config = quick_start.configure(setting.model, name, config_dict={**setting.settings, **own})
-    return {key: config[key] for key in own if key not in _SHOWN_ONLY and config[key] != published[key]}
+    config = quick_start.configure(setting.model, name, config_dict={**setting.settings, **given})
+    return {key: config[key] for key in given if key not in _KEYS_WITHOUT_EFFECT and config[key] != published[key]}
 
 
-def _words(settings: dict[str, Any]) -> str:
+def _as_text(settings: dict[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in settings.items())
 
 
 def _write(source: Union[str, Path], folder: str, name: str, protocol: str) -> dict[str, Any]:
-    """Write the data and give the keys that read it."""
+    """Write the data of a protocol to a folder, and return the settings that read them."""
     if protocol == "leave-one-out":
         convert.write_sequences(source, folder, name)
         return {"data_path": folder, **convert.LEAVE_ONE_OUT}
@@ -207,48 +238,54 @@ def _write(source: Union[str, Path], folder: str, name: str, protocol: str) -> d
     return convert.settings(folder)
 
 
-def _for_baselines(own: dict[str, Any], protocol: str) -> dict[str, Any]:
-    """What of the user's settings holds for every model."""
-    keys = (*_OF_EVALUATION, *_OF_THE_RUN, *(("epochs", "eval_step") if protocol == "leave-one-out" else ()))
-    return {key: own[key] for key in keys if key in own}
-
-
-def _row(who: str, result: dict[str, Any]) -> Row:
+def _row(label: str, result: dict[str, Any]) -> Row:
     timing = result["timing"]
     best = timing["best_epoch"]
     cost = {"best epoch": float("nan") if best is None else best, "epochs": timing["epochs"]}
     cost.update({"s per epoch": timing["train_s_per_epoch"], "s in all": timing["total_s"]})
-    return Row(who, dict(result["test_result"]), {}, cost)
+    return Row(label, dict(result["test_result"]), {}, cost)
 
 
-def _mean(rows: list[Row], who: str) -> list[Row]:
-    """The rows, and with several their mean."""
+def _with_mean(rows: list[Row], label: str) -> list[Row]:
+    """Add the row of the mean over the seeds, if there are several."""
     if len(rows) == 1:
-        return [rows[0]._replace(who=f"{rows[0].who} (one seed)")]
+        return [rows[0]._replace(label=f"{rows[0].label} (one seed)")]
     keys = rows[0].metrics
     table = np.array([[row.metrics[key] for key in keys] for row in rows])
     mean, sd = table.mean(axis=0).tolist(), table.std(axis=0, ddof=1).tolist()
-    return [*rows, Row(f"{who}, mean of {len(rows)} seeds", dict(zip(keys, mean)), dict(zip(keys, sd)), {})]
+    return [*rows, Row(f"{label}, mean of {len(rows)} seeds", dict(zip(keys, mean)), dict(zip(keys, sd)), {})]
 
 
 def markdown(setting: Setting, protocol: str, rows: Sequence[Row]) -> str:
-    """The table, the sources of what is in it, and the environment."""
+    """Return the table of :func:`reproduce` in Markdown, with the sources of the reported numbers and the environment.
+
+    Args:
+        setting: the published setting.
+        protocol: the protocol of the rows.
+        rows: the rows.
+    """
     metrics = list(next(iter(setting.results.values()))["metrics"]) if setting.results else list(rows[0].metrics)
-    cost = ["best epoch", "epochs", "s per epoch", "s in all"]
+    costs = ["best epoch", "epochs", "s per epoch", "s in all"]
     lines = [
         f"{setting.model} on {setting.name}, protocol {protocol} ({NOTES[protocol]})",
         "",
-        "| | " + " | ".join([*metrics, *cost]) + " |",
-        "|---|" + "---|" * len([*metrics, *cost]),
+        "| | " + " | ".join([*metrics, *costs]) + " |",
+        "|---|" + "---|" * len([*metrics, *costs]),
+        *(_markdown_row(row, metrics, costs) for row in rows),
     ]
-    for row in rows:
-        sign = "+" if row.who.startswith(GAP) else ""
-        values = [f"{row.metrics[key]:{sign}.4f}" if key in row.metrics else "" for key in metrics]
-        values = [f"{v} ± {row.sd[k]:.4f}" if k in row.sd else v for k, v in zip(metrics, values)]
-        costs = [f"{row.cost[key]:.1f}".replace(".0", "") if key in row.cost else "" for key in cost]
-        lines.append(f"| {row.who} | " + " | ".join([*values, *(c if c != "nan" else "" for c in costs)]) + " |")
     if protocol == setting.protocols[0]:
         lines += [""] if setting.results else ["", "No published numbers are known here; see the setting's file."]
-        lines += [*(f"{who}: {entry['source']}." for who, entry in setting.results.items())]
+        lines += [*(f"{label}: {entry['source']}." for label, entry in setting.results.items())]
     versions = {key: value for key, value in environment().items() if value is not None}
     return "\n".join([*lines, "", "Environment: " + json.dumps(versions)])
+
+
+def _markdown_row(row: Row, metrics: Sequence[str], costs: Sequence[str]) -> str:
+    sign = "+" if row.label.startswith(DIFFERENCE) else ""
+    values = [f"{row.metrics[metric]:{sign}.4f}" if metric in row.metrics else "" for metric in metrics]
+    values = [
+        f"{value} ± {row.sd[metric]:.4f}" if metric in row.sd else value for metric, value in zip(metrics, values)
+    ]
+    numbers = [f"{row.cost[cost]:.1f}".replace(".0", "") if cost in row.cost else "" for cost in costs]
+    numbers = [number if number != "nan" else "" for number in numbers]
+    return f"| {row.label} | " + " | ".join([*values, *numbers]) + " |"

@@ -56,7 +56,7 @@ def build(model: Union[str, type], settings: dict[str, Any]) -> Built:
     config = quick_start.configure(model, "board", config_dict=settings)
     init_seed(config["seed"], True)
     dataset, loaders = quick_start.prepare(config)
-    return Built(config, quick_start._build_model(config, loaders), dataset, loaders)
+    return Built(config, quick_start.build_model(config, loaders), dataset, loaders)
 
 
 def trainer_of(config: Any, model: Any) -> Any:

@@ -303,7 +303,7 @@ def test_the_daily_keys_are_in_the_help_with_the_defaults_that_a_run_has(capsys)
     for key in ("epochs", "learning_rate", "train_batch_size", "seed", "topk", "valid_metric", "checkpoint_dir"):
         assert defaults[key] == str(config[key]), key
     assert "--epochs=300   (int >= 0) The number of training epochs\n" in text
-    assert "show_progress=   (bool or null) progress bars; null: in a terminal only" in text
+    assert "show_progress=   (bool or null) show progress bars; null: in a terminal only" in text
 
 
 def test_with_a_model_the_daily_keys_have_its_defaults_and_its_own_come_last(capsys):

@@ -227,7 +227,7 @@ def test_equal_times_keep_the_order_of_the_file_where_a_model_weights_by_time(or
         "TDiffRec", "ties", config_dict={**settings, "eval_args": args, "w_min": 0.0, "w_max": 1.1}
     )
     dataset, loaders = quick_start.prepare(config)
-    model = quick_start._build_model(config, loaders)
+    model = quick_start.build_model(config, loaders)
     weights = model.history.rows(torch.tensor([1]))[0]
     names = [str(token) for token in dataset.field2id_token["item_id"][1:]]
     expected = [0.0 if name == "none" else 0.1 * int(name[1:]) for name in names]

@@ -267,7 +267,7 @@ def test_loaders_of_knowledge_graph_models_are_saved(model, shop):
 def test_top_k_of_users_without_a_test_row(shop):
     """What RecBole's case study says to a user whom leave-one-out leaves in train: best items without the known one."""
     config, dataset, loaders = made("EASE", eval_args=LEAVE_ONE_OUT)
-    model = quick_start._build_model(config, loaders)
+    model = quick_start.build_model(config, loaders)
     users = dataset.token2id("user_id", ["u11", "u0", "u12"])  # twelve rows, one, one
     scores, items = full_sort_topk(users, model, loaders[2], k=5, device="cpu")
     assert scores.shape == (3, 5)

@@ -16,6 +16,7 @@ from recbole_diffusion.data import pipeline
 from recbole_diffusion.data.pairs import sequence_pairs
 from recbole_diffusion.model.sequential_recommender.cddrec import left_padded
 from recbole_diffusion.support import yaml_files
+from recbole_diffusion.training.fit import make_trainer
 
 QUICK = {"hidden_size": 8, "n_heads": 2, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": 4, "inner_size": 8}
 
@@ -102,11 +103,8 @@ def test_what_is_masked_is_not_recommended(loaded):
     result = {}
     for masked in (False, True):
         config, _, loaders, _ = loaded("DiffuRec", mask_history=masked, epochs=0)
-        model = quick_start._build_model(config, loaders)
-        trainer = quick_start.trainer_class(
-            quick_start.registry.get_trainer(config["MODEL_TYPE"], "DiffuRec", "DiffuRec")
-        )
-        trainer = trainer(config, model)
+        model = quick_start.build_model(config, loaders)
+        trainer = make_trainer(config, model)
         width = model.n_items
         model.full_sort_predict = lambda rows, n=width: torch.zeros(len(rows), n).scatter_(1, rows["item_id_list"], 1.0)
         trainer.eval_collector.data_collect(loaders[0])

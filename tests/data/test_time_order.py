@@ -249,7 +249,7 @@ def test_recboles_time_aware_models_weight_by_the_exact_order(tmp_path):
     more = {"time-aware": True, "noise_schedule": "linear", "eval_args": args, "w_min": 0.0, "w_max": 0.9}
     config = quick_start.configure("recbole:DiffRec", "timed", config_dict={**SMALL, **more})
     dataset, loaders = quick_start.prepare(config)
-    net = quick_start._build_model(config, loaders)
+    net = quick_start.build_model(config, loaders)
     user = dataset.token2id("user_id", "u3")
     weights = dict(zip(net.history_item_id[user].tolist(), net.history_item_value[user].tolist()))
     order = [dataset.token2id("item_id", item) for item, _ in in_time(rows)["u3"]]

@@ -25,7 +25,7 @@ from metrics_by_hand import (
     same,
 )
 
-from recbole_diffusion import quick_start, run
+from recbole_diffusion import quick_start, registry, run
 from recbole_diffusion.training.trainer import Training, trainer_class
 
 SEQUENCES = {user: [ITEMS[(5 * place + row) % 12] for place in range(4 + row)] for row, user in enumerate(USERS)}
@@ -126,8 +126,8 @@ def test_more_negatives_than_items_are_said(files):
 def test_rows_of_an_evaluation_that_was_broken_off_are_forgotten(files):
     config = quick_start.configure(Known, "ten", config_dict={**files, "eval_users_per_batch": 2})
     _, loaders = quick_start.prepare(config)
-    net = quick_start._build_model(config, loaders)
-    trainer = trainer_class(quick_start.registry.get_trainer(config["MODEL_TYPE"], Known, "Known"))(config, net)
+    net = quick_start.build_model(config, loaders)
+    trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], Known, "Known"))(config, net)
     trainer.fit(loaders[0], saved=False)
     whole = trainer.evaluate(loaders[2], load_best_model=False)
     users = len(trainer.per_user.users)

@@ -85,7 +85,7 @@ def test_the_embeddings_keep_their_items(arrays):
     assert keys["pretrain"] == str(folder / "item_emb.npz")
     config = quick_start.configure("LDiffRec", "tiny", config_dict={**keys, "n_cate": 2, "state": "error"})
     _, loaders = quick_start.prepare(config)
-    quick_start._build_model(config, loaders)
+    quick_start.build_model(config, loaders)
     dataset = loaders[0]._dataset
     items = [int(token) for token in dataset.field2id_token["item_id"][1:]]
     np.testing.assert_allclose(dataset.pretrained.embeddings().item[1:], np.load(arrays)["item_emb"][items], rtol=1e-6)
@@ -147,7 +147,7 @@ def test_our_defaults_are_the_published_settings_of_ml_1m():
 @pytest.mark.usefixtures("setting")
 def test_other_metrics_than_the_papers_lose_nothing(arrays):
     rows = reproduce.reproduce("LDiffRec", "tiny", arrays, seeds=(1,), config_dict={"metrics": ["Recall"]})
-    gap = next(row for row in rows if row.who == "ours - paper")
+    gap = next(row for row in rows if row.label == "ours - paper")
     assert list(gap.metrics) == ["recall@5"]
     assert reproduce.markdown(SETTING, "official", rows)
 
@@ -169,7 +169,7 @@ def test_a_setting_that_is_not_there_is_named():
 
 def test_other_data_is_refused(arrays):
     reproduce.check_data(SETTING, arrays)
-    with pytest.raises(ValueError, match=r"is not tiny: users 24 in place of 25; here: \{'users': 24"):
+    with pytest.raises(ValueError, match=r"is not tiny: users 24 instead of 25; its counts: \{'users': 24"):
         reproduce.check_data(SETTING._replace(data={"users": 25}), arrays)
 
 
@@ -179,7 +179,7 @@ def test_paper_ours_and_the_difference(arrays, monkeypatch):
     original = quick_start.run
     monkeypatch.setattr(quick_start, "run", lambda *a, **k: asked.append((a[0], k["config_dict"])) or original(*a, **k))
     rows = reproduce.reproduce("LDiffRec", "tiny", arrays, seeds=(1, 2))
-    names = [row.who for row in rows]
+    names = [row.label for row in rows]
     assert names == [
         "paper",
         "ours, seed 1",
@@ -211,7 +211,7 @@ def test_other_settings_than_the_published_ones_are_named_in_the_rows(arrays):
     """Metrics and what is shown are none of them, nor is a published value said again."""
     own = {"epochs": "1", "steps": 3, "metrics": ["Recall"], "show_progress": False}
     rows = reproduce.reproduce("LDiffRec", "tiny", arrays, seeds=(1, 2), config_dict=own)
-    assert [row.who for row in rows] == [
+    assert [row.label for row in rows] == [
         "paper",
         "published setting, with epochs=1, seed 1",
         "published setting, with epochs=1, seed 2",
@@ -231,7 +231,7 @@ def test_other_settings_than_the_published_ones_are_named_in_the_rows(arrays):
 @pytest.mark.usefixtures("setting")
 def test_the_other_protocol_has_no_reported_numbers(arrays):
     rows = reproduce.reproduce("LDiffRec", "tiny", arrays, seeds=(1,), protocol="time-proper")
-    assert [row.who for row in rows] == ["ours, seed 1 (one seed)"]
+    assert [row.label for row in rows] == ["ours, seed 1 (one seed)"]
 
 
 @pytest.mark.usefixtures("setting")
@@ -355,7 +355,7 @@ def test_sequential_settings_run_beside_their_baseline(sequences, monkeypatch):
     monkeypatch.setattr(quick_start, "run", lambda *a, **k: asked.append((a[0], k["config_dict"])) or original(*a, **k))
     rows = reproduce.reproduce("CDDRec", "ring", sequences, seeds=(1,), config_dict={"epochs": 1})
     sasrec = {"loss_type": "CE", "train_neg_sample_args": None, "n_layers": 1, "epochs": 1}  # as it was run
-    assert [row.who for row in rows] == ["published setting, with epochs=1, seed 1 (one seed)", f"SASRec {sasrec}"]
+    assert [row.label for row in rows] == ["published setting, with epochs=1, seed 1 (one seed)", f"SASRec {sasrec}"]
     for _, keys in asked:
         assert keys["mask_history"] is True
         assert keys["MAX_ITEM_LIST_LENGTH"] == 4
@@ -369,7 +369,7 @@ def test_sequential_settings_run_beside_their_baseline(sequences, monkeypatch):
     monkeypatch.setattr(
         reproduce, "load_setting", lambda *_: SEQUENTIAL._replace(data={"users": 30, "interactions": 1})
     )
-    with pytest.raises(ValueError, match="is not ring: interactions 193 in place of 1"):
+    with pytest.raises(ValueError, match="is not ring: interactions 193 instead of 1"):
         reproduce.reproduce("CDDRec", "ring", sequences)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recbole_diffusion.experiment.space import search_space
-from recbole_diffusion.experiment.space.search_space import Choice, Interval, Space, identity, parse
+from recbole_diffusion.experiment.space.search_space import Choice, Interval, Space, canonical_json, parse
 from recbole_diffusion.support import yaml_files
 
 MODELS = search_space.available()
@@ -90,19 +90,19 @@ def test_grid_and_places():
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4))
 def test_each_place_is_another_point(lengths):
     found = Space({f"k{i}": Choice(tuple(range(n))) for i, n in enumerate(lengths)}, "s")
-    points = [identity(found.at(place)) for place in range(found.size)]
+    points = [canonical_json(found.at(place)) for place in range(found.size)]
     assert len(set(points)) == found.size == math.prod(lengths)
-    assert points == [identity(point) for point in found.grid()]
+    assert points == [canonical_json(point) for point in found.grid()]
 
 
 def test_sample_has_no_repeats_and_the_same_beginning():
     found = space(a={"choice": list(range(7))}, b={"choice": list(range(5))})
     few, many = found.sample(5, seed=3), found.sample(20, seed=3)
     assert many[:5] == few
-    assert len({identity(each) for each in many}) == 20
+    assert len({canonical_json(each) for each in many}) == 20
     assert found.sample(5, seed=4) != few
     everything = found.sample(1000, seed=3)
-    assert sorted(map(identity, everything)) == sorted(map(identity, found.grid()))
+    assert sorted(map(canonical_json, everything)) == sorted(map(canonical_json, found.grid()))
 
 
 def test_equal_values_are_one():
@@ -125,8 +125,8 @@ def test_continuous_draws():
 
 def test_fix_and_plain():
     found = space(a={"choice": [None, [1]]}, b={"loguniform": [0.1, 1]}, c={"uniform": [0, 2]})
-    assert list(found.fix(["b", "unknown"]).dimensions) == ["a", "c"]
-    assert parse(found.plain(), "space.yaml") == found
+    assert list(found.without(["b", "unknown"]).dimensions) == ["a", "c"]
+    assert parse(found.to_entries(), "space.yaml") == found
 
 
 def test_points_of_a_search_and_back():
@@ -240,7 +240,7 @@ def test_every_shipped_value_is_one_that_the_model_takes(name, settings):
     found = search_space.load(name)
     found.check(name, "board", settings)
     assert found.size is None or found.size >= 10
-    assert all(identity(value) for each in found.dimensions.values() for value in each.probes)
+    assert all(canonical_json(value) for each in found.dimensions.values() for value in each.probes)
     first = (yaml_files.properties() / "hyper" / f"{name}.yaml").read_text().splitlines()[0]
     assert first.startswith("# Search space of ")
 

@@ -14,14 +14,15 @@ import pytest
 import yaml
 
 from recbole_diffusion import cli, quick_start
-from recbole_diffusion.experiment import tune as module
 from recbole_diffusion.experiment.jobs.store import exclusive_lock
 from recbole_diffusion.experiment.space import search_space
-from recbole_diffusion.experiment.space.search_space import identity, parse
-from recbole_diffusion.experiment.tune import NoTrialFinished, request, trials, tune
+from recbole_diffusion.experiment.space.search_space import canonical_json, parse
+from recbole_diffusion.experiment.tune import NoTrialFinished, backend, trials, tune, tuning
 from recbole_diffusion.experiment.tune import report as tune_report
 from recbole_diffusion.experiment.tune import serial as tune_serial
-from recbole_diffusion.experiment.tune.trials import Median, best_of
+from recbole_diffusion.experiment.tune.configurations import known_configurations
+from recbole_diffusion.experiment.tune.trials import MedianStoppingRule, best_record
+from recbole_diffusion.training.trainer import Training
 
 SPACE = {"learning_rate": {"choice": [0.003, 0.01, 0.03]}, "embedding_size": {"choice": [4, 8]}}
 NAN = {"learning_rate": {"choice": [0.01, 1e30]}}
@@ -62,13 +63,13 @@ def test_the_defaults_first_then_draws(untrained, search):
 
 def test_the_best_by_validation_is_trained_anew_and_tested_once(search, monkeypatch):
     phases = Counter()
-    evaluate = quick_start.Training.evaluate
+    evaluate = Training.evaluate
 
     def counted(self, eval_data, *args, **kwargs):
         phases[eval_data._sampler.phase] += 1
         return evaluate(self, eval_data, *args, **kwargs)
 
-    monkeypatch.setattr(quick_start.Training, "evaluate", counted)
+    monkeypatch.setattr(Training, "evaluate", counted)
     result = search(trials=3, seeds=[5, 6])
     assert phases["test"] == 2  # once for each seed
     assert phases["valid"] == 4 * (3 + 2)  # four epochs of three trials and two tested runs
@@ -156,8 +157,8 @@ def test_of_equals_the_first(search):
     assert len({record["valid_score"] for record in result.records.values()}) == 1
     assert result.trial == 0
     records = [{"trial": 3, "valid_score": 0.5}, {"trial": 1, "valid_score": 0.5}, {"trial": 0, "valid_score": None}]
-    assert best_of(records, True)["trial"] == best_of(records, False)["trial"] == 1
-    assert best_of([{"trial": 0, "valid_score": float("nan")}], True) is None
+    assert best_record(records, True)["trial"] == best_record(records, False)["trial"] == 1
+    assert best_record([{"trial": 0, "valid_score": float("nan")}], True) is None
 
 
 # ---------------------------------------------------------------- budgets and spaces
@@ -173,32 +174,32 @@ def test_a_grid_is_run_in_its_order(search):
 def test_a_budget_above_and_below_the_grid():
     found = space_of()
     config = quick_start.configure("BPR", "ml-100k")
-    every, notes = request._configurations(found, config, "grid", 50, 1)
+    every, notes = known_configurations(found, config, "grid", 50, 1)
     assert every == list(found.grid())
     assert notes == ["the grid has 6 points: all of them are run, not 50"]
-    some, notes = request._configurations(found, config, "grid", 4, 1)
-    assert len({identity(each) for each in some}) == 4
-    assert {identity(each) for each in some} < {identity(each) for each in every}
+    some, notes = known_configurations(found, config, "grid", 4, 1)
+    assert len({canonical_json(each) for each in some}) == 4
+    assert {canonical_json(each) for each in some} < {canonical_json(each) for each in every}
     assert notes == ["the grid has 6 points: it is cut to 4 of them, drawn at random with seed 1"]
-    drawn, notes = request._configurations(found, config, "random", 50, 1)
+    drawn, notes = known_configurations(found, config, "random", 50, 1)
     assert drawn[0] == {"learning_rate": 0.001, "embedding_size": 64}
-    assert sorted(map(identity, drawn[1:])) == sorted(map(identity, every))
+    assert sorted(map(canonical_json, drawn[1:])) == sorted(map(canonical_json, every))
     assert notes == ["the space has 6 configurations: 7 trials are the defaults and all of it, not 50"]
 
 
 def test_defaults_that_the_space_holds_are_one_trial():
     config = quick_start.configure("BPR", "ml-100k")
     found = parse({"learning_rate": {"choice": [0.001, 0.01]}}, "s")
-    drawn, _ = request._configurations(found, config, "random", 2, 1)
+    drawn, _ = known_configurations(found, config, "random", 2, 1)
     assert [each["learning_rate"] for each in drawn] == [0.001, 0.01]
 
 
 def test_a_model_without_defaults_has_no_trial_of_its_defaults(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
     config = quick_start.configure("tuned_models:Fragile", "ml-100k")
-    drawn, notes = request._configurations(space_of(), config, "random", 3, 1)
+    drawn, notes = known_configurations(space_of(), config, "random", 3, 1)
     assert (drawn, notes) == (space_of().sample(3, seed=1), [])
-    assert request._configurations(space_of(), config, "optuna", 3, 1) == ([], [])
+    assert known_configurations(space_of(), config, "optuna", 3, 1) == ([], [])
 
 
 def test_one_trial_and_a_space_of_equal_values(untrained, search):
@@ -304,11 +305,11 @@ class _Interrupt:
         self.calls, self.at, self.run = [], at, trials.run_trial
         monkeypatch.setattr(tune_serial, "run_trial", self)
 
-    def __call__(self, study, number, chosen, report):
+    def __call__(self, context, number, chosen, report):
         self.calls.append(number)
         if len(self.calls) == self.at:
             raise KeyboardInterrupt
-        return self.run(study, number, chosen, report)
+        return self.run(context, number, chosen, report)
 
 
 def test_ctrl_c_keeps_what_has_ended_and_says_how_to_go_on(search, monkeypatch, capsys):
@@ -337,7 +338,7 @@ def test_a_larger_budget_later(search, monkeypatch):
         {"learning_rate": 0.001, "embedding_size": 64},
         *space_of().sample(4, seed=2020)[:3],
     ]
-    with pytest.raises(ValueError, match="was asked for 4; allowed: more"):
+    with pytest.raises(ValueError, match="has a budget of 4; allowed: more"):
         tune(resume="here", trials=3, executor="serial", show=False)
 
 
@@ -352,7 +353,7 @@ def test_failed_trials_are_tried_again(search, monkeypatch):
 
 def test_trials_of_other_code_are_run_again(search, monkeypatch):
     search(trials=2)
-    monkeypatch.setattr(module, "code_fingerprint", lambda *_: "other")
+    monkeypatch.setattr(tuning, "code_fingerprint", lambda *_: "other")
     calls = _Interrupt(monkeypatch)
     result = tune(resume="here", executor="serial", show=False)
     assert calls.calls == [0, 1]
@@ -374,7 +375,7 @@ def test_a_folder_holds_one_tuning_and_one_at_a_time(search):
 
 
 def test_the_median_rule_by_hand():
-    rule = Median(bigger=True, grace=2, last=5)
+    rule = MedianStoppingRule(bigger=True, grace=2, last_epoch=5)
     for number, curve in enumerate([[0.1, 0.2, 0.3], [0.2, 0.4, 0.5], [0.3, 0.6, 0.9]]):
         for end in range(1, 4):
             points = [(epoch + 1, score) for epoch, score in enumerate(curve[:end])]
@@ -385,11 +386,11 @@ def test_the_median_rule_by_hand():
     assert not rule.stops(4, [(1, 0.4), (2, 0.1)])  # its best counts, not its last
     assert rule.stops(4, [(1, 0.4), (2, 0.1), (3, 0.44)])
     assert not rule.stops(5, [(1, 0.0), (2, 0.0), (3, 0.0), (4, 0.0)])  # nobody else came as far as epoch 4
-    less = Median(bigger=False, grace=1, last=9, least=1)
+    less = MedianStoppingRule(bigger=False, grace=1, last_epoch=9, min_trials=1)
     less.stops(0, [(1, 0.5)])
     assert less.stops(1, [(1, 0.6)])
     assert not less.stops(2, [(1, 0.4)])
-    last = Median(bigger=True, grace=1, last=2, least=1)
+    last = MedianStoppingRule(bigger=True, grace=1, last_epoch=2, min_trials=1)
     last.stops(0, [(1, 0.5), (2, 0.5)])
     assert not last.stops(1, [(1, 0.5), (2, 0.1)])  # at its last epoch there is nothing to save
 
@@ -411,7 +412,7 @@ def test_the_median_rule_is_rays():
     draw = np.random.default_rng(0)
     for case in range(40):
         grace, least, bigger = int(draw.integers(1, 4)), int(draw.integers(1, 5)), bool(case % 2)
-        ours = Median(bigger, grace, last=99, least=least)
+        ours = MedianStoppingRule(bigger, grace, last_epoch=99, min_trials=least)
         theirs = schedulers.MedianStoppingRule(
             time_attr="t",
             metric="m",
@@ -447,7 +448,7 @@ def test_a_trial_that_is_stopped_counts_with_what_it_had(search):
 
 
 def test_without_ray_one_after_the_other_and_said_so(search, monkeypatch):
-    monkeypatch.setattr(request, "_fault_of_ray", lambda: "ray is not installed; pip install ray")
+    monkeypatch.setattr(backend, "_import_error_of_ray", lambda: "ray is not installed; pip install ray")
     result = search(trials=1, executor=None, scheduler=None)
     assert any("median stopping instead of ASHA: ray is not installed; pip install ray" in n for n in result.notes)
     for asked in ({"workers": 2}, {"scheduler": "asha"}, {"executor": "ray"}, {"search": "optuna"}):
@@ -460,7 +461,7 @@ def test_a_library_that_is_not_there_is_one_line(monkeypatch):
     with pytest.raises(
         ValueError, match=r"^search=optuna needs optuna, which cannot be imported .*; pip install optuna$"
     ):
-        request.library("optuna")
+        backend.import_search_library("optuna")
 
 
 def test_summary_of_several_seeds(search):
@@ -494,7 +495,7 @@ def ray():
 @pytest.fixture
 def on_ray(ray, search, monkeypatch):
     """``on_ray(**arguments)``: a tuning on that Ray."""
-    monkeypatch.setattr(module._Tuning, "_session", lambda self, stack: ray)
+    monkeypatch.setattr(tuning.Tuning, "_session", lambda self, stack: ray)
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     )
@@ -535,7 +536,7 @@ def test_asha_stops_and_a_killed_worker_is_one_failure(on_ray, monkeypatch):
 @pytest.mark.parametrize("kind", ["optuna", pytest.param("hyperopt", marks=pytest.mark.slow)])
 def test_searches_that_invent_their_trials(kind, on_ray, monkeypatch):
     pytest.importorskip(kind)
-    monkeypatch.setattr(module._Tuning, "_test", lambda self, ray, best: {})
+    monkeypatch.setattr(tuning.Tuning, "_test", lambda self, ray, best: {})
     entries = {"learning_rate": {"loguniform": [1e-3, 1e-1]}, "embedding_size": {"choice": [4, 8]}}
     result = on_ray(entries=entries, trials=4, search=kind, more={"epochs": 2}, workers=1)
     assert sorted(result.records) == [0, 1, 2, 3]
@@ -549,7 +550,7 @@ def test_searches_that_invent_their_trials(kind, on_ray, monkeypatch):
         more = tune(resume="here", trials=6, workers=1, show=False)
         assert {n: more.records[n]["started"] for n in before} == before
         assert sorted(more.records) == list(range(6))
-        assert len({identity(record["chosen"]) for record in more.records.values()}) == 6
+        assert len({canonical_json(record["chosen"]) for record in more.records.values()}) == 6
 
 
 def test_what_a_search_is_told_of_kept_trials(search):
@@ -578,7 +579,7 @@ def test_what_a_search_is_told_of_kept_trials(search):
     }
     board = trials.TrialLog(None, None, 9, "ndcg@10", True, show=False, records=records)
     todo = [(3, {"learning_rate": 0.003, "embedding_size": 8})]
-    plan = tune_search.Search(todo, 5, "optuna", space_of(), "none", 2, 6, 1, seed=10)
+    plan = tune_search.RemainingSearch(todo, 5, "optuna", space_of(), "none", 2, 6, 1, seed=10)
     fake = SimpleNamespace(choice=list, randint=range)
     original, tune_search._optuna = tune_search._optuna, Algorithm
     try:
@@ -594,11 +595,11 @@ def test_what_a_search_is_told_of_kept_trials(search):
 def test_a_resumed_asha_knows_the_kept_trials(ray, search):
     """Its rungs, from what is kept: a trial that is worse than these stops, without them it would be the first."""
     from recbole_diffusion.experiment.tune.on_ray import _scheduler
-    from recbole_diffusion.experiment.tune.search import Search
+    from recbole_diffusion.experiment.tune.search import RemainingSearch
 
     result = search(trials=4, more={"epochs": 6})
     board = trials.TrialLog(None, None, 9, "ndcg@10", True, show=False, records=dict(result.records))
-    plan = Search([], 0, None, space_of(), "asha", 2, 6, 1, 0)
+    plan = RemainingSearch([], 0, None, space_of(), "asha", 2, 6, 1, 0)
     for records, decision in ((dict(result.records), "STOP"), ({}, "CONTINUE")):
         board.records = records
         asha, late = _scheduler(board, plan), SimpleNamespace(trial_id="late")

@@ -174,7 +174,7 @@ def test_a_checkpoint_keeps_its_clusters(name, settings, monkeypatch):
     np.savez(FILE, item=np.random.default_rng(9).normal(size=(40, 4)), item_token=[f"i{each}" for each in range(40)])
     config = quick_start.configure(resume=result["checkpoint"])
     init_seed(config["seed"], True)
-    other = quick_start._build_model(config, quick_start.prepare(config)[1])
+    other = quick_start.build_model(config, quick_start.prepare(config)[1])
     state = checkpoint.read(result["checkpoint"])["state_dict"]
     assert not torch.equal(other.diffusion.autoencoder.labels, state["diffusion.autoencoder.labels"])
     other.load_state_dict(state)
@@ -194,7 +194,7 @@ def test_a_trainer_that_resumes_into_another_clustering_trains_the_new_layers(se
     np.savez(FILE, item=np.random.default_rng(9).normal(size=(40, 4)), item_token=[f"i{each}" for each in range(40)])
     config = quick_start.configure(resume=result["checkpoint"], config_dict={"epochs": 3})
     _, loaders = quick_start.prepare(config)
-    model = quick_start._build_model(config, loaders)
+    model = quick_start.build_model(config, loaders)
     trainer = trainer_of(config, model)
     trainer.resume_checkpoint(result["checkpoint"])
     held = {id(one) for group in trainer.optimizer.param_groups for one in group["params"]}

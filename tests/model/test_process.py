@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from recbole_diffusion import quick_start
 from recbole_diffusion.diffusion import AffineSolver, GaussianDiffusion, IdentityProcess, UniformTimesteps
 from recbole_diffusion.model.networks.denoiser import RowMLP
 from recbole_diffusion.model.process import make_parts, process_of
 from recbole_diffusion.model.process_settings import ProcessSettings
+from recbole_diffusion.training import run_cost
 
 NOISE = {"noise_schedule": "linear", "noise_scale": 1.0, "noise_min": 0.01, "noise_max": 0.2, "beta_fixed": False}
 PAIRS = {
@@ -77,7 +77,7 @@ def test_an_unknown_process_is_named():
 
 def test_network_calls_are_read_by_the_new_and_the_former_name():
     calls = [{"nfe": 7}, {"nfe": None}, {"denoiser_calls": 3}, {}]
-    assert [quick_start._network_calls({}, SimpleNamespace(**each)) for each in calls] == [7, None, 3, 1]
+    assert [run_cost.nfe_of({}, SimpleNamespace(**each)) for each in calls] == [7, None, 3, 1]
 
 
 class Doubled(RowMLP):

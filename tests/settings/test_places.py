@@ -10,7 +10,7 @@ from conftest import HEADER, write_inter
 
 from recbole_diffusion import load, quick_start, run
 from recbole_diffusion.experiment.compare import compare
-from recbole_diffusion.experiment.tune import request as tune_request
+from recbole_diffusion.experiment.tune import tuning_plan
 from recbole_diffusion.settings import places
 
 ROWS = [(f"u{n % 20}", f"i{n * 7 % 31}", 5, 1000 + n) for n in range(400)]
@@ -97,7 +97,7 @@ def test_compare_and_tune_read_the_same_file(local):
         assert store.plan()["datasets"]["ml-100k"]["users"] == count
         Path("space.yaml").write_text("k: {choice: [5, 10]}\n")
         arguments = ("ItemKNN", "ml-100k", 2, "space.yaml", {**QUIET, **given}, [], "random", "none", None, None, None)
-        request = tune_request.new(*arguments)
+        request = tuning_plan.make_plan(*arguments)
         assert request.settings["data_path"] == given.get("data_path", str(local.parent))
         config = quick_start.configure(request.model, request.dataset, config_dict=request.settings)
         assert quick_start.prepare(config)[0].user_num == count + 1

@@ -266,7 +266,7 @@ def interrupted(quick):
     init_seed(config["seed"], True)
     _, loaders = quick_start.prepare(config)
     trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], "DiffRec", "DiffRec"))(
-        config, quick_start._build_model(config, loaders)
+        config, quick_start.build_model(config, loaders)
     )
     trainer.epochs = 2
     trainer.fit(*loaders[:2], verbose=False)

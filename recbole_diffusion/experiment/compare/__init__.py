@@ -12,10 +12,10 @@ from recbole_diffusion.experiment.compare.comparison import Comparison
 from recbole_diffusion.experiment.compare.model_entries import ModelEntry, parse_entries, read_model_files
 from recbole_diffusion.experiment.compare.models_on_datasets import Note, prepare_models
 from recbole_diffusion.experiment.compare.request import ComparisonRequest
-from recbole_diffusion.experiment.compare.resources import Resources
 from recbole_diffusion.experiment.jobs.executor import server_for_workers
 from recbole_diffusion.experiment.jobs.fingerprint import absolute
 from recbole_diffusion.experiment.jobs.moved_paths import moved_path
+from recbole_diffusion.experiment.jobs.resources import Resources
 from recbole_diffusion.experiment.jobs.store import Store, exclusive_lock
 from recbole_diffusion.settings import precedence
 from recbole_diffusion.settings.config import parse_setting

@@ -10,9 +10,9 @@ from typing import Any, Optional
 from recbole_diffusion.experiment.compare import comparison_file
 from recbole_diffusion.experiment.compare.models_on_datasets import ModelOnDataset, Note, PreparedModels, join_notes
 from recbole_diffusion.experiment.compare.progress import Progress
-from recbole_diffusion.experiment.compare.resources import Resources
 from recbole_diffusion.experiment.compare.run_planner import RunPlanner
 from recbole_diffusion.experiment.jobs.executor import Done, executor, one_line
+from recbole_diffusion.experiment.jobs.resources import Resources
 from recbole_diffusion.experiment.jobs.run_job import RunJob, failed_record, run_one
 from recbole_diffusion.experiment.jobs.run_spec import RunSpec
 from recbole_diffusion.experiment.jobs.store import Store

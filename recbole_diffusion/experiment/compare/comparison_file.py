@@ -8,8 +8,8 @@ from typing import Any
 from recbole_diffusion import registry
 from recbole_diffusion.experiment.compare.models_on_datasets import ModelOnDataset, Note
 from recbole_diffusion.experiment.compare.plan import metric_names
-from recbole_diffusion.experiment.compare.resources import Resources
 from recbole_diffusion.experiment.compare.run_planner import RunPlanner
+from recbole_diffusion.experiment.jobs.resources import Resources
 from recbole_diffusion.experiment.jobs.run_spec import RunSpec
 from recbole_diffusion.experiment.jobs.store import Store
 

@@ -11,7 +11,7 @@ from recbole_diffusion.experiment.compare.models_on_datasets import ModelOnDatas
 from recbole_diffusion.experiment.jobs.fingerprint import DECIDING, code_fingerprint, files_fingerprint
 from recbole_diffusion.experiment.jobs.run_spec import RunSpec
 from recbole_diffusion.experiment.space import search_space
-from recbole_diffusion.experiment.space.dimensions import identity
+from recbole_diffusion.experiment.space.dimensions import canonical_json
 
 
 class RunPlanner:
@@ -54,13 +54,13 @@ class RunPlanner:
         Raises:
             ValueError: the model has no search space, or every key of it is given.
         """
-        space = search_space.load(pair.entry.model).fix([*pair.entry.settings, *self.passed_keys])
+        space = search_space.load(pair.entry.model).without([*pair.entry.settings, *self.passed_keys])
         if not space.dimensions:
             raise ValueError("every key of its space is given")
         space.check(pair.entry.model, pair.dataset, self.settings(pair))
         config = plan.configure_model(pair.entry, pair.dataset, self.common, self.passed_keys)
         defaults = {key: config[key] for key in space.dimensions}
-        others = (draw for draw in space.sample(count, seed=0) if identity(draw) != identity(defaults))
+        others = (draw for draw in space.sample(count, seed=0) if canonical_json(draw) != canonical_json(defaults))
         draws = [{}, *itertools.islice(others, count - 1)]
         return [self.spec(pair, draw, self.seeds[0], number) for number, draw in enumerate(draws)]
 

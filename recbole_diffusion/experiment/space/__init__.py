@@ -1,1 +1,1 @@
-"""Search spaces."""
+"""Search spaces of hyperparameters."""

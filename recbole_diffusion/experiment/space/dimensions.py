@@ -1,4 +1,4 @@
-"""A space of settings: what each key may be, drawn from, walked through, and handed to searches."""
+"""A search space: the allowed values of each key, random draws, the grid, and points for Ray's searches."""
 
 from __future__ import annotations
 
@@ -13,34 +13,45 @@ from typing import Any, Optional, Union
 from recbole_diffusion.settings import scopes
 
 Settings = dict[str, Any]
-#: Keys that change what is measured, or on which rows: scores of different values do not compare.
+#: Keys that change the metrics or the measured rows. Scores under different values of these are not comparable.
 NOT_TUNED = scopes.keys(scopes.Scope.MEASURED)
+#: Position of the probe between two bounds, as a fraction of their distance; chosen so that no whole number comes out.
+_INNER_PROBE = 0.381966
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Some values, each once."""
+    """A finite set of values.
+
+    Attributes:
+        values: different values, in the order of the file.
+    """
 
     values: tuple[Any, ...]
 
     @property
     def ordered(self) -> bool:
-        """Whether they are numbers in their order, of which a search that learns can make use."""
+        """Whether the values are numbers in ascending order; adaptive searches make use of the order."""
         return all(map(is_number, self.values)) and list(self.values) == sorted(self.values)
 
     @property
     def probes(self) -> tuple[Any, ...]:
-        """What to check before anything runs: every value."""
+        """The values to check before anything is trained: all of them."""
         return self.values
 
     def draw(self, generator: random.Random) -> Any:
-        """One of the values."""
+        """Draw one of the values uniformly."""
         return self.values[generator.randrange(len(self.values))]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The numbers between two bounds, uniform or, with ``log``, uniform in their logarithms."""
+    """A uniform or log-uniform distribution.
+
+    Attributes:
+        low, high: bounds, included.
+        log: log-uniform instead of uniform.
+    """
 
     low: float
     high: float
@@ -48,11 +59,11 @@ class Interval:
 
     @property
     def probes(self) -> tuple[float, ...]:
-        """What to check before anything runs: the bounds, and a number between them that is not whole."""
-        return self.low, self.low + 0.381966 * (self.high - self.low), self.high
+        """The values to check before anything is trained: both bounds and a number between them that is not whole."""
+        return self.low, self.low + _INNER_PROBE * (self.high - self.low), self.high
 
     def draw(self, generator: random.Random) -> float:
-        """A number between the bounds, which rounding cannot leave."""
+        """Draw a number. It is clipped to the bounds, since exp(log(x)) may exceed x by a rounding error."""
         if not self.log:
             return generator.uniform(self.low, self.high)
         value = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
@@ -64,10 +75,10 @@ Dimension = Union[Choice, Interval]
 
 @dataclass(frozen=True)
 class Space:
-    """Keys and what each may be.
+    """A search space.
 
     Attributes:
-        dimensions: by key, in the order of the file.
+        dimensions: the distribution of each key, in the order of the file.
         source: the file's name, for messages.
     """
 
@@ -76,99 +87,116 @@ class Space:
 
     @property
     def size(self) -> Optional[int]:
-        """How many configurations there are; None where a key is continuous."""
-        lengths = [len(each.values) if isinstance(each, Choice) else None for each in self.dimensions.values()]
+        """Number of configurations; None if a key is continuous."""
+        lengths = [len(d.values) if isinstance(d, Choice) else None for d in self.dimensions.values()]
         return None if None in lengths else math.prod(length for length in lengths if length is not None)
 
-    def at(self, place: int) -> Settings:
-        """A configuration of the grid by its place; the last key changes fastest."""
-        found: Settings = {}
-        for key, dimension in reversed(self._finite().items()):
-            place, digit = divmod(place, len(dimension.values))
-            found[key] = dimension.values[digit]
-        return {key: found[key] for key in self.dimensions}
-
-    def grid(self) -> Iterator[Settings]:
-        """Every configuration, in the order of the file; the last key changes fastest.
+    def at(self, index: int) -> Settings:
+        """Return the configuration at an index of the grid, from 0. The last key changes fastest.
 
         Raises:
             ValueError: a key is continuous.
         """
-        dimensions = self._finite()
-        return (dict(zip(dimensions, each)) for each in itertools.product(*(d.values for d in dimensions.values())))
+        reversed_settings: Settings = {}
+        for key, choice in reversed(self._choices().items()):
+            index, digit = divmod(index, len(choice.values))
+            reversed_settings[key] = choice.values[digit]
+        return {key: reversed_settings[key] for key in self.dimensions}
 
-    def _finite(self) -> dict[str, Choice]:
-        for key, each in self.dimensions.items():
-            if isinstance(each, Interval):
+    def grid(self) -> Iterator[Settings]:
+        """Iterate over all configurations in the order of the file. The last key changes fastest.
+
+        Raises:
+            ValueError: a key is continuous.
+        """
+        choices = self._choices()
+        combinations = itertools.product(*(choice.values for choice in choices.values()))
+        return (dict(zip(choices, values)) for values in combinations)
+
+    def _choices(self) -> dict[str, Choice]:
+        """The dimensions of a finite space.
+
+        Raises:
+            ValueError: a key is continuous.
+        """
+        for key, dimension in self.dimensions.items():
+            if isinstance(dimension, Interval):
                 raise ValueError(
                     f"{self.source}: {key} is continuous, which has no grid; allowed: {key}: {{choice: [...]}}, "
                     "or search=random"
                 )
-        return {key: each for key, each in self.dimensions.items() if isinstance(each, Choice)}
+        return {key: dimension for key, dimension in self.dimensions.items() if isinstance(dimension, Choice)}
 
     def sample(self, count: int, seed: int) -> list[Settings]:
-        """Configurations drawn at random, none of them twice; all of the space where ``count`` exceeds its size.
+        """Draw different configurations at random; the whole space if ``count`` exceeds its size.
 
-        The first ones do not depend on ``count``.
+        The first configurations do not depend on ``count``.
         """
         generator = random.Random(seed)
         if self.size is None:
-            return list(itertools.islice(self._drawn(generator), count))
-        places: dict[int, None] = {}
-        while len(places) < min(count, self.size):
-            places[generator.randrange(self.size)] = None
-        return [self.at(place) for place in places]
+            return list(itertools.islice(self._distinct_draws(generator), count))
+        indices: dict[int, None] = {}
+        while len(indices) < min(count, self.size):
+            indices[generator.randrange(self.size)] = None
+        return [self.at(index) for index in indices]
 
-    def _drawn(self, generator: random.Random) -> Iterator[Settings]:
-        seen: set[str] = set()
+    def _distinct_draws(self, generator: random.Random) -> Iterator[Settings]:
+        drawn: set[str] = set()
         while True:
-            each = {key: dimension.draw(generator) for key, dimension in self.dimensions.items()}
-            if identity(each) not in seen:
-                seen.add(identity(each))
-                yield each
+            settings = {key: dimension.draw(generator) for key, dimension in self.dimensions.items()}
+            if canonical_json(settings) not in drawn:
+                drawn.add(canonical_json(settings))
+                yield settings
 
-    def fix(self, keys: Iterable[str]) -> Space:
-        """The space without these keys."""
-        gone = set(keys)
-        return Space({key: each for key, each in self.dimensions.items() if key not in gone}, self.source)
+    def without(self, keys: Iterable[str]) -> Space:
+        """Return the space without some keys."""
+        removed = set(keys)
+        return Space({key: value for key, value in self.dimensions.items() if key not in removed}, self.source)
 
-    def plain(self) -> dict[str, dict[str, list[Any]]]:
-        """As in a yaml file; :func:`parse` reads it again."""
-        return {key: _entry(each) for key, each in self.dimensions.items()}
+    def to_entries(self) -> dict[str, dict[str, list[Any]]]:
+        """Return the entries of a yaml file, which :func:`parse` reads again."""
+        return {key: _entry(dimension) for key, dimension in self.dimensions.items()}
 
     def to_ray(self, tune: Any) -> dict[str, Any]:
-        """The space for the searches of ``ray.tune``, Optuna's and HyperOpt's among them: of a choice its places."""
-        return {key: _to_ray(each, tune) for key, each in self.dimensions.items()}
+        """Return the space in the terms of ``ray.tune``, for Optuna and HyperOpt too.
+
+        A :class:`Choice` becomes the indices of its values, so that values of any type are possible.
+        """
+        return {key: _to_ray(dimension, tune) for key, dimension in self.dimensions.items()}
 
     def encode(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """A configuration as a point of :meth:`to_ray`.
+        """Convert a configuration to a point of :meth:`to_ray`.
 
         Raises:
-            ValueError, KeyError: it is not of this space.
+            ValueError, KeyError: the configuration lies outside of this space.
         """
         point: dict[str, Any] = {}
-        for key, each in self.dimensions.items():
-            if isinstance(each, Choice):
-                point[key] = list(map(identity, each.values)).index(identity(chosen[key]))
-            elif each.low <= chosen[key] <= each.high:
+        for key, dimension in self.dimensions.items():
+            if isinstance(dimension, Choice):
+                point[key] = list(map(canonical_json, dimension.values)).index(canonical_json(chosen[key]))
+            elif dimension.low <= chosen[key] <= dimension.high:
                 point[key] = float(chosen[key])
             else:
-                raise ValueError(f"{key}={chosen[key]!r} is not within {each.low} and {each.high}")
+                raise ValueError(f"{key}={chosen[key]!r} is not within {dimension.low} and {dimension.high}")
         return point
 
     def decode(self, point: Mapping[str, Any]) -> Settings:
-        """A point of :meth:`to_ray` as a configuration."""
+        """Convert a point of :meth:`to_ray` to a configuration."""
         return {
-            key: each.values[int(point[key])] if isinstance(each, Choice) else float(point[key])
-            for key, each in self.dimensions.items()
+            key: dimension.values[int(point[key])] if isinstance(dimension, Choice) else float(point[key])
+            for key, dimension in self.dimensions.items()
         }
 
     def check(self, model: Any, dataset: str, settings: Optional[Settings] = None) -> None:
-        """Ask the model's Config about every value; of an interval about both bounds and a point between them.
+        """Check the probes of every key with the model's Config, before anything is trained.
+
+        Args:
+            model, dataset: as :func:`recbole_diffusion.run` takes them.
+            settings: the other settings of a trial.
 
         Raises:
-            ValueError: the model knows no such key, or refuses a value, or the key changes what is measured; one line
-                with the file.
+            ValueError: a key that the model does not know, a value that it refuses, or a key of :data:`NOT_TUNED`;
+                one line that names the file.
         """
         from recbole_diffusion.quick_start import configure
 
@@ -188,13 +216,13 @@ class Space:
                     raise ValueError(f"{self.source}: {unknown[0]}")
 
 
-def identity(chosen: Any) -> str:
-    """Equal for equal settings only: 1, 1.0 and True differ."""
-    return json.dumps(chosen, sort_keys=True, default=str)
+def canonical_json(value: Any) -> str:
+    """Return a text that is equal for equal values only: 1, 1.0 and True have different texts."""
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number, and not a truth value."""
+    """Return whether a value is a finite int or float; a bool is none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -1,8 +1,15 @@
-"""What a tuning may choose from: a space of settings, read from yaml or from RecBole's ``.hyper`` files.
+"""Read search spaces from yaml files and from RecBole's ``.hyper`` files.
 
-A yaml file holds one key a line, ``key: {choice: [...]}``, ``{uniform: [low, high]}``, ``{loguniform: [low, high]}``,
-``{quniform: [low, high, step]}`` (the multiples of ``step``) or ``{randint: [low, high]}``; all bounds are included.
-A ``.hyper`` file holds ``key kind values``; the bounds of its ``loguniform`` are natural logarithms, as in RecBole.
+A yaml file holds one key per line. All bounds are included::
+
+    key: {choice: [a, b, ...]}
+    key: {uniform: [low, high]}
+    key: {loguniform: [low, high]}
+    key: {quniform: [low, high, step]}     the multiples of ``step``
+    key: {randint: [low, high]}
+
+A ``.hyper`` file holds ``key kind values`` per line. The bounds of its ``loguniform`` are natural logarithms, as in
+RecBole.
 """
 
 from __future__ import annotations
@@ -22,33 +29,39 @@ from recbole_diffusion.experiment.space.dimensions import (
     Interval,
     Settings,
     Space,
-    identity,
+    canonical_json,
     is_number,
 )
 from recbole_diffusion.settings import schema
 from recbole_diffusion.support import yaml_files
 
-__all__ = ["NOT_TUNED", "Choice", "Interval", "Settings", "Space", "available", "identity", "load", "parse"]
+__all__ = ["NOT_TUNED", "Choice", "Interval", "Settings", "Space", "available", "canonical_json", "load", "parse"]
 
 
 def available() -> list[str]:
-    """The models with a space of their own in ``properties/hyper``."""
+    """Names of the models with a search space in ``properties/hyper``, sorted."""
     return sorted(file.stem for file in (yaml_files.properties() / "hyper").glob("*.yaml"))
 
 
 def load(source: Union[str, Path, type]) -> Space:
-    """The space of a model, or of a file (``.yaml``, ``.yml``, or RecBole's ``.hyper`` or ``.test``).
+    """Load the search space of a model, or of a file.
+
+    Args:
+        source: a model as :func:`recbole_diffusion.run` takes it, whose file is ``properties/hyper/<model>.yaml``; or a
+            file that ends with ``.yaml``, ``.yml``, or RecBole's ``.hyper`` or ``.test``.
 
     Raises:
-        ValueError: no such model or file, or one that is not a space; one line with file, key, value and way out.
+        ValueError: no such model or file, or a file that holds no search space; one line with file, key, value and
+            way out.
     """
     if isinstance(source, Path) or (isinstance(source, str) and _is_file(source)):
         return _read(Path(source))
     spec = registry.find_spec(source)
     name = spec.name if spec else registry.get_model(source).__name__
     file = yaml_files.properties() / "hyper" / f"{name}.yaml"
-    namesake = spec is None and name in registry.specs()  # RecBole's model of that name, whose keys are others
-    if namesake or not file.is_file():
+    # RecBole's model of the same name has other keys than ours, which the file is for.
+    is_recbole_namesake = spec is None and name in registry.specs()
+    if is_recbole_namesake or not file.is_file():
         raise ValueError(
             f"there is no search space for {source if isinstance(source, str) else name}; give one with --space=FILE, "
             f"lines such as 'learning_rate: {{loguniform: [1e-4, 1e-2]}}'; models with one: {', '.join(available())}"
@@ -57,7 +70,7 @@ def load(source: Union[str, Path, type]) -> Space:
 
 
 def _is_file(source: str) -> bool:
-    """Whether the words name a file and not a model."""
+    """Return whether ``source`` names a file and not a model."""
     return ":" not in source and (Path(source).suffix in {".yaml", ".yml", ".hyper", ".test"} or Path(source).is_file())
 
 
@@ -72,7 +85,7 @@ def _read(file: Path) -> Space:
 
 
 def _hyper_entry(line: str, file: Path) -> tuple[str, dict[str, Any]]:
-    """``key kind values`` as an entry of a yaml file."""
+    """Convert a line ``key kind values`` to an entry of a yaml file."""
     words = line.split()
     if len(words) < 3:
         raise ValueError(f"{file}: {line.strip()!r} is not understood; allowed: key kind values, as in RecBole")
@@ -82,14 +95,18 @@ def _hyper_entry(line: str, file: Path) -> tuple[str, dict[str, Any]]:
     except (ValueError, SyntaxError) as error:
         raise ValueError(f"{file}: {key} {kind} {text} is not understood; allowed: Python's literals") from error
     if kind == "choice":  # strings of lists, '[64,64]', are what RecBole's Config evaluates
-        values = [schema.parse_value(each) if isinstance(each, str) else each for each in values]
+        values = [schema.parse_value(value) if isinstance(value, str) else value for value in values]
     if kind == "loguniform":
-        values = [math.exp(each) for each in _bounds(f"{file}: {key}", kind, values, 2)]
+        values = [math.exp(bound) for bound in _bounds(f"{file}: {key}", kind, values, 2)]
     return key, {kind: values}
 
 
 def parse(entries: Mapping[str, Any], source: str) -> Space:
-    """A space from what a yaml file holds.
+    """Make a search space of the entries of a yaml file.
+
+    Args:
+        entries: by key, e.g. ``{"learning_rate": {"loguniform": [1e-4, 1e-2]}}``.
+        source: the file's name, for messages.
 
     Raises:
         ValueError: see :func:`load`.
@@ -100,14 +117,14 @@ def parse(entries: Mapping[str, Any], source: str) -> Space:
 
 
 KINDS = ("choice", "uniform", "loguniform", "quniform", "randint")
-#: The most values of one key, each of which is checked before anything runs.
-MOST = 1000
+#: Largest number of values of one key. Each value is checked before anything is trained.
+MAX_VALUES = 1000
 
 
 def _dimension(where: str, entry: Any) -> Dimension:
     if not isinstance(entry, Mapping) or len(entry) != 1 or next(iter(entry)) not in KINDS:
-        near = schema.nearest(str(next(iter(entry))), KINDS) if isinstance(entry, Mapping) and entry else None
-        hint = f" (did you mean {near}?)" if near else ""
+        nearest_kind = schema.nearest(str(next(iter(entry))), KINDS) if isinstance(entry, Mapping) and entry else None
+        hint = f" (did you mean {nearest_kind}?)" if nearest_kind else ""
         raise ValueError(f"{where}={entry!r} is not allowed; allowed: one of {{{' | '.join(KINDS)}: [...]}}{hint}")
     kind, values = next(iter(entry.items()))
     if kind == "choice":
@@ -115,7 +132,7 @@ def _dimension(where: str, entry: Any) -> Dimension:
             raise ValueError(
                 f"{where}={entry!r} is not allowed; allowed: {{choice: [a, b, ...]}} with a value at least"
             )
-        return Choice(tuple({identity(value): value for value in values}.values()))
+        return Choice(tuple({canonical_json(value): value for value in values}.values()))
     low, high, *step = _bounds(where, kind, values, 3 if kind == "quniform" else 2)
     if kind == "loguniform" and low <= 0:
         raise ValueError(f"{where}={entry!r} is not allowed: a logarithm; allowed: low > 0")
@@ -125,10 +142,13 @@ def _dimension(where: str, entry: Any) -> Dimension:
 
 
 def _bounds(where: str, kind: str, values: Any, count: int) -> list[Any]:
-    """Finite numbers, the first not above the second.
+    """Check the bounds of an interval, and its step where ``count`` is 3.
+
+    Returns:
+        The values as a list.
 
     Raises:
-        ValueError: they are not, or are not ``count``.
+        ValueError: not ``count`` finite numbers, or a lower bound above the upper one.
     """
     names = ["low", "high", "step"][:count]
     entry = f"{where}={{{kind}: {values!r}}}"
@@ -140,14 +160,17 @@ def _bounds(where: str, kind: str, values: Any, count: int) -> list[Any]:
 
 
 def _multiples(where: str, kind: str, low: Any, high: Any, step: Any) -> tuple[Any, ...]:
-    """The multiples of ``step`` within the bounds; whole numbers where all three are."""
-    whole = all(isinstance(each, int) for each in (low, high, step))
-    if step <= 0 or (kind == "randint" and not whole):
+    """Return the multiples of ``step`` within the bounds; ints if bounds and step are ints, else floats."""
+    are_integers = all(isinstance(number, int) for number in (low, high, step))
+    if step <= 0 or (kind == "randint" and not are_integers):
         allowed = "whole numbers" if kind == "randint" else "step > 0"
         raise ValueError(f"{where}={{{kind}: {[low, high, step]!r}}} is not allowed; allowed: {allowed}")
-    unit, first, last = (Fraction(str(each)) for each in (step, low, high))  # decimals as they are written
-    places = range(math.ceil(first / unit), math.floor(last / unit) + 1)
-    if not places or len(places) > MOST:
-        what = f"no multiple of {step}" if not places else f"{len(places)} values"
-        raise ValueError(f"{where}={{{kind}: {[low, high, step]!r}}} holds {what}; allowed: 1 to {MOST}, or uniform")
-    return tuple(int(place * unit) if whole else float(place * unit) for place in places)
+    # Fractions of the written decimals: 0.3 / 0.1 is not 3 in floating point.
+    unit, first, last = (Fraction(str(number)) for number in (step, low, high))
+    factors = range(math.ceil(first / unit), math.floor(last / unit) + 1)
+    if not factors or len(factors) > MAX_VALUES:
+        content = f"no multiple of {step}" if not factors else f"{len(factors)} values"
+        raise ValueError(
+            f"{where}={{{kind}: {[low, high, step]!r}}} holds {content}; allowed: 1 to {MAX_VALUES}, or uniform"
+        )
+    return tuple(int(factor * unit) if are_integers else float(factor * unit) for factor in factors)

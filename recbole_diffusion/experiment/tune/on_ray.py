@@ -1,8 +1,8 @@
-"""Trials side by side on Ray Tune, with its schedulers and its searches. Works with ray 2.6.3 and with 2.49 and newer.
+"""Run the trials in parallel on Ray Tune, with its schedulers and searches; for ray 2.6.3, and for 2.49 and newer.
 
-What differs between these is in :func:`_report` and :func:`_run_config`. Trials are kept by our own board and not by
-``Tuner.restore``, which needs the driver's last snapshot; after a crash the searches and schedulers are told again what
-is kept.
+:func:`_report_function` and :func:`_run_config` hold the differences between these versions. The records are written by
+:class:`TrialLog` and not by ``Tuner.restore``, which needs the last snapshot of the driver. When a tuning is resumed,
+the searches and schedulers are given the finished trials again.
 """
 
 from __future__ import annotations
@@ -19,88 +19,105 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Optional
 
 from recbole_diffusion.experiment.jobs.executor import KILLED, one_line
 from recbole_diffusion.experiment.tune import search as tune_search
-from recbole_diffusion.experiment.tune.search import Search
-from recbole_diffusion.experiment.tune.trials import Median, TrialLog, TuningContext, curve_of, run_trial
+from recbole_diffusion.experiment.tune.search import RemainingSearch
+from recbole_diffusion.experiment.tune.trials import (
+    MedianStoppingRule,
+    TrialLog,
+    TuningContext,
+    best_score,
+    curve_of,
+    run_trial,
+)
 
-#: What a rung of ASHA keeps: the best third.
+#: ASHA's reduction factor: at each rung the best third of the trials goes on.
 REDUCTION = 3
 _VARIABLES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no result files of Ray's own
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the tuning as it ends everything else
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C raises KeyboardInterrupt in the driver
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that failed has no score
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # a worker that is not needed any more was ended
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # Ray ends workers that are no longer needed
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
 }
 
 
-def search(board: TrialLog, plan: Search) -> None:
-    """Run the trials on the Ray that is connected, and keep them on the board.
+def search(trial_log: TrialLog, remaining: RemainingSearch) -> None:
+    """Run the remaining trials on the connected Ray, and store their records.
 
     Raises:
-        ValueError: the search's library is not there; one line.
+        ValueError: the search's library cannot be imported; one line.
     """
     tune = importlib.import_module("ray.tune")
-    folder = Path(board.study.folder) / "ray"
-    shutil.rmtree(folder, ignore_errors=True)  # of a driver that was killed
-    with _quiet(), contextlib.ExitStack() as stack:
+    folder = Path(trial_log.context.folder) / "ray"
+    shutil.rmtree(folder, ignore_errors=True)  # left behind by a driver that was killed
+    with _quiet_tune(), contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        trainable = tune.with_parameters(_trainable, study=board.study)
+        trainable = tune.with_parameters(_trainable, context=trial_log.context)
         tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": 1, "gpu": board.study.gpus}),
+            tune.with_resources(trainable, {"cpu": 1, "gpu": trial_log.context.gpus}),
             tune_config=tune.TuneConfig(
-                search_alg=tune_search.suggestions(tune, board, plan),
-                scheduler=_scheduler(board, plan),
-                num_samples=len(plan.todo) + plan.more,
-                max_concurrent_trials=plan.at_once or None,
-                reuse_actors=plan.reuse,
+                search_alg=tune_search.suggestions(tune, trial_log, remaining),
+                scheduler=_scheduler(trial_log, remaining),
+                num_samples=len(remaining.todo) + remaining.suggested,
+                max_concurrent_trials=remaining.at_once or None,
+                reuse_actors=remaining.reuse,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
-            run_config=_run_config(tune, folder, _keeper(tune, board)),
+            run_config=_run_config(tune, folder, _log_callback(tune, trial_log)),
         )
         tuner.fit()
 
 
-def _trainable(config: dict[str, Any], study: TuningContext) -> None:
-    """In a worker: one trial. It reports each validation, and at its end what becomes of it."""
-    sys.argv = sys.argv[:1]  # RecBole's own Config reads it
-    if not study.gpus:
+def _trainable(config: dict[str, Any], context: TuningContext) -> None:
+    """Run one trial in a worker. Report each validation, and at the end the record or the failure."""
+    sys.argv = sys.argv[:1]  # RecBole's Config reads the arguments of the process
+    if not context.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    tell = _Tell(_report(), config["bigger"])
+    reporter = _ScoreReporter(_report_function(), config["bigger"])
     try:
-        record = run_trial(study, config["trial"], json.loads(config["chosen"]), tell)
+        record = run_trial(context, config["trial"], json.loads(config["chosen"]), reporter)
     except Exception as error:
-        if tell.stopped:  # Tune has ended the trial, and what went wrong on the way out is nobody's concern
+        if reporter.stopped:  # Tune has stopped the trial; an error that follows from that is no failure
             raise SystemExit(0) from error
-        tell.report({"epoch": -1, "failure": one_line(error), "done": True})
+        reporter.report({"epoch": -1, "failure": one_line(error), "done": True})
     else:
-        tell.report({**tell.last, "record": json.dumps(record, default=str), "done": True})
+        reporter.report({**reporter.last, "record": json.dumps(record, default=str), "done": True})
 
 
-class _Tell:
-    """Tells Tune a validation score, and the best so far."""
+class _ScoreReporter:
+    """Callback that reports each validation score, and the best score so far, to Ray Tune.
+
+    Args:
+        report: Tune's function that takes a dict.
+        bigger: whether larger scores are better.
+
+    Attributes:
+        last: the last reported dict.
+        stopped: whether Tune has stopped the trial.
+    """
 
     def __init__(self, report: Any, bigger: bool) -> None:
-        self.report, self.pick = report, max if bigger else min
+        self.report, self.bigger = report, bigger
         self.last: dict[str, Any] = {}
         self.stopped = False
 
     def __call__(self, epochs: int, score: float) -> None:
-        self.last = {"epoch": epochs, "score": score, "best": self.pick(score, self.last.get("best", score))}
+        best = best_score((score, self.last.get("best", score)), self.bigger)
+        self.last = {"epoch": epochs, "score": score, "best": best}
         try:
             self.report(dict(self.last))
-        except BaseException:  # SystemExit, with which Tune ends a trial
+        except BaseException:  # SystemExit, by which Tune ends a trial
             self.stopped = True
             raise
 
 
-def _report() -> Any:
-    """The function that tells Tune a dict."""
+def _report_function() -> Any:
+    """Return the function that reports a dict to Tune, of this version of ray."""
     tune: Any = importlib.import_module("ray.tune")
     if "metrics" in inspect.signature(tune.report).parameters:
         return tune.report
@@ -108,13 +125,13 @@ def _report() -> Any:
 
 
 def _run_config(tune: Any, folder: Path, callback: Any) -> Any:
-    kind = getattr(tune, "RunConfig", None) or importlib.import_module("ray.air").RunConfig
-    return kind(name="trials", storage_path=str(folder), callbacks=[callback], verbose=0)
+    config_class = getattr(tune, "RunConfig", None) or importlib.import_module("ray.air").RunConfig
+    return config_class(name="trials", storage_path=str(folder), callbacks=[callback], verbose=0)
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Tune's environment, and no words of its own: the board says what happens."""
+def _quiet_tune() -> Iterator[None]:
+    """Set Tune's environment variables and silence its loggers and warnings; the trial log prints the progress."""
     before = dict(os.environ)
     loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.air", "ray.train", "ray.data")]
     levels = [logger.level for logger in loggers]
@@ -133,34 +150,34 @@ def _quiet() -> Iterator[None]:
             os.environ.update({name: before[name]} if name in before else {})
 
 
-def _keeper(tune: Any, board: TrialLog) -> Any:
-    """Tune's callback that tells the board."""
+def _log_callback(tune: Any, trial_log: TrialLog) -> Any:
+    """Make Tune's callback that passes the events of the trials to the trial log."""
 
-    class Keeper(tune.Callback):
+    class LogCallback(tune.Callback):
         def on_trial_start(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-            board.start(trial.config["trial"], json.loads(trial.config["chosen"]))
+            trial_log.start(trial.config["trial"], json.loads(trial.config["chosen"]))
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any) -> None:
             if "record" not in result and "failure" not in result:
-                board.report(trial.config["trial"], result["epoch"], result["score"])
+                trial_log.report(trial.config["trial"], result["epoch"], result["score"])
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
             number, last = trial.config["trial"], trial.last_result
             if "record" in last:
-                board.finish(number, json.loads(last["record"]))
+                trial_log.finish(number, json.loads(last["record"]))
             elif "failure" in last:
-                board.fail(number, last["failure"])
+                trial_log.fail(number, last["failure"])
             else:
-                board.stop(number)
+                trial_log.stop(number)
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-            board.fail(trial.config["trial"], _reason(trial))
+            trial_log.fail(trial.config["trial"], _reason(trial))
 
-    return Keeper()
+    return LogCallback()
 
 
 def _reason(trial: Any) -> str:
-    """Why a worker came to no end of its own: the last line of what Ray wrote down."""
+    """Return why a worker ended early: the last line of Ray's error file, or that the process was killed."""
     try:
         text = Path(trial.error_file).read_text(encoding="utf-8")
     except (OSError, TypeError):
@@ -170,35 +187,44 @@ def _reason(trial: Any) -> str:
     return KILLED if dead or not lines else lines[-1][:400]
 
 
-def _scheduler(board: TrialLog, plan: Search) -> Any:
+def _scheduler(trial_log: TrialLog, remaining: RemainingSearch) -> Any:
     schedulers = importlib.import_module("ray.tune.schedulers")
-    if plan.scheduler == "none" or plan.grace >= plan.epochs:
+    if remaining.scheduler == "none" or remaining.grace >= remaining.epochs:
         return schedulers.FIFOScheduler()
-    if plan.scheduler == "median":
-        return _median(schedulers, board, plan)
+    if remaining.scheduler == "median":
+        return _median(schedulers, trial_log, remaining)
     asha = schedulers.AsyncHyperBandScheduler(
         time_attr="epoch",
         metric="best",
-        mode="max" if board.bigger else "min",
-        max_t=plan.epochs - 1,  # no rung at the last epoch, where nothing is saved
-        grace_period=plan.grace,
+        mode="max" if trial_log.bigger else "min",
+        max_t=remaining.epochs - 1,  # no rung at the last epoch, where nothing is saved
+        grace_period=remaining.grace,
         reduction_factor=REDUCTION,
-        stop_last_trials=False,  # or no trial of full length could say how it ended
+        stop_last_trials=False,  # a trial of full length reports its record after its last epoch
     )
-    for number, record in board.records.items():
-        kept, best = SimpleNamespace(trial_id=f"kept-{number}"), None
-        asha.on_trial_add(None, kept)
-        for epochs, score in curve_of(record):
-            best = score if best is None else (max if board.bigger else min)(score, best)
-            asha.on_trial_result(None, kept, {"epoch": epochs, "best": best})
-        asha.on_trial_remove(None, kept)
+    _replay(asha, trial_log)
     return asha
 
 
-def _median(schedulers: Any, board: TrialLog, plan: Search) -> Any:
-    """The serial executor's rule. Ray's own pauses trials that it cannot judge yet, and a paused one begins anew."""
-    rule = Median(board.bigger, plan.grace, plan.epochs)
-    rule.curves.update({number: curve_of(record) for number, record in board.records.items()})
+def _replay(asha: Any, trial_log: TrialLog) -> None:
+    """Give ASHA the curves of the finished trials, so that its rungs hold them after a resumption."""
+    for number, record in trial_log.records.items():
+        trial = SimpleNamespace(trial_id=f"kept-{number}")
+        asha.on_trial_add(None, trial)
+        best: Optional[float] = None
+        for epochs, score in curve_of(record):
+            best = score if best is None else best_score((score, best), trial_log.bigger)
+            asha.on_trial_result(None, trial, {"epoch": epochs, "best": best})
+        asha.on_trial_remove(None, trial)
+
+
+def _median(schedulers: Any, trial_log: TrialLog, remaining: RemainingSearch) -> Any:
+    """Make a scheduler of the serial backend's rule.
+
+    Ray's own median rule pauses trials that it cannot judge yet, and a paused trial starts from the beginning.
+    """
+    rule = MedianStoppingRule(trial_log.bigger, remaining.grace, remaining.epochs)
+    rule.curves.update({number: curve_of(record) for number, record in trial_log.records.items()})
     curves: dict[int, list[tuple[int, float]]] = {}
 
     class MedianScheduler(schedulers.FIFOScheduler):

@@ -1,7 +1,8 @@
-"""The trials of a tuning: what one is, what is kept of it, what is shown of them all.
+"""The trials of a tuning: one trial, the median stopping rule, and the log of all trials.
 
-A trial is a run that sees the validation split only. Its record is kept when it ends, in the form that a comparison
-keeps its runs in, with ``chosen`` (its values of the space's keys) and ``curve`` ([epochs, score] of each validation).
+A trial is a run that is scored on the validation split only. Its record is written when it ends. It has the fields
+of a comparison's records, and two more: ``chosen``, its values of the space's keys, and ``curve``, a pair
+[epochs, score] for each validation.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ Curve = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class TuningContext:
-    """What all trials of a tuning share.
+    """The common inputs of all trials of a tuning.
 
     Attributes:
-        model, dataset: what :func:`recbole_diffusion.run` takes.
-        settings: of every trial; paths are absolute.
-        seed: of the trials.
-        basis: see :class:`RunSpec`.
-        folder: of the tuning; absolute.
-        threads: of each trial.
-        gpus: of each trial on Ray; 0: it sees none.
+        model, dataset: as :func:`recbole_diffusion.run` takes them.
+        settings: settings of every trial; paths are absolute.
+        seed: seed of the trials.
+        basis: fingerprints of code and data, see :class:`RunSpec`.
+        folder: folder of the tuning; absolute.
+        threads: threads of each trial.
+        gpus: GPUs of each trial on Ray; with 0 it sees none.
     """
 
     model: str
@@ -52,28 +53,32 @@ class TuningContext:
     gpus: float = 0.0
 
     def run_spec(self, chosen: dict[str, Any], trial: Optional[int] = None, seed: Optional[int] = None) -> RunSpec:
-        """A trial by its number, or without one a run that is tested."""
+        """Describe a trial by its number, or a tested run where the number is None."""
         settings = {**self.settings, **chosen}
         seed = self.seed if seed is None else seed
         return RunSpec(self.model, self.model, self.dataset, seed, settings, trial, dict(self.basis))
 
 
-def run_trial(study: TuningContext, number: int, chosen: dict[str, Any], report: Callable[[int, float], Any]) -> Record:
-    """Train with these settings and give the trial's record. The test split is not scored.
+def run_trial(
+    context: TuningContext, number: int, chosen: dict[str, Any], report: Callable[[int, float], Any]
+) -> Record:
+    """Train a configuration and return the trial's record. The test split is not scored.
 
     Args:
-        study: what the trials share.
-        number: of the trial, from 1.
-        chosen: its settings.
-        report: called as ``report(epochs done, validation score)``; what it raises ends the trial.
+        context: the common inputs of the trials.
+        number: number of the trial, from 0.
+        chosen: its configuration.
+        report: called as ``report(epochs, score)`` after each validation, with the number of epochs done. An exception
+            that it raises ends the trial.
 
     Raises:
-        ValueError: scores that are not finite, no validation; and whatever the run raises.
+        ValueError: the validation score is not finite, or no epoch was validated.
+        Exception: any exception of the training or of ``report``.
     """
     from recbole_diffusion import quick_start
 
-    spec, started = study.run_spec(chosen, number), datetime.now(timezone.utc)
-    with limit_threads(study.threads), run_job.working_directory(Path(study.folder), spec.key):
+    spec, started = context.run_spec(chosen, number), datetime.now(timezone.utc)
+    with limit_threads(context.threads), run_job.working_directory(Path(context.folder), spec.key):
         own = {"seed": spec.seed, "show_progress": False, "output_dir": str(Path("outputs").absolute())}
         result = quick_start.run(
             spec.model,
@@ -88,65 +93,88 @@ def run_trial(study: TuningContext, number: int, chosen: dict[str, Any], report:
     return run_job.finished_record(spec, result, started)
 
 
-def better(score: float, than: float, bigger: bool) -> bool:
-    """Whether a score is a gain."""
-    return score > than if bigger else score < than
+def is_better(score: float, reference: float, bigger: bool) -> bool:
+    """Return whether a score is better than a reference.
+
+    Args:
+        score, reference: values of the same metric.
+        bigger: whether larger values of the metric are better.
+    """
+    return score > reference if bigger else score < reference
 
 
-def best_of(records: Iterable[Record], bigger: bool) -> Optional[Record]:
-    """The record with the best validation score, the first of equals; None where none has one."""
+def best_score(scores: Iterable[float], bigger: bool) -> float:
+    """Return the largest score, or the smallest where smaller values are better."""
+    return max(scores) if bigger else min(scores)
+
+
+def best_record(records: Iterable[Record], bigger: bool) -> Optional[Record]:
+    """Return the record with the best finite validation score, the lowest trial number of equals; None if none has."""
     best: Optional[Record] = None
     for record in sorted(records, key=lambda record: record["trial"]):
         if record.get("valid_score") is None or not math.isfinite(record["valid_score"]):
             continue
-        if best is None or better(record["valid_score"], best["valid_score"], bigger):
+        if best is None or is_better(record["valid_score"], best["valid_score"], bigger):
             best = record
     return best
 
 
 def curve_of(record: Record) -> Curve:
-    """The validations of a trial that is kept."""
+    """Return the pairs (epochs, score) of a finished trial's validations."""
     return [(int(epochs), float(score)) for epochs, score in record["curve"]]
 
 
-class Median:
-    """The median rule (Golovin et al., Google Vizier, KDD 2017), on what is seen so far.
+class MedianStoppingRule:
+    """The median stopping rule (Golovin et al., Google Vizier, KDD 2017), on the curves so far.
 
-    A trial stops at an epoch where its best score is worse than the median of the other trials' mean scores up to that
-    epoch; means begin at ``grace``, and ``least`` trials must have come so far. None stops at its ``last`` epoch.
+    A trial stops after an epoch if its best score is worse than the median of the other trials' mean scores up to that
+    epoch. Only trials that have come as far count.
+
+    Args:
+        bigger: whether larger scores are better.
+        grace: the first epoch after which a trial may stop; means begin there too.
+        last_epoch: the last epoch of a trial, where none stops.
+        min_trials: the number of other trials without which none stops.
+
+    Attributes:
+        curves: pairs (epochs, score), by trial number.
     """
 
-    def __init__(self, bigger: bool, grace: int, last: int, least: int = 3) -> None:
-        self.bigger, self.grace, self.last, self.least = bigger, grace, last, least
+    def __init__(self, bigger: bool, grace: int, last_epoch: int, min_trials: int = 3) -> None:
+        self.bigger, self.grace, self.last_epoch, self.min_trials = bigger, grace, last_epoch, min_trials
         self.curves: dict[int, Curve] = {}
 
     def stops(self, number: int, curve: Curve) -> bool:
-        """Whether the trial with this curve stops at its end."""
+        """Record the curve of a trial, and return whether the trial stops at the end of it."""
         self.curves[number] = curve
         epoch = curve[-1][0]
-        others = [each for other, each in self.curves.items() if other != number and each[-1][0] >= epoch]
-        within = [[score for at, score in each if self.grace <= at <= epoch] for each in others]
-        means = [fmean(scores) for scores in within if scores]
-        if not self.grace <= epoch < self.last or len(means) < self.least:
+        others = [other for key, other in self.curves.items() if key != number and other[-1][0] >= epoch]
+        windows = [[score for at, score in other if self.grace <= at <= epoch] for other in others]
+        means = [fmean(window) for window in windows if window]
+        if not self.grace <= epoch < self.last_epoch or len(means) < self.min_trials:
             return False
-        scores = [score for _, score in curve]
-        return better(median(means), max(scores) if self.bigger else min(scores), self.bigger)
+        return is_better(median(means), best_score([score for _, score in curve], self.bigger), self.bigger)
 
 
 @dataclass
 class TrialLog:
-    """Keeps the trials of a study as they end, and says so.
+    """The trials of a tuning: stores the record of each as it ends, and prints a line about it.
+
+    A context manager, within which a progress bar is shown on a terminal.
 
     Attributes:
-        study, store: what they share, and where they are kept.
-        total: how many there will be.
-        metric, bigger: what they are judged by.
-        show: lines and a bar on stderr.
-        workers: how many run at once, for the time left.
-        records: of the trials that ended, by number; the failed ones are in ``failures``.
+        context: the common inputs of the trials.
+        store: folder of the records.
+        total: number of trials.
+        metric: the validation metric.
+        bigger: whether larger values of the metric are better.
+        show: print lines and a progress bar to stderr.
+        workers: number of trials at once, for the estimate of the time left.
+        records: records of the trials that finished or were stopped, by number.
+        failures: records of the trials that failed, by number.
     """
 
-    study: TuningContext
+    context: TuningContext
     store: Store
     total: int
     metric: str
@@ -161,41 +189,41 @@ class TrialLog:
     _bar: Any = None
 
     def __enter__(self) -> TrialLog:
-        quiet = not (self.show and sys.stderr.isatty())
+        hidden = not (self.show and sys.stderr.isatty())
         done = len(self.records) + len(self.failures)
-        self._bar = tqdm(total=self.total, initial=done, disable=quiet, ncols=100, unit=" trials", desc="Tune")
+        self._bar = tqdm(total=self.total, initial=done, disable=hidden, ncols=100, unit=" trials", desc="Tune")
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._bar.close()
 
     def start(self, number: int, chosen: dict[str, Any]) -> None:
-        """A trial begins."""
+        """Note the start of a trial."""
         self._started[number] = perf_counter(), datetime.now(timezone.utc), chosen
         self._curves[number] = []
 
     def report(self, number: int, epochs: int, score: float) -> Curve:
-        """A trial was validated; its curve so far."""
+        """Add a validation score, and return the trial's curve so far."""
         self._curves[number].append((epochs, score))
         return self._curves[number]
 
     def finish(self, number: int, record: Record) -> None:
-        """A trial came to its end."""
-        self._keep(number, record, f"after {record['timing']['epochs']} epochs")
+        """Store the record of a trial that was trained to its end."""
+        self._write_record(number, record, f"after {record['timing']['epochs']} epochs")
 
     def stop(self, number: int) -> None:
-        """A scheduler ended a trial; what it had reached counts."""
+        """Store the record of a trial that a scheduler stopped. Its best score so far counts."""
         seconds, started, chosen = self._started[number]
         curve = self._curves[number]
-        scores = [score for _, score in curve]
+        score = best_score([score for _, score in curve], self.bigger)
         timing = {"epochs": curve[-1][0], "total_s": perf_counter() - seconds}
-        record = run_job.failed_record(self.study.run_spec(chosen, number), "")
+        record = run_job.failed_record(self.context.run_spec(chosen, number), "")
         del record["error"]
-        record.update(status="stopped", valid_score=max(scores) if self.bigger else min(scores), timing=timing)
+        record.update(status="stopped", valid_score=score, timing=timing)
         record.update(started=started.isoformat(timespec="seconds"), valid=None, test=None)
-        self._keep(number, record, f"stopped after {curve[-1][0]} epochs")
+        self._write_record(number, record, f"stopped after {curve[-1][0]} epochs")
 
-    def _keep(self, number: int, record: Record, how: str) -> None:
+    def _write_record(self, number: int, record: Record, ending: str) -> None:
         record.update(chosen=self._started[number][2], curve=[list(point) for point in self._curves[number]])
         record["valid_metric"] = self.metric
         try:
@@ -204,34 +232,35 @@ class TrialLog:
             self.fail(number, f"its record could not be written: {one_line(error)}")
             return
         self.records[number] = record
-        best = best_of(self.records.values(), self.bigger)
-        score = f"{record['valid_score']:.4f} {how}"
-        self._ended(number, f"{self.metric} {score}", f"best {best['valid_score']:.4f}, trial {best['trial']}")  # type: ignore[index]
+        best = best_record(self.records.values(), self.bigger)
+        best_so_far = "" if best is None else f"best {best['valid_score']:.4f}, trial {best['trial']}"
+        self._print_end(number, f"{self.metric} {record['valid_score']:.4f} {ending}", best_so_far)
 
     def fail(self, number: int, reason: str) -> None:
-        """A trial failed."""
+        """Store the reason for which a trial failed."""
         chosen = self._started[number][2]
-        record = {**run_job.failed_record(self.study.run_spec(chosen, number), reason), "chosen": chosen}
+        record = {**run_job.failed_record(self.context.run_spec(chosen, number), reason), "chosen": chosen}
         self.failures[number] = record
         with contextlib.suppress(OSError):
             self.store.fail(record["key"], record)
-        self._ended(number, f"failed: {reason}", "")
+        self._print_end(number, f"failed: {reason}", "")
 
-    def _ended(self, number: int, what: str, best: str) -> None:
+    def _print_end(self, number: int, outcome: str, best_so_far: str) -> None:
         self._seconds.append(perf_counter() - self._started[number][0])
         left = self.total - len(self.records) - len(self.failures)
         seconds = fmean(self._seconds) * math.ceil(left / self.workers)
-        remarks = [f"{self._seconds[-1]:.1f} s", *([best] if best else []), *([_about(seconds)] if left else [])]
-        self.say(f"[{self.total - left}/{self.total}] trial {number}: {what} ({'; '.join(remarks)})")
+        remarks = [f"{self._seconds[-1]:.1f} s", best_so_far, _time_left(seconds) if left else ""]
+        details = "; ".join(remark for remark in remarks if remark)
+        self.print_line(f"[{self.total - left}/{self.total}] trial {number}: {outcome} ({details})")
         self._bar.update()
 
-    def say(self, line: str) -> None:
-        """A line for the user."""
+    def print_line(self, line: str) -> None:
+        """Print a line to stderr, above the progress bar."""
         if self.show:
             tqdm.write(line, file=sys.stderr)
 
 
-def _about(seconds: float) -> str:
+def _time_left(seconds: float) -> str:
     for unit, size in (("h", 3600.0), ("min", 60.0)):
         if seconds >= size:
             return f"about {seconds / size:.1f} {unit} left"

@@ -1,0 +1,85 @@
+"""The cost of a run: seconds, memory, parameters and number of function evaluations."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+from recbole.utils import ModelType
+
+from recbole_diffusion import registry
+from recbole_diffusion.model import hooks
+from recbole_diffusion.training import run_folder
+from recbole_diffusion.training.trainer import Training
+
+
+class RunSeconds(NamedTuple):
+    """Wall-clock times of a run.
+
+    Attributes:
+        total: seconds of the run.
+        pretraining: seconds of the pretraining of the base model, whichever run did it; 0 without one.
+        pretraining_here: seconds that this run spent on it: training it, waiting for another run, or reading the file.
+    """
+
+    total: float
+    pretraining: float = 0.0
+    pretraining_here: float = 0.0
+
+    @property
+    def from_scratch(self) -> float:
+        """Seconds of the run as if no other run had pretrained the base model."""
+        return self.total - self.pretraining_here + self.pretraining
+
+
+def cost_of(config: Any, trainer: Any, model: Any, seconds: RunSeconds, tested: bool) -> dict[str, Any]:
+    """Measure the cost of a finished run.
+
+    Args:
+        config: settings of the run.
+        trainer: the trainer after training and test.
+        model: the trained model.
+        seconds: wall-clock times.
+        tested: whether the test split was scored.
+
+    Returns:
+        ``epochs`` and ``best_epoch``, counted from 1; ``train_s_per_epoch`` and ``valid_s_per_epoch``, means in
+        seconds; ``test_users_per_s``, None without a test; ``denoiser_calls_per_user``, see :func:`nfe_of`;
+        ``parameters``, the trainable ones; ``peak_memory_mib`` and ``peak_gpu_memory_mib`` in MiB, the latter None on
+        the CPU; ``pretrain_s``, ``total_s`` and ``from_scratch_s`` in seconds.
+    """
+    epochs = trainer.epochs_done if isinstance(trainer, Training) else []
+    # RecBole gives EASE and its like one parameter for form's sake; they are solved in closed form.
+    closed_form = config["MODEL_TYPE"] == ModelType.TRADITIONAL
+    evaluation = getattr(trainer, "evaluation", None) or {"users": 0, "seconds": 1.0}
+    return {
+        "epochs": len(epochs) or len(getattr(trainer, "train_loss_dict", ())),  # RecBole's trainers count in their dict
+        "best_epoch": getattr(trainer, "best_epoch", None),
+        "train_s_per_epoch": float(np.mean([row["train_s"] for row in epochs])) if epochs else 0.0,
+        "valid_s_per_epoch": float(np.mean([row["valid_s"] for row in epochs if "valid_s" in row] or [0.0])),
+        "test_users_per_s": evaluation["users"] / max(evaluation["seconds"], 1e-9) if tested else None,
+        "denoiser_calls_per_user": 0 if closed_form else nfe_of(config, model),
+        "parameters": 0 if closed_form else _trainable_parameters(model),
+        "peak_memory_mib": run_folder.peak_memory_mib(),
+        "peak_gpu_memory_mib": run_folder.peak_gpu_memory_mib(config["device"]),
+        "pretrain_s": seconds.pretraining,
+        "total_s": seconds.total,
+        "from_scratch_s": seconds.from_scratch,
+    }
+
+
+def _trainable_parameters(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def nfe_of(config: Any, model: Any) -> Optional[int]:
+    """Return the number of function evaluations (network calls) per user and ranking.
+
+    It is the model's ``nfe``, the number of steps for RecBole's own diffusion models, else 1.
+
+    Returns:
+        The number; None if it varies.
+    """
+    if type(model).__module__.startswith("recbole.") and type(model).__name__ in registry.DIFFUSION_IN_RECBOLE:
+        return int(config["steps"])
+    return hooks.of(model).nfe
