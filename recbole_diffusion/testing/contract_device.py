@@ -37,5 +37,6 @@ class DeviceTests(ModelCase):
 def _step(trainer: Any, batch: Any) -> None:
     trainer.optimizer.zero_grad()
     losses = trainer.model.calculate_loss(batch)
-    (sum(losses) if isinstance(losses, tuple) else losses).backward()
+    loss: Any = sum(losses) if isinstance(losses, tuple) else losses
+    loss.backward()
     trainer.optimizer.step()
