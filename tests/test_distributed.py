@@ -158,6 +158,7 @@ def _evaluated(jobs: list[tuple[str, dict[str, Any], str]]) -> list[Any]:
     return found
 
 
+@pytest.mark.processes
 def test_evaluation_and_batches_are_those_of_one_process(odd, settings):
     """Every user counts once, also for metrics of all users together; every row of every batch is there."""
     jobs = []
@@ -224,6 +225,7 @@ def _weights(result: dict[str, Any]) -> dict[str, torch.Tensor]:
 FIXED = {"steps": 1, "noise_scale": 0, "dims": [16], "dropout_prob": 0.0, "timestep_sampling": "uniform"}
 
 
+@pytest.mark.processes
 def test_training_equals_one_process_and_resumes(settings):
     still = {**settings, **FIXED, "epochs": 4, "learner": "sgd", "learning_rate": 0.5, "stopping_step": 99}
     clipped = {**still, "clip_grad_norm": {"max_norm": 0.05}, "metric_decimal_place": 4}
@@ -267,6 +269,7 @@ def test_training_equals_one_process_and_resumes(settings):
         assert second["checkpoint"] == first["checkpoint"]
 
 
+@pytest.mark.processes
 def test_a_run_leaves_one_of_each(checkerboard, settings):
     result = distributed.run("MultiVAE", "board", config_dict={**settings, "epochs": 2, "state": "info"}, nproc=2)
     assert Path(result["folder"]).is_dir()
@@ -335,6 +338,7 @@ def _alive(folder: Path) -> list[int]:
     return found
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("function", "kind", "says"),
     [

@@ -94,6 +94,10 @@ class LossSecondMomentTimesteps(UniformTimesteps):
             self._full = not bool((self.count < self.history).any())
         return self._full
 
+    def assume_full(self) -> None:
+        """Do not ask the device; for tensors without values."""
+        self._full = True
+
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
         self._full = False

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from typing import Any
 
+import pytest
+import torch
+from packaging.version import Version
+from recbole.data.interaction import Interaction
+
+from recbole_diffusion.diffusion.timestep import LossSecondMomentTimesteps
 from recbole_diffusion.testing.building import build, contract_of, trainer_of
 from recbole_diffusion.testing.model_case import ModelCase
 from recbole_diffusion.testing.synchronisation import Synchronisations
 
 #: Steps before the one that is watched: samplers of times that learn are filled by then.
 WARM_UP = 40
+LIBRARIES = ("torch", "recbole")
 
 
 class DeviceTests(ModelCase):
@@ -32,6 +41,37 @@ class DeviceTests(ModelCase):
         assert set(allowed) <= set(waits), (
             f"contract.waits names {', '.join(set(allowed) - set(waits))}, which waits not"
         )
+
+    @pytest.mark.skipif(Version(torch.__version__).release < (2, 1), reason="few operators on the meta device")
+    def test_a_training_step_elsewhere_needs_no_value_except_where_the_card_says(self, keys: dict[str, Any]) -> None:
+        """On the meta device, whose tensors have shapes and no values, the step takes a GPU's path."""
+        built = build(self.model, keys)
+        batch = next(iter(built.loaders[0]))
+        model, device = built.model.train().to("meta"), torch.device("meta")
+        model.device = device
+        for module in model.modules():
+            if isinstance(module, LossSecondMomentTimesteps):
+                module.assume_full()  # the first batches look whether it is
+        try:
+            losses = model.calculate_loss(Interaction({name: batch[name].to(device) for name in batch.columns}))
+            loss: Any = sum(losses) if isinstance(losses, tuple) else losses
+            loss.backward()
+        except (NotImplementedError, RuntimeError) as error:
+            if "unsupported scalarType" in str(error):
+                pytest.skip("torch has no sparse product on the meta device")
+            function = _own_function(error)
+            if function not in contract_of(self.model).waits:
+                raise AssertionError(f"{function} needs a value: {error}") from error
+            return
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is None or parameter.grad.shape == parameter.shape, name
+
+
+def _own_function(error: BaseException) -> str:
+    """The innermost function that is neither torch's nor RecBole's in an error's traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not any(f"{os.sep}{name}{os.sep}" in frame.filename for name in LIBRARIES)]
+    return own[-1].name
 
 
 def _step(trainer: Any, batch: Any) -> None:

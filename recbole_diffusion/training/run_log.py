@@ -105,12 +105,12 @@ def plain_bars() -> Iterator[None]:
     """Remove the colours of progress bars where stderr shows none; RecBole's trainers always colour theirs."""
     from recbole.trainer import trainer as recbole_trainer
 
-    from recbole_diffusion.training import evaluation_loop, trainer
+    from recbole_diffusion.training import epoch_loop, evaluation_loop, trainer
 
     def uncoloured(text: str, *colour: Any) -> str:
         return text
 
-    changes = [(module, "set_color", uncoloured) for module in (recbole_trainer, trainer, evaluation_loop)]
+    changes = [(module, "set_color", uncoloured) for module in (recbole_trainer, trainer, epoch_loop, evaluation_loop)]
     revert = replace(*([] if terminal.colours(sys.stderr) else changes))
     try:
         yield

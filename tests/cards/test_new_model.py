@@ -54,6 +54,7 @@ def blocks():
     return files, commands
 
 
+@pytest.mark.processes
 def test_the_page_leads_from_an_empty_folder_to_the_contract_suite(tmp_path):
     files, commands = blocks()
     assert [*files] == [
@@ -76,9 +77,12 @@ def test_the_page_leads_from_an_empty_folder_to_the_contract_suite(tmp_path):
     run = [sys.executable, "-m", "recbole_diffusion", "run", "--model=BlurRec", "--dataset=ml-100k", "--epochs=1"]
     assert "BlurRec on ml-100k" in call([*run, "--state=ERROR", "--show_progress=False"], folder, site)
     counts = contract("test_blur_rec.py", site, folder)
-    assert counts == {"passed": 18, "skipped": 1}  # it has no search space
+    assert counts.pop("skipped") == 1  # it has no search space
+    assert [*counts] == ["passed"]
+    assert counts["passed"] >= 18
 
 
+@pytest.mark.processes
 def test_a_second_package_is_built_installed_found_and_keeps_the_contract(tmp_path):
     pytest.importorskip("build.env", reason="pip install -e '.[test]'")
     source, site = tmp_path / "source", tmp_path / "site"
@@ -92,4 +96,6 @@ def test_a_second_package_is_built_installed_found_and_keeps_the_contract(tmp_pa
     assert str(site) in text  # the file of its keys
     shutil.copy(source / "contract_of_next_flow.py", tmp_path / "test_next_flow.py")
     counts = contract("test_next_flow.py", site, tmp_path)
-    assert counts == {"passed": 17, "skipped": 2}  # no search space, and no training row per user
+    assert counts.pop("skipped") == 2  # no search space, and no training row per user
+    assert [*counts] == ["passed"]
+    assert counts["passed"] >= 17

@@ -63,6 +63,7 @@ def test_the_module_is_found_in_the_working_folder_by_run_load_and_resume(module
     assert again["timing"]["epochs"] == 2
 
 
+@pytest.mark.processes
 def test_the_console_scripts_path_lacks_the_working_folder(module, checkerboard):
     """As pip's script: its own folder comes first on the path. A new process, compare's serial worker within."""
     name = module()

@@ -379,6 +379,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.processes
 def test_a_driver_that_is_killed_loses_the_run_at_work(checkerboard, ran):
     """kill -9 in the middle of DiffRec: what was finished is there, resume does the rest."""
     many = {**QUICK, "epochs": 100000, "stopping_step": 100000}
@@ -417,6 +418,7 @@ def ray_works():
     return True
 
 
+@pytest.mark.processes
 @pytest.mark.xdist_group("processes")
 @pytest.mark.skipif(not ray_works(), reason="no ray here that works with these libraries")
 def test_ray_gives_the_same_numbers(checkerboard):

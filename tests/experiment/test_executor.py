@@ -87,6 +87,7 @@ def test_a_worker_sees_no_arguments_no_gpu_and_its_threads(ray: Any, monkeypatch
     assert done.value[1:] == ([], "", "1", 1, 1)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("fresh", "processes"), [(True, {4}), (False, {1, 2})])
 def test_a_fresh_process_for_each_job(fresh: bool, processes: Any, ray: Any) -> None:
     seen = [
@@ -96,6 +97,7 @@ def test_a_fresh_process_for_each_job(fresh: bool, processes: Any, ray: Any) -> 
     assert os.getpid() not in seen
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("fresh", [True, False])
 def test_a_killed_worker_takes_nobody_along(fresh: bool, ray: Any, tmp_path: Path, capfd: Any) -> None:
     jobs = [(what, (what, tmp_path)) for what in ("dies", "kills", "third", "fourth")]
@@ -119,6 +121,7 @@ def test_peak_memory_is_the_jobs_own(ray: Any) -> None:
         assert small < large - 300
 
 
+@pytest.mark.processes
 def test_running_and_ticks_while_jobs_run(ray: Any, tmp_path: Path) -> None:
     """Three jobs on two slots: the third is not running, however early Ray has been given it."""
     on_ray, seen = OnRay(ray, fresh=False), []
@@ -164,6 +167,7 @@ def test_ctrl_c_in_a_serial_job_is_not_its_error() -> None:
         list(Serial().map(executor_jobs.interrupted, [("a", 0)]))
 
 
+@pytest.mark.processes
 def test_ctrl_c_cancels_what_runs(ray: Any, tmp_path: Path) -> None:
     on_ray = OnRay(ray, fresh=False)
 
@@ -186,6 +190,7 @@ def test_ctrl_c_cancels_what_runs(ray: Any, tmp_path: Path) -> None:
     assert [each.value for each in on_ray.map(executor_jobs.double, [("next", 4)])] == [8]
 
 
+@pytest.mark.processes
 def test_serial_and_ray_give_equal_numbers(ray: Any, settings: dict[str, Any], tmp_path: Path) -> None:
     settings.update(epochs=3, folder=str(tmp_path), data_path=str(tmp_path / "dataset"), metric_decimal_place=12)
     jobs = [(str(seed), {**settings, "seed": seed}) for seed in (1, 2)]
@@ -222,6 +227,7 @@ def test_without_workers_there_is_no_ray(monkeypatch: pytest.MonkeyPatch) -> Non
         assert [each[:3] for each in given.map(executor_jobs.double, [("a", 3)])] == [Done("a", 6, None, 0.0)[:3]]
 
 
+@pytest.mark.processes
 def test_the_arguments_reach_ray(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 

@@ -63,6 +63,7 @@ def _seen_by_a_worker(_: Any) -> tuple[str, str, list[str]]:
     return os.environ["OMP_NUM_THREADS"], os.environ["CUDA_VISIBLE_DEVICES"], sys.path
 
 
+@pytest.mark.processes
 @needs_ray
 def test_a_session_is_on_loopback_only_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -92,6 +93,7 @@ def test_a_session_is_on_loopback_only_and_leaves_nothing(tmp_path: Path, monkey
     assert not ray.is_initialized()
 
 
+@pytest.mark.processes
 @needs_ray
 def test_an_exception_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     before = dict(os.environ)

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -312,6 +313,7 @@ class _Interrupt:
         return self.run(context, number, chosen, report)
 
 
+@pytest.mark.processes
 def test_ctrl_c_keeps_what_has_ended_and_says_how_to_go_on(search, monkeypatch, capsys):
     whole = search(trials=4, folder="whole")
     calls = _Interrupt(monkeypatch, at=3)
@@ -475,7 +477,9 @@ def test_summary_of_several_seeds(search):
 # ---------------------------------------------------------------- on Ray
 
 
-of_processes = pytest.mark.xdist_group("processes")  # one Ray for all, in one process
+def of_processes(test: Any) -> Any:
+    """One Ray for all, in one process."""
+    return pytest.mark.processes(pytest.mark.xdist_group("processes")(test))
 
 
 @pytest.fixture(scope="module")

@@ -154,6 +154,7 @@ run("LDiffRec", "board", config_dict={SETTINGS}, saved=False)
 """
 
 
+@pytest.mark.processes
 def test_two_processes_that_want_the_same_train_it_once(settings):
     quick = {**settings, **QUICK, "n_cate": 2, "pretrain": {"model": "BPR", "config": {"epochs": 15}}}
     code = _TWO.replace("{SETTINGS}", repr(quick))
