@@ -4,7 +4,8 @@
 
 ``small``: eight runs of one to a few seconds (Pop, EASE, BPR and DiffRec with two seeds, three epochs). ``long``: four
 runs of DiffRec with ``--epochs`` epochs. Each is a whole command in a new process, from its start to its end: imports,
-plan, Ray's start and end, report. One thread a run. The numbers of all must be equal, which is checked.
+plan, Ray's start and end, report. One thread a run. A tree's numbers must
+be equal with and without workers, which is checked.
 """
 
 from __future__ import annotations
@@ -42,16 +43,17 @@ def _compare(what: str, words: list[str], trees: list[Path], workers: int, round
     """Measure one kind in rounds, and print its table."""
     costs: dict[tuple[Path, Optional[int]], list[Cost]] = {}
     loads: list[float] = []
-    numbers: Any = None
+    numbers: dict[Path, Any] = {}
     for _ in range(rounds):
         for tree in trees:
             for count in (None, workers):
                 cost, results = _run(words, tree, count)
                 costs.setdefault((tree, count), []).append(cost)
                 loads.append(os.getloadavg()[0])
-                if numbers is not None and results != numbers:
-                    raise SystemExit(f"the numbers of {tree_name(tree)}, {count} workers, differ: {results}, {numbers}")
-                numbers = results
+                if results != numbers.setdefault(tree, results):
+                    raise SystemExit(f"the numbers of {tree_name(tree)} differ: {results}, {numbers[tree]}")
+                if not results:
+                    raise SystemExit(f"{tree_name(tree)} left no results")
     print(f"\n{what}: compare {' '.join(words)}; load {min(loads):.1f} to {max(loads):.1f} on {os.cpu_count()} cores\n")
     print("| source | | wall s (median) | CPU s (median) | speed-up (median; least to most) |")
     print("| --- | --- | ---: | ---: | --- |")
@@ -71,7 +73,8 @@ def _run(words: list[str], tree: Path, workers: Optional[int]) -> tuple[Cost, An
         where = [f"--workers={workers}"] if workers else []
         more = ["--metric_decimal_place=6", "--folder=compared", *where]
         cost = measured(["compare", "--dataset=ml-100k", *words, *more], tree, Path(folder))
-        records = [json.loads(file.read_text()) for file in Path(folder, "compared", "runs").glob("*.json")]
+        files = [file for name in ("runs", "cells") for file in Path(folder, "compared", name).glob("*.json")]
+        records = [json.loads(file.read_text()) for file in files]  # cells: the folder's name in older sources
     return cost, sorted((record["label"], record["seed"], str(record["test"])) for record in records)
 
 
