@@ -37,12 +37,14 @@ def main() -> None:
     trees = [tree.resolve() for tree in arguments.tree or [Path()]]
     costs: dict[tuple[str, Path], list[Cost]] = {}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folders = [Path(name, str(number)) for number in range(len(trees))]
         compare = ("compare", "--models=Pop,EASE", "--dataset=ml-100k", "--seeds=1", "--folder=compared")
-        measured(compare, trees[0], folder)
+        for tree, folder in zip(trees, folders):
+            folder.mkdir()
+            measured(compare, tree, folder)
         for _ in range(arguments.rounds):
             for command, words in COMMANDS.items():
-                for tree in trees:
+                for tree, folder in zip(trees, folders):
                     costs.setdefault((command, tree), []).append(measured(words, tree, folder))
     print(f"medians of {arguments.rounds}; load at the end {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
     names = [tree_name(tree) for tree in trees]
