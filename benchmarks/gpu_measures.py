@@ -80,7 +80,7 @@ class Bench:
         keys = {**keys, "use_gpu": self.device.type == "cuda"}
         config = quick_start.configure(model, keys.pop("dataset"), config_dict=keys)
         _, loaders = quick_start.prepare(config)
-        net = quick_start._build_model(config, loaders)
+        net = quick_start.build_model(config, loaders)
         trainer = trainer_of(config, net)
         trainer.eval_collector.data_collect(loaders[0])
         return Prepared(config, net, trainer, loaders)

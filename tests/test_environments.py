@@ -2,10 +2,11 @@
 
 The expected values were seen to all six digits on Python 3.10 with torch 1.12.1, numpy 1.23.5, pandas 1.5.3 and scipy
 1.10.1, where RecBole needs no repair, with RecBole's pins and with current libraries (docs/install.md), all on one
-machine; DDRM's with the last two only, since its settings are newer. With the pinned torch on a processor of the same
+machine. With the pinned torch on a processor of the same
 kind they must come out again to 1e-5. Other rounding may change the order of items, hence the wide tolerance elsewhere.
-Two epochs (SASRec, DiffuRec: one, short sequences of users with few rows). HGCF's float32 training magnifies rounding: two epochs end at .1527
-to .1542 on the four stacks; float64 is equal on all.
+Two epochs (SASRec, DiffuRec: one, short sequences of users with few rows). HGCF's float32 training magnifies rounding:
+two epochs end at .1527 to .1542 on the four stacks; float64 is equal on all. torch 1.12.1+cu102 draws other dropout
+masks than later builds, so that models with torch's dropout differ there (docs/install.md).
 """
 
 from __future__ import annotations
