@@ -2,9 +2,9 @@
 
 The expected values were seen to all six digits with RecBole's pins and with current libraries on Python 3.11 and 3.12,
 all on one machine. On Python 3.10 with torch 1.12.1+cu102, numpy 1.23.5, pandas 1.5.3 and scipy 1.10.1 the models
-without torch's dropout have them too; its dropout draws other masks for the same seed (docs/install.md). With the pinned
-torch on a processor of the same kind the values must come out again to 1e-5. Other rounding may change the order of
-items, hence the wide tolerance elsewhere. Two epochs; SASRec and DiffuRec one. The sequential models have short
+without torch's dropout have them too; its dropout draws other masks for the same seed (docs/install.md). With the
+pinned torch on a processor of the same kind the values must come out again to 1e-5. Other rounding may change the order
+of items, hence the wide tolerance elsewhere. Two epochs; SASRec and DiffuRec one. The sequential models have short
 sequences of users with few rows. HGCF's float32 training magnifies rounding: two epochs end at .1527 to .1542 on the
 four stacks; float64 is equal on all.
 """
