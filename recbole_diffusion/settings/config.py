@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
-import yaml
 from recbole.utils import ModelType
 
 from recbole_diffusion import registry
@@ -245,7 +244,7 @@ class Config(RecBoleConfig):
 
     def to_yaml(self) -> str:
         """Format :meth:`plain` as yaml, for ``--config_files``."""
-        return yaml.safe_dump(self.plain(), sort_keys=True, allow_unicode=True, default_flow_style=None)
+        return yaml_files.dump_yaml(self.plain(), sort_keys=True, default_flow_style=None)
 
 
 def _origin(file: Path) -> str:

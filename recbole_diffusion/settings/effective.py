@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import yaml
-
 from recbole_diffusion import registry
 from recbole_diffusion.settings import precedence, schema
 from recbole_diffusion.settings.config import Config
@@ -50,7 +48,7 @@ def _model_keys(config: Config) -> Collection[str]:
 
 def _line(key: str, value: Any, source: str) -> str:
     """One key with its value in yaml's flow style and its source."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9).strip()
+    text = yaml_files.dump_yaml(value, default_flow_style=True, width=10**9).strip()
     text = text[: -len("...")].strip() if text.endswith("\n...") else text
     name = "command line" if source == precedence.GIVEN else source
     return f"{f'{key}: {text}':<46} # {name}"

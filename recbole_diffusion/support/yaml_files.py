@@ -16,6 +16,10 @@ import yaml
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+#: libyaml's writer, ten times as fast as the Python one.
+_SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
 class YamlLoader(_SafeLoader):
     """SafeLoader that reads ``1e-4`` as a number, as RecBole's does. yaml's own loaders are not modified."""
 
@@ -31,6 +35,12 @@ def properties() -> Path:
     """The folder with this package's yaml files: inside the installed package, or beside it in a checkout."""
     inside = Path(str(resources.files("recbole_diffusion"))) / "properties"
     return inside if inside.is_dir() else inside.parent.parent / "properties"
+
+
+def dump_yaml(value: Any, **options: Any) -> str:
+    """Write plain values as yaml; ``options`` as of ``yaml.dump``. Unicode stays as it is."""
+    text: str = yaml.dump(value, Dumper=_SafeDumper, allow_unicode=True, **options)
+    return text
 
 
 def load_yaml(file: Path) -> dict[str, Any]:

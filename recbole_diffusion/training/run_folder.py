@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import io
 import json
 import os
@@ -48,11 +49,17 @@ def hide_known_warnings() -> Iterator[None]:
         yield
 
 
+@functools.cache
+def _versions() -> dict[str, Optional[str]]:
+    """The libraries' versions; what a process has imported does not change."""
+    return {package: version(package) for package in PACKAGES}
+
+
 def environment() -> dict[str, Any]:
     """Versions of the libraries, and the machine, as plain values."""
     return {
         "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
+        **_versions(),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),

@@ -11,10 +11,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from recbole_diffusion import quick_start
 from recbole_diffusion.experiment.defaults import CHOICE
+from recbole_diffusion.support import yaml_files
 from recbole_diffusion.support.atomic_write import atomic_write_text
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ def write_best(folder: Path, plan: TuningPlan, best: Record, metric: str, thread
         f"# Every setting of the best of a tuning, defaults and this machine's choices included: to look things up.\n"
         f"# To run it again, or as a model's file in a comparison, take {file.name}.\n"
     )
-    text = yaml.safe_dump(_to_yaml_values(settings), sort_keys=True, allow_unicode=True, default_flow_style=None)
+    text = yaml_files.dump_yaml(_to_yaml_values(settings), sort_keys=True, default_flow_style=None)
     atomic_write_text(file, head + text)
     atomic_write_text(full_file, full_head + config.to_yaml())
     return file
