@@ -41,6 +41,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> Optional[int]:
     return min(cores, 4) if cores > 1 else 0
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse a pytest under which pytest-xdist does not see the groups: tests of processes would disturb each other."""
+    grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
+    if hasattr(session.config, "workerinput") and any("@" not in item.nodeid for item in grouped):
+        raise pytest.UsageError(
+            "this pytest-xdist ignores xdist_group with this pytest; install pytest<9.2, or use -n 0"
+        )
+
+
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs write saved/ and outputs/: into the test's folder. Repairs and registration end with the test."""

@@ -69,6 +69,7 @@ def tolerance() -> float:
 TORCHS_DROPOUT = ("LDiffRec", "LTDiffRec", "CDDRec", "MultiVAE", "SASRec")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("model", EXPECTED)
 def test_model_runs_to_a_test_result(model):
     if model in TORCHS_DROPOUT and Version(torch.__version__).release < (1, 13):

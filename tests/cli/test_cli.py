@@ -54,6 +54,7 @@ def test_the_folders_config_does_the_same_run_again(checkerboard):
     assert one == two
 
 
+@pytest.mark.processes
 def test_progress_shows_users_per_second(checkerboard):
     loud = [word for word in QUICK if "show_progress" not in word and "state" not in word]
     done = call("run", "--model=DiffRec", "--dataset=board", *loud)
@@ -195,6 +196,7 @@ def test_a_failed_run_says_so_in_its_manifest(checkerboard):
     assert "inference_steps=9" in manifest["error"]
 
 
+@pytest.mark.processes
 def test_a_plain_run_imports_no_ray(checkerboard):
     code = (
         "import sys; from recbole_diffusion import cli; code = cli.main(sys.argv[1:]); assert 'ray' not in sys.modules"

@@ -49,7 +49,9 @@ def test_a_report_needs_no_torch() -> None:
     assert {"torch", "pandas", "recbole"}.isdisjoint(loaded("import recbole_diffusion.experiment.report"))
 
 
-@pytest.mark.parametrize("model", ["DiffRec", "BPR", "SASRec", "LR"])
+@pytest.mark.parametrize(
+    "model", ["DiffRec", *(pytest.param(name, marks=pytest.mark.processes) for name in ("BPR", "SASRec", "LR"))]
+)
 def test_a_configuration_loads_what_a_run_needs_and_no_more(model: str) -> None:
     """scikit-learn, which RecBole imports for three metrics and two models, waits until it is used."""
     words = ("run", f"--model={model}", "--dataset=ml-100k", "--dry-run")
@@ -62,6 +64,7 @@ def test_many_runs_load_no_more_than_one() -> None:
     assert set(modules) == {"numpy", "pandas", "torch", "recbole", "scipy"}
 
 
+@pytest.mark.processes
 def test_metrics_of_scikit_learn_have_its_values_when_they_are_used() -> None:
     lines = (
         "import numpy as np, recbole_diffusion.quick_start",

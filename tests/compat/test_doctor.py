@@ -69,6 +69,7 @@ def test_exit_code(monkeypatch, capsys):
     assert "RecBole is not installed" in capsys.readouterr().out
 
 
+@pytest.mark.processes
 def test_what_is_installed_here_can_be_imported():
     """The real thing; ray is optional."""
     found, failures = doctor.installed(), doctor.probe()

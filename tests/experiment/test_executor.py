@@ -34,7 +34,7 @@ def ray() -> Iterator[Any]:
         yield started
 
 
-@pytest.fixture(params=["serial", "ray"])
+@pytest.fixture(params=["serial", pytest.param("ray", marks=pytest.mark.processes)])
 def either(request: pytest.FixtureRequest) -> Any:
     """Both executors; Ray's without a fresh process for each job, which takes half a second each."""
     return Serial() if request.param == "serial" else OnRay(request.getfixturevalue("ray"), fresh=False)
