@@ -159,6 +159,7 @@ def test_enable_twice_is_enable_once_and_disable_restores():
     assert get_model("DiffRec").__module__ == "recbole.model.general_recommender.diffrec"
 
 
+@pytest.mark.processes
 def test_enable_does_not_import_ray():
     code = (
         "import sys, recbole_diffusion; recbole_diffusion.enable();"

@@ -17,7 +17,7 @@ from recbole_diffusion.testing.model_case import ModelCase
 from recbole_diffusion.testing.synchronisation import Synchronisations
 
 #: Steps before the one that is watched: samplers of times that learn are filled by then.
-WARM_UP = 40
+WARM_UP = 12
 LIBRARIES = ("torch", "recbole")
 
 

@@ -46,6 +46,7 @@ def test_run_from_the_script_leaves_its_folder(checkerboard):
     assert Path(manifest["checkpoint"]).is_file()
 
 
+@pytest.mark.processes
 def test_the_folders_config_does_the_same_run_again(checkerboard):
     call("run", "--model=DiffRec", "--dataset=board", *QUICK)
     (folder,) = Path("outputs").iterdir()

@@ -172,6 +172,7 @@ def test_an_own_script_counts_with_the_modules_beside_it(mine, file, counts):
     assert changed_by(PackageFolders(), mine / file, "own_script:Mine") is counts
 
 
+@pytest.mark.processes
 def test_a_script_that_is_run_counts_with_the_modules_beside_it(mine):
     """Its classes are of the module __main__."""
     code = (

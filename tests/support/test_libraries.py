@@ -128,6 +128,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("library", ["torch", "recbole", "numpy"])
 def test_a_damaged_library_is_one_line_from_every_command(library, tmp_path):
     code, fix = BROKEN[library]
