@@ -221,12 +221,14 @@ def official_arguments(model: str) -> list[str]:
     return f"{common} {SPECS[model].arguments}".split()
 
 
-def official(model: str, checkout: Path, files: Files) -> Competitor:
+def official(model: str, checkout: Path, files: Files, cuda: bool = False) -> Competitor:
     """The official code at its settings. What does not run today is patched while its first piece runs."""
     source = checkout / SPECS[model].folder
     paths = [f"--data_path={files.arrays}{os.sep}"]
     if "n_cate" in SPECS[model].typed:
         paths.append(f"--emb_path={files.arrays}{os.sep}")
+    if cuda:
+        paths.append("--cuda")
     before, epoch, evaluation = _pieces(source / "main.py")
     space: Keys = {"__name__": "official_main"}
     with _runnable(source, [*official_arguments(model), *paths]):

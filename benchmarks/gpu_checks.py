@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import copy
 import os
 import warnings
@@ -17,7 +16,8 @@ from gpu_report import Row, forget_peak, peak_note, synchronise
 
 from recbole_diffusion import quick_start, registry
 from recbole_diffusion.testing.board import SETTINGS, write_board
-from recbole_diffusion.testing.building import Built, build, quick, taken, train, trainer_of, users_of
+from recbole_diffusion.testing.building import Built, build, quick, train, trainer_of, users_of
+from recbole_diffusion.training import numerics
 
 Keys = dict[str, Any]
 TOP = 10
@@ -104,21 +104,12 @@ def _repeats(name: str, model: str, settings: Keys, device: torch.device) -> lis
     settings = {**settings, "deterministic": True}
     runs = []
     for _ in range(2):
-        with deterministic():
+        with numerics.deterministic(True):
             built = build(model, settings)
             train(built)
             runs.append(_weights(built))
     count = _different(*runs)
     return [Row("check", name, f"{count} tensors differ", f"of {len(runs[0])}", verdict=_verdict(count == 0))]
-
-
-@contextlib.contextmanager
-def deterministic() -> Iterator[None]:
-    """As the key ``deterministic`` of a run does."""
-    from recbole_diffusion.training import numerics
-
-    with numerics.deterministic(True):
-        yield
 
 
 def _resumes(name: str, model: str, settings: Keys, device: torch.device) -> list[Row]:
@@ -217,6 +208,3 @@ def _mixed(kind: str, name: str, model: str, settings: Keys, device: torch.devic
             verdict=_verdict(finite and losses[0] == losses[0]),
         )
     ]
-
-
-__all__ = ["checks", "deterministic", "models", "synchronising", "taken"]

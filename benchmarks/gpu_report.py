@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -152,9 +151,3 @@ def peak_note(device: torch.device) -> str:
 def duration(value: float) -> str:
     """Seconds with three digits."""
     return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"
-
-
-def skipping(names: list[str], reason: str) -> Iterator[Row]:
-    """Rows of what was not done."""
-    for name in names:
-        yield Row("measure", name, verdict="skipped", note=reason)

@@ -63,8 +63,7 @@ class DeviceTests(ModelCase):
             if function not in contract_of(self.model).waits:
                 raise AssertionError(f"{function} needs a value: {error}") from error
             return
-        for name, parameter in model.named_parameters():
-            assert parameter.grad is None or parameter.grad.shape == parameter.shape, name
+        assert any(parameter.grad is not None for parameter in model.parameters())
 
 
 def _own_function(error: BaseException) -> str:
