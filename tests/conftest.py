@@ -62,6 +62,21 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     assert "float" not in vars(np), "RecBole's own Config was made: ask for the fixture numpy_restored"
 
 
+@pytest.fixture(autouse=True)
+def _figures_undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made and their files written, but not drawn, which takes half a second each.
+
+    Tests of plots ask for the fixture ``drawn``.
+    """
+    if "drawn" not in request.fixturenames and "matplotlib.figure" in sys.modules:
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, file, **_: file.write(b"not drawn"))
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Draw the figures of this test."""
+
+
 @pytest.fixture
 def numpy_restored() -> Iterator[None]:
     """RecBole's own Config puts np.float and others into numpy; with the test they go."""
@@ -90,8 +105,8 @@ SEQUENTIAL_FIELDS: dict[str, Any] = {
     "device": torch.device("cpu"),
     "eval_seed": 1,
 }
-#: Settings for quick runs in the test's folder.
-SMALL: dict[str, Any] = {"data_path": "dataset", **SETTINGS}
+#: Settings for quick runs in the test's folder: two batches of users, 27 of interactions.
+SMALL: dict[str, Any] = {"data_path": "dataset", **SETTINGS, "train_batch_size": 32}
 
 
 @pytest.fixture

@@ -656,7 +656,7 @@ def test_names_of_points_lie_free():
     assert centres[3][0] < 390  # there is no room to the right
 
 
-@pytest.mark.usefixtures("plots")
+@pytest.mark.usefixtures("plots", "drawn")
 def test_plots():
     pytest.importorskip("matplotlib")
     tuned()
@@ -672,7 +672,7 @@ def test_plots():
     assert {file: file.read_bytes() for file in files} == first  # the same bytes
 
 
-@pytest.mark.usefixtures("plots")
+@pytest.mark.usefixtures("plots", "drawn")
 def test_plots_have_200_dots_per_inch():
     pytest.importorskip("matplotlib")
     image = pytest.importorskip("matplotlib.image")
@@ -682,7 +682,7 @@ def test_plots_have_200_dots_per_inch():
     assert (width, height) == (11 * 200, 4.8 * 200)
 
 
-@pytest.mark.usefixtures("plots")
+@pytest.mark.usefixtures("plots", "drawn")
 def test_without_matplotlib(monkeypatch, caplog):
     monkeypatch.delitem(sys.modules, "recbole_diffusion.experiment.report.plot", raising=False)
     monkeypatch.delattr(report, "plot", raising=False)

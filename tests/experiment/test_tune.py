@@ -101,7 +101,7 @@ def test_best_yaml_gives_the_very_same_test(search, capsys):
     }
 
 
-def test_csv_json_and_pictures(search):
+def test_csv_json_and_pictures(drawn, search):
     result = search(trials=3)
     rows = rows_of()
     assert list(rows[0]) == [

@@ -120,11 +120,13 @@ def test_two_learning_rates_and_weight_decays(name, built):
 
 @LATENT
 def test_lambda_counts_epochs_and_gamma_batches(name, built, settings):
-    config, model, _, loaders = built(name, **QUICK, epochs=3)
+    config, model, _, loaders = built(name, **QUICK, epochs=3, train_batch_size=16)
     trainer_of(config, model).fit(loaders[0], None, saved=False, verbose=False)  # validated, the best epoch's come back
     assert int(model.diffusion.annealing.epochs) == 3
     assert int(model.diffusion.annealing.batches) == 3 * 4  # 64 users by 16
-    result = quick_start.run(name, "board", config_dict={**settings, **QUICK, "epochs": 2, "save_last_every": 1})
+    result = quick_start.run(
+        name, "board", config_dict={**settings, **QUICK, "epochs": 2, "save_last_every": 1, "train_batch_size": 16}
+    )
     state = checkpoint.read(result["checkpoint"].replace(".pth", "-last.pth"))["state_dict"]
     assert int(state["diffusion.annealing.epochs"]) == 2
     assert int(state["diffusion.annealing.batches"]) == 8

@@ -130,7 +130,8 @@ def test_resume_refuses_another_model_and_other_shapes(settings):
 
 
 def test_the_last_file_needs_its_best_one(settings):
-    done = run("DiffRec", "board", config_dict={**settings, **QUICK, "epochs": 2, "save_last_every": 1})
+    own = {"epochs": 2, "save_last_every": 1, "train_batch_size": 16}  # the second epoch is not the best one
+    done = run("DiffRec", "board", config_dict={**settings, **QUICK, **own})
     last = done["checkpoint"].replace(".pth", "-last.pth")
     os.rename(done["checkpoint"], "elsewhere.pth")
     with pytest.raises(ValueError, match="needs its best weights beside it"):
