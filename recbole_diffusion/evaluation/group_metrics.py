@@ -119,7 +119,8 @@ class _UserGroupRecall(HitMetric):
 class RecallLowActivity(_UserGroupRecall):
     """Recall of the users with the shortest training histories.
 
-    The groups are those of :func:`recbole_diffusion.evaluation.groups.activity_groups`. Comparison of user groups by activity as in Li et al., "User-oriented Fairness in Recommendation", WWW 2021.
+    The groups are those of :func:`recbole_diffusion.evaluation.groups.activity_groups`. Users are compared by their
+    activity as in Li et al., "User-oriented Fairness in Recommendation", WWW 2021.
     """
 
     group = 0
