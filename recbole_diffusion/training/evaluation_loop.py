@@ -165,7 +165,8 @@ class EvaluationLoop(Resumable):
         interactions count, so that general and sequential models compare.
         """
         self.eval_collector.data_collect(train_data)
-        collect.collect_counts(self.eval_collector, functools.partial(pipeline.interactions, train_data))
+        pairs = functools.partial(pipeline.interactions, train_data)
+        collect.collect_counts(self.eval_collector, train_data._dataset, pairs)
         self._collected = train_data
 
     def _check_values(self, struct: Any) -> None:

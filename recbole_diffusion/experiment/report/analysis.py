@@ -202,7 +202,9 @@ def _pair(
     row: dict[str, Any] = {"first": first.label, "second": second.label, "users": None, "low": None, "high": None}
     row.update(dict.fromkeys(significance.Paired._fields))
     if all(key in values for key in keys):
-        row.update(users=len(values[keys[0]]), **significance.paired(*(values[key] for key in keys))._asdict())
+        n_users = int((~np.isnan(values[keys[0]] - values[keys[1]])).sum())
+        if n_users:
+            row.update(users=n_users, **significance.paired(*(values[key] for key in keys))._asdict())
     if all(key in bootstrap_means for key in keys):
         row["low"], row["high"] = significance.interval(bootstrap_means[keys[0]] - bootstrap_means[keys[1]])
     means = first.mean(metric), second.mean(metric)

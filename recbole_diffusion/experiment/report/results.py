@@ -11,6 +11,7 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from recbole_diffusion import registry
+from recbole_diffusion.evaluation.per_user import may_be_nan
 from recbole_diffusion.experiment.jobs.store import Store, UserMetrics
 
 #: Beyond-accuracy metrics, of all recommended lists together: whether a higher value is better, None if neither is.
@@ -22,8 +23,8 @@ BEYOND: dict[str, Optional[bool]] = {
     "averagepopularity": None,
     "giniindex": None,
 }
-#: RecBole's metrics of which a lower value is better.
-_ERRORS = frozenset({"rmse", "mae", "logloss"})
+#: Metrics of which a lower value is better.
+_ERRORS = frozenset({"rmse", "mae", "logloss", "calibration"})
 
 
 def beyond_accuracy(metric: str) -> bool:
@@ -235,12 +236,13 @@ def _mean_over_seeds(label: str, by_key: dict[str, Optional[UserMetrics]]) -> Op
 
 
 def _check_users(label: str, key: str, user_metrics: UserMetrics) -> None:
-    """Raise a ValueError for repeated users and for values that are not finite."""
+    """Raise a ValueError for repeated users, and for values that are not finite where every user has one."""
     way_out = f"delete runs/{key}.* and run it again"
     if len(np.unique(user_metrics.users)) != len(user_metrics.users):
         raise ValueError(f"{label}: a user is listed twice in runs/{key}.npz; {way_out}")
     for metric, values in user_metrics.metrics.items():
-        if not np.isfinite(values).all():
+        has_value = ~np.isnan(values) if may_be_nan(metric) else np.ones(len(values), dtype=bool)
+        if not np.isfinite(values[has_value]).all():
             raise ValueError(f"{label}: {metric} of a user is not finite in runs/{key}.npz; {way_out}")
 
 
