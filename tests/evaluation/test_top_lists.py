@@ -27,7 +27,7 @@ def test_frame_has_a_row_per_item_and_none_for_an_empty_place() -> None:
 
 def test_cut_keeps_the_first_places() -> None:
     assert lists().cut(1).items.tolist() == [[3], [2]]
-    with pytest.raises(ValueError, match="k=3 is not allowed.*best 2 items"):
+    with pytest.raises(ValueError, match="k=3 is not allowed"):
         lists().cut(3)
 
 
