@@ -86,7 +86,7 @@ class InteractionMatrix(nn.Module):
         matrix: (n_users, n_items) with RecBole's ids; column 0 is dropped.
 
     Attributes:
-        weight_range: ``w_min`` and ``w_max`` of weights by rank in time (:func:`rank_weights`); None: all weights are 1.
+        weight_range: ``w_min`` and ``w_max`` of the weights by rank in time (:func:`rank_weights`); None: all are 1.
     """
 
     indptr: Tensor
