@@ -16,6 +16,7 @@ _LAZY = {
     "run": "quick_start",
     "load": "quick_start",
     "evaluate": "experiment.evaluate",
+    "recommend": "quick_start",
     "enable": "bridge",
     "disable": "bridge",
     "Config": "settings.config",

@@ -1,4 +1,4 @@
-"""Train a model (:func:`run`) and load a trained one (:func:`load`).
+"""Train a model (:func:`run`), load a trained one (:func:`load`), and recommend with it (:func:`recommend`).
 
 This is the only module in which settings, data, models and trainers meet.
 """
@@ -20,6 +20,9 @@ from recbole_diffusion.data import numbering, pipeline, prepared, provenance
 from recbole_diffusion.evaluation.user_metrics import UserMetrics
 from recbole_diffusion.model import hooks
 from recbole_diffusion.pretraining import base_settings, bases, cache
+from recbole_diffusion.serving import frames
+from recbole_diffusion.serving.recommendation import Recommender, Request
+from recbole_diffusion.serving.seen import DEFAULT as SEEN_BY_DEFAULT
 from recbole_diffusion.settings.config import Config, settings_of
 from recbole_diffusion.settings.precedence import Source
 from recbole_diffusion.support import terminal, trusted_files
@@ -266,3 +269,47 @@ def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict
     checkpoint.load_weights(model, state, provenance.mismatch(config, _checkpoint_name(path), dataset))
     model.eval()
     return Loaded(config, model, dataset, *loaders)
+
+
+def recommend(
+    trained: Union[str, Path, Loaded, dict[str, Any]],
+    users: Any = None,
+    k: int = 10,
+    *,
+    exclude: Union[str, Sequence[str], None] = SEEN_BY_DEFAULT,
+    histories: Any = None,
+    items: Any = None,
+    samples: int = 1,
+    skip_unknown: bool = False,
+    trust: bool = False,
+    config_dict: Optional[dict[str, Any]] = None,
+) -> Any:
+    """Recommend items: the k best of each user, with the names of the data's files.
+
+    Args:
+        trained: a checkpoint, the result of :func:`load`, or the result of :func:`run`.
+        users: names, a file of them (one a line, or a table), or None for all users.
+        k: length of the lists.
+        exclude: splits whose items a user's list leaves out. By default train and validation, so that the lists are
+            those that the test evaluation ranks. None leaves out nothing.
+        histories: score users who are given by their items, instead of users of the data: ``{user: [items]}`` in order
+            of time, or a frame or file with columns of users, items and optionally times.
+        items: names of the items that may be recommended, or a file of them; None for all.
+        samples: number of generations; the lists then are ranked by the mean score, and ``score_sd`` is its standard
+            deviation over them. Where a model draws no noise at inference, one generation is made.
+        skip_unknown: leave out unknown names in ``users`` and ``items``.
+        trust, config_dict: see :func:`load`.
+
+    Returns:
+        A pandas frame with the columns ``user``, ``item``, ``rank`` (from 1), ``score``, and ``score_sd`` with several
+        generations. ``attrs`` holds ``notes``, which are also logged, and with several generations ``jaccard``: the
+        mean similarity of each user's lists over pairs of generations.
+
+    Raises:
+        ValueError: unknown names, or a model that cannot score new users; one line with the way out.
+    """
+    if isinstance(trained, dict):
+        trained = frames.checkpoint_of(trained)
+    loaded = trained if isinstance(trained, Loaded) else load(trained, trust, config_dict)
+    request = Request(users, k, exclude, histories, items, samples, skip_unknown)
+    return frames.frame(Recommender(loaded, request))

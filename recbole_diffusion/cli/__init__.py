@@ -16,6 +16,7 @@ from recbole_diffusion.support import libraries
 #: The commands and their meanings. Each is the module of its name in this folder, imported when it is called.
 COMMANDS: dict[str, str] = {
     "run": "train and test a model",
+    "recommend": "write the best items of users, or of new users, with a trained model",
     "compare": "train and test several models, ours and RecBole's, on one split, and report the results",
     "tune": "search for the best settings of a model on the validation split",
     "evaluate": "evaluate checkpoints, or lists of other software, at any metrics, without training",

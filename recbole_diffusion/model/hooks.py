@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_diffusion.model.geometry.space import FLAT, Space
+from recbole_diffusion.model.histories import Histories
 
 #: Returns the (user, item) pairs of the validation split, int64 (n, 2); None if the evaluation mode does not know them.
 ValidPairs = Callable[[], Optional[np.ndarray]]
@@ -82,6 +83,27 @@ class Hooks:
         """
         calls = getattr(self, "denoiser_calls", 1)
         return None if calls is None else int(calls)
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether the scores depend on noise that is drawn at inference."""
+        return False
+
+    def seed_inference(self, seed: int) -> None:
+        """Set the seed of the noise at inference; the key ``eval_seed`` sets it first."""
+
+    def score_histories(self, histories: Histories) -> Optional[Tensor]:
+        """Score all items for users who are given by their items, (B, n_items); the padding item is -inf.
+
+        The scores of a user of the training equal those of ``full_sort_predict`` if the history is the user's own.
+
+        Args:
+            histories: on the CPU.
+
+        Returns:
+            The scores; None: the model can score only users of its training.
+        """
+        return None
 
     def project(self) -> None:
         """Project parameters onto their manifold, after an epoch of an optimiser that does not know it."""

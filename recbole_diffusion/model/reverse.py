@@ -37,10 +37,18 @@ class ReverseProcess:
     def reverse(self, steps: Sequence[Step]) -> None:
         self.solver = AffineSolver(steps)
 
+    @property
+    def draws_noise(self) -> bool:
+        """Whether inference draws noise."""
+        return self.sampling_steps > 0 or self.solver.stochastic
+
+    def seed_inference(self, seed: int) -> None:
+        """Set the seed of the noise at inference."""
+        self.eval_seed = seed
+
     def generators(self, users: Tensor) -> Generators:
         """Make one noise generator per user, (B,); None if inference draws no noise."""
-        stochastic = self.sampling_steps > 0 or self.solver.stochastic
-        return row_generators(users.tolist(), self.eval_seed, users.device) if stochastic else None
+        return row_generators(users.tolist(), self.eval_seed, users.device) if self.draws_noise else None
 
 
 class ReportsNfe:

@@ -156,6 +156,15 @@ class EmbeddingRecommender(ReportsNfe, Hooks, GeneralRecommender):
         calls = self.diffusion.nfe
         return None if calls is None else calls * (2 if self.denoise_users else 1)
 
+    @property
+    def draws_noise(self) -> bool:
+        """Whether the scores depend on noise that is drawn at inference."""
+        return self.diffusion.draws_noise
+
+    def seed_inference(self, seed: int) -> None:
+        """Set the seed of the noise at inference."""
+        self.diffusion.seed_inference(seed)
+
     @torch.no_grad()
     def represent(self, users: Tensor) -> Tensor:
         """Generate the vectors that score the items for ``users`` (B,); (B, d), tangent at the origin."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_diffusion.data.time_order import RANK_FIELD
+from recbole_diffusion.model.histories import Histories
 
 
 def rank_weights(users: np.ndarray, times: np.ndarray, w_min: float, w_max: float) -> np.ndarray:
@@ -83,11 +84,15 @@ class InteractionMatrix(nn.Module):
 
     Args:
         matrix: (n_users, n_items) with RecBole's ids; column 0 is dropped.
+
+    Attributes:
+        weight_range: ``w_min`` and ``w_max`` of the weights by rank in time (:func:`rank_weights`); None: all are 1.
     """
 
     indptr: Tensor
     items: Tensor
     values: Tensor
+    weight_range: Optional[tuple[float, float]] = None
 
     def __init__(self, matrix: csr_matrix) -> None:
         super().__init__()
@@ -129,6 +134,15 @@ class InteractionMatrix(nn.Module):
             (len(indptr) - 1, self.n_columns + 1),
             np.concatenate([np.ones(len(users)), values]),
         )
+
+    def rows_of(self, histories: Histories) -> SparseRows:
+        """Rows of users who are given by their items, with this matrix's kind of weights, on its device."""
+        users, items = histories.row_index().numpy(), histories.items.numpy()
+        weights = None
+        if self.weight_range is not None:
+            weights = rank_weights(users, np.arange(len(users)), *self.weight_range)
+        matrix = InteractionMatrix.of(users, items, (histories.n_users, self.n_columns + 1), weights)
+        return matrix.to(self.items.device).sparse(torch.arange(histories.n_users, device=self.items.device))
 
     def sparse(self, users: Tensor) -> SparseRows:
         """Return the rows of ``users`` (B,). The host waits for the number of their interactions."""
@@ -179,9 +193,10 @@ def time_history(dataset: Any, w_min: float, w_max: float) -> InteractionMatrix:
     times = dataset.inter_feat[field].numpy()
     order = np.argsort(times, kind="stable")  # InteractionMatrix.of keeps the last, here the latest, of a repeated pair
     users, items = (ids[order] for ids in _pairs(dataset))
-    return InteractionMatrix.of(
-        users, items, (dataset.user_num, dataset.item_num), rank_weights(users, times[order], w_min, w_max)
-    )
+    weights = rank_weights(users, times[order], w_min, w_max)
+    matrix = InteractionMatrix.of(users, items, (dataset.user_num, dataset.item_num), weights)
+    matrix.weight_range = (w_min, w_max)
+    return matrix
 
 
 def _pairs(dataset: Any) -> tuple[np.ndarray, np.ndarray]:

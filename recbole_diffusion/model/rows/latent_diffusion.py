@@ -83,6 +83,15 @@ class LatentDiffusion(nn.Module):
         """Number of function evaluations: network calls per row."""
         return self.latent.nfe
 
+    @property
+    def draws_noise(self) -> bool:
+        """Whether inference draws noise."""
+        return self.latent.draws_noise
+
+    def seed_inference(self, seed: int) -> None:
+        """Set the seed of the noise at inference."""
+        self.latent.seed_inference(seed)
+
     def generators(self, users: Tensor) -> Generators:
         """Make one noise generator per user, (B,); None if inference draws no noise."""
         return self.latent.generators(users)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_diffusion.diffusion import Generators, StepCallback
+from recbole_diffusion.model.histories import Histories
 from recbole_diffusion.model.hooks import Hooks, ValidPairs
 from recbole_diffusion.model.reverse import ReportsNfe
 from recbole_diffusion.model.rows.history import InteractionMatrix, SparseRows
@@ -23,6 +24,15 @@ class RowDiffusion(Protocol):
     @property
     def nfe(self) -> Optional[int]:
         """Number of function evaluations: network calls per user."""
+        ...
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether inference draws noise."""
+        ...
+
+    def seed_inference(self, seed: int) -> None:
+        """Set the seed of the noise at inference."""
         ...
 
     def generators(self, users: Tensor) -> Generators:
@@ -102,12 +112,29 @@ class RowRecommender(ReportsNfe, Hooks, GeneralRecommender):
             raise ValueError("test_input='train+valid' needs repeatable: False and mode full, uniN or popN")
         self._test_history = self.history.with_pairs(*pairs.T).to(self.device)
 
+    @property
+    def draws_noise(self) -> bool:
+        """Whether the scores depend on noise that is drawn at inference."""
+        return self.diffusion.draws_noise
+
+    def seed_inference(self, seed: int) -> None:
+        """Set the seed of the noise at inference."""
+        self.diffusion.seed_inference(seed)
+
     @torch.no_grad()
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Score all items, (B, n_items); column 0, the padding item, is -inf."""
         users = interaction[self.USER_ID]
-        rows = (self._test_history or self.history).sparse(users)
-        return F.pad(self.denoise(rows, self.diffusion.generators(users)), (1, 0), value=-torch.inf)
+        return self._scores((self._test_history or self.history).sparse(users), users)
+
+    @torch.no_grad()
+    def score_histories(self, histories: Histories) -> Tensor:
+        """Score all items for users who are given by their items, (B, n_items)."""
+        return self._scores(self.history.rows_of(histories), histories.seeds.to(self.device))
+
+    def _scores(self, rows: SparseRows, seeds: Tensor) -> Tensor:
+        """Scores from rows (B, n_items - 1), with noise by ``seeds`` (B,); (B, n_items)."""
+        return F.pad(self.denoise(rows, self.diffusion.generators(seeds)), (1, 0), value=-torch.inf)
 
     def predict(self, interaction: Any) -> Tensor:
         """Score (user, item) pairs, (B,). The reverse process runs once per user, not once per pair."""

@@ -41,6 +41,10 @@ class SequenceRecommender(Hooks, SequentialRecommender):
         """Score all items, (B, n_items), for vectors (B, d)."""
         raise NotImplementedError
 
+    def seed_inference(self, seed: int) -> None:
+        """Set the seed of the noise at inference."""
+        self.eval_seed = seed
+
     def generator(self) -> torch.Generator:
         """Make the generator of the noise at inference, seeded by ``eval_seed`` in every call."""
         return torch.Generator(next(self.parameters()).device).manual_seed(self.eval_seed)

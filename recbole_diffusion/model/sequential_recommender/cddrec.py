@@ -153,6 +153,11 @@ class CDDRec(ReportsNfe, SequenceRecommender):
         """Number of function evaluations: calls of the decoder per user and ranking."""
         return self.solver.nfe
 
+    @property
+    def draws_noise(self) -> bool:
+        """Whether the scores depend on noise that is drawn at inference: ``eval_noise``."""
+        return self.eval_noise and self.noise_std[0] > 0
+
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Compute the sum of the losses of all steps, with the memory of one step; scalar."""
         return self.loss(self.batch(interaction))

@@ -73,6 +73,11 @@ class DiffuRec(ReverseProcess, ReportsNfe, SequenceRecommender):
         """Whether x_t reaches the network."""
         return self.lambda_mean != 0 or self.lambda_std != 0
 
+    @property
+    def draws_noise(self) -> bool:
+        """Whether the scores depend on noise that is drawn at inference: the start, and lambda in each step."""
+        return self._conditioned
+
     def networks(self) -> list[nn.Module]:
         """Return the Transformer, for ``compile``."""
         return [self.approximator]
