@@ -105,6 +105,20 @@ class Hooks:
         """
         return None
 
+    def target_state(self, interaction: Any, items: Tensor) -> Optional[Tensor]:
+        """Return the clean state x_0 that the reverse process would generate for held-out items, (B, ...).
+
+        For interventions at inference, see :mod:`recbole_diffusion.model.interventions`.
+
+        Args:
+            interaction: a batch as ``full_sort_predict`` takes it.
+            items: the held-out items of each row, int64 (B, m), filled up with 0.
+
+        Returns:
+            The states, in the order in which the reverse process holds the rows; None: the model does not say.
+        """
+        return None
+
     def project(self) -> None:
         """Project parameters onto their manifold, after an epoch of an optimiser that does not know it."""
 

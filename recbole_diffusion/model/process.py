@@ -7,6 +7,7 @@ factor. :data:`~recbole_diffusion.model.process_settings.FAMILIES` translates th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from recbole_diffusion.diffusion import (
@@ -23,7 +24,7 @@ from recbole_diffusion.diffusion import (
     make_betas,
     make_sampler,
 )
-from recbole_diffusion.model.process_settings import FAMILIES, ProcessSettings
+from recbole_diffusion.model.process_settings import FAMILIES, SOLVERS, ProcessSettings
 
 FLOW_TIME_SCALE = 1000.0
 
@@ -57,9 +58,34 @@ def process_of(config: Any, family: str = "rows") -> DiffusionParts:
 def make_parts(settings: ProcessSettings) -> DiffusionParts:
     """Make process, solver and timestep sampler, for models whose keys :func:`process_of` does not know.
 
+    The process keeps its settings, so that :func:`other_solver` can make another solver for it.
+
     Raises:
         ValueError: see :func:`process_of`.
     """
+    parts = _make_parts(settings)
+    parts.process.settings = settings  # type: ignore[attr-defined]
+    return parts
+
+
+def solver_names(process: Any) -> tuple[str, ...]:
+    """Return the names of the solvers that :func:`other_solver` can make for a process; empty if there are none."""
+    settings = getattr(process, "settings", None)
+    return SOLVERS.get(settings.process, ()) if settings is not None else ()
+
+
+def other_solver(process: Any, name: str, count: int) -> Solver:
+    """Make another solver for the process of a trained model.
+
+    Args:
+        process: made by :func:`process_of` or :func:`make_parts`.
+        name: one of :func:`solver_names`.
+        count: number of reverse steps, at most T.
+    """
+    return make_parts(replace(process.settings, solver=name, inference_steps=count)).solver
+
+
+def _make_parts(settings: ProcessSettings) -> DiffusionParts:
     _check_steps(settings)
     count = settings.steps if settings.inference_steps is None else settings.inference_steps
     times = make_sampler(settings.timestep_sampling, settings.steps, settings.history, settings.uniform_prob)

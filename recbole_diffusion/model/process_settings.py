@@ -140,6 +140,8 @@ def _cddrec(config: Any) -> ProcessSettings:
     )
 
 
+#: Solvers that need no training of their own, by process.
+SOLVERS: dict[str, tuple[str, ...]] = {"gaussian": ("ancestral", "ddim"), "flow": ("euler", "midpoint", "heun")}
 #: Translations of settings, by family of models.
 FAMILIES: dict[str, Callable[[Any], ProcessSettings]] = {
     "rows": _rows,

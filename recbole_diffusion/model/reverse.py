@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
 from torch import Tensor
 
@@ -14,11 +14,13 @@ class ReverseProcess:
     """Mixin for a module with a solver of its reverse process.
 
     Attributes:
+        process: the forward process.
         solver: numerical method for the reverse process.
         sampling_steps: number of forward steps by which the start is noised first.
         eval_seed: seed of the noise at inference.
     """
 
+    process: Any
     solver: Solver
     sampling_steps: int
     eval_seed: int

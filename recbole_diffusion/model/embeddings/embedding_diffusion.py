@@ -70,6 +70,11 @@ class EmbeddingDiffusion(ReverseProcess, nn.Module):
             time_scale=self.noise.process.time_scale,
         )
 
+    @property
+    def process(self) -> Any:
+        """The forward process."""
+        return self.noise.process
+
     def sample_times(self, size: int, device: torch.device) -> Tensor:
         """Draw a time per pair, (size,)."""
         return self.timesteps.sample(size).t.to(device)

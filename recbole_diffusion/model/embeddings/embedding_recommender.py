@@ -201,6 +201,12 @@ class EmbeddingRecommender(ReportsNfe, Hooks, GeneralRecommender):
             return item[1:].mean(dim=0).expand(len(user), -1)
         return self.means(item[1:].contiguous())
 
+    def target_state(self, interaction: Any, items: Tensor) -> Optional[Tensor]:
+        """Return the mean of the embeddings of the given items, (B, d); see :class:`Hooks`."""
+        _, item = self.tables()
+        is_item = (items > 0).to(item.dtype)[:, :, None]
+        return (item[items] * is_item).sum(dim=1) / is_item.sum(dim=1).clamp(min=1)
+
     @torch.no_grad()
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Score all items, (B, n_items); column 0, the padding item, is -inf."""

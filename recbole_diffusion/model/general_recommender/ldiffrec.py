@@ -61,6 +61,10 @@ class LDiffRec(RowRecommender):
         """Encode the rows, run the reverse process on the latents and decode; the scores, (B, n_items - 1)."""
         return self.diffusion.denoise(rows, generator, callback)
 
+    def encode_rows(self, rows: Tensor) -> Tensor:
+        """Return the mean latents of dense rows (B, n_items - 1)."""
+        return self.diffusion.autoencoder.encode(SparseRows.of(rows)).mu
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the parameters of the auto-encoder, and those of the denoiser with ``mlp_learning_rate``."""
         return self.diffusion.parameter_groups()

@@ -121,6 +121,15 @@ class RowRecommender(ReportsNfe, Hooks, GeneralRecommender):
         """Set the seed of the noise at inference."""
         self.diffusion.seed_inference(seed)
 
+    def target_state(self, interaction: Any, items: Tensor) -> Optional[Tensor]:
+        """Return the clean state of rows that hold the given items only, (B, d); see :class:`Hooks`."""
+        rows = torch.zeros(len(items), self.n_items, device=items.device).scatter_(1, items, 1.0)[:, 1:]
+        return self.encode_rows(rows)
+
+    def encode_rows(self, rows: Tensor) -> Tensor:
+        """Return the clean state of the diffusion for dense rows (B, n_items - 1): the rows themselves, or latents."""
+        return rows
+
     @torch.no_grad()
     def full_sort_predict(self, interaction: Any) -> Tensor:
         """Score all items, (B, n_items); column 0, the padding item, is -inf."""

@@ -181,6 +181,10 @@ class DiffuRec(ReverseProcess, ReportsNfe, SequenceRecommender):
         x0 = sample(denoiser, start.expand(len(packed.order), -1), self.solver, SharedGenerator(generator), callback)
         return x0[packed.inverse]
 
+    def target_state(self, interaction: Any, items: Tensor) -> Optional[Tensor]:
+        """Return the embeddings of the first of the given items, (B, d), in packed order; see :class:`Hooks`."""
+        return self.item_embedding(items[:, 0])[self._pack(*self.sequences(interaction)).order]
+
     def score(self, states: Tensor) -> Tensor:
         """Score all items by inner products, or with ``rounding: l2`` by minus the squared distances; (B, n_items).
 

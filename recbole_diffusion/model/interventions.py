@@ -1,0 +1,187 @@
+"""Interventions on the reverse process of a trained model: what its network sees at inference is replaced.
+
+They answer which input carries a result. All of them work through :class:`ReverseProcess` and the
+:class:`~recbole_diffusion.diffusion.Solver` protocol, so that they know no model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Callable, Optional
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from recbole_diffusion.diffusion import AffineSolver, Generators, Solver, StepCallback
+from recbole_diffusion.diffusion.sampler import Denoiser
+from recbole_diffusion.model import hooks
+from recbole_diffusion.model.reverse import ReverseProcess
+
+#: ``replace(x_t, t)`` returns what the network sees in place of x_t (B, ...) at the times t (B,).
+Replace = Callable[[Tensor, Tensor], Tensor]
+
+
+def reverse_processes(model: Any) -> list[ReverseProcess]:
+    """Return the modules of a model that run a reverse process; empty for a model without a chain."""
+    return [module for module in model.modules() if isinstance(module, ReverseProcess)]
+
+
+class ReplacedInput:
+    """A solver whose network sees a replacement of x_t in every call.
+
+    Args:
+        solver: the solver.
+        replace: gives the replacement.
+    """
+
+    def __init__(self, solver: Solver, replace: Replace) -> None:
+        self.solver, self.replace = solver, replace
+
+    @property
+    def nfe(self) -> Optional[int]:
+        """Number of function evaluations: network calls per sample."""
+        return self.solver.nfe
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the method draws noise."""
+        return self.solver.stochastic
+
+    def solve(
+        self,
+        denoise: Denoiser,
+        start: Tensor,
+        generator: Generators = None,
+        callback: Optional[StepCallback] = None,
+    ) -> Tensor:
+        """Solve the reverse process; see :class:`~recbole_diffusion.diffusion.Solver`."""
+        return self.solver.solve(lambda x, t: denoise(self.replace(x, t), t), start, generator, callback)
+
+
+class ShuffledCondition(ReplacedInput):
+    """A solver whose network has, for each row, the condition of another row of the batch.
+
+    The starts are shifted by one row against the conditions, which the network holds, and the results are shifted back.
+    Where the network has no condition beside x_t, or a batch has one row, nothing changes.
+    """
+
+    def __init__(self, solver: Solver) -> None:
+        super().__init__(solver, lambda x, t: x)
+
+    def solve(
+        self,
+        denoise: Denoiser,
+        start: Tensor,
+        generator: Generators = None,
+        callback: Optional[StepCallback] = None,
+    ) -> Tensor:
+        """Solve the reverse process; see :class:`~recbole_diffusion.diffusion.Solver`."""
+        return self.solver.solve(denoise, start.roll(1, 0), generator, callback).roll(-1, 0)
+
+
+@contextlib.contextmanager
+def solvers_replaced(model: Any, make: Callable[[ReverseProcess], Solver]) -> Iterator[None]:
+    """Replace the solver of every reverse process of a model by ``make(module)``; restore them afterwards."""
+    modules = reverse_processes(model)
+    solvers = [module.solver for module in modules]
+    try:
+        for module in modules:
+            module.solver = make(module)
+        yield
+    finally:
+        for module, solver in zip(modules, solvers):
+            module.solver = solver
+
+
+@contextlib.contextmanager
+def input_replaced(model: Any, replacement: Callable[[ReverseProcess], Replace]) -> Iterator[None]:
+    """Replace x_t in every network call of inference.
+
+    Args:
+        model: the model.
+        replacement: gives the replacement for one of its reverse processes.
+    """
+    with solvers_replaced(model, lambda module: ReplacedInput(module.solver, replacement(module))):
+        yield
+
+
+def zeros(module: ReverseProcess) -> Replace:
+    """Replace x_t by zeros."""
+    return lambda x, t: torch.zeros_like(x)
+
+
+def noise_alone(module: ReverseProcess, seed: int = 0) -> Replace:
+    r"""Replace x_t by the noise of its level, without the signal: the forward process applied to 0.
+
+    For a Gaussian process it is :math:`\sqrt{1 - \bar\alpha_t}\, z`.
+    """
+    generators: dict[torch.device, torch.Generator] = {}
+
+    def replace(x: Tensor, t: Tensor) -> Tensor:
+        generator = generators.setdefault(x.device, torch.Generator(x.device).manual_seed(seed))
+        noise = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+        process = module.process
+        return process.sample(torch.zeros_like(x), t, process.source(x, lambda like: noise)).x_t
+
+    return replace
+
+
+@contextlib.contextmanager
+def target_as_input(model: Any, targets: Callable[[Any], Tensor]) -> Iterator[None]:
+    """Replace x_t by the clean state of the held-out items: a leak on purpose.
+
+    A network that uses its x_t then ranks the held-out items far higher; one that ignores it does not change.
+
+    Args:
+        model: the model.
+        targets: returns the held-out items of each row of an evaluation batch, int64 (B, m), filled up with 0.
+
+    Raises:
+        ValueError: the model does not say what the clean state is (hook ``target_state``).
+    """
+    state: list[Tensor] = []
+    score = model.full_sort_predict
+
+    def full_sort_predict(interaction: Any) -> Tensor:
+        clean = hooks.of(model).target_state(interaction, targets(interaction))
+        if clean is None:
+            raise ValueError(f"{type(model).__name__} does not say what the clean state of held-out items is")
+        state[:] = [clean]
+        scores: Tensor = score(interaction)
+        return scores
+
+    model.full_sort_predict = full_sort_predict
+    try:
+        with input_replaced(model, lambda module: lambda x, t: state[0].to(x)):
+            yield
+    finally:
+        del model.full_sort_predict
+
+
+@contextlib.contextmanager
+def without_chain(model: Any) -> Iterator[None]:
+    """Make no network call: the start of the reverse process is its result."""
+    with solvers_replaced(model, lambda module: AffineSolver([])):
+        yield
+
+
+@contextlib.contextmanager
+def condition_shuffled(model: Any) -> Iterator[None]:
+    """Give the network the condition of another row of the batch."""
+    with solvers_replaced(model, lambda module: ShuffledCondition(module.solver)):
+        yield
+
+
+class NoNoise(TorchDispatchMode):
+    """A context in which every draw of a normal distribution is its mean, whoever draws it."""
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = operator(*args, **(kwargs or {}))
+        name = operator.overloadpacket.__name__
+        if name in ("randn", "randn_like"):
+            return result.zero_()
+        if name == "normal_":
+            return result.fill_(args[1] if len(args) > 1 else 0.0)
+        return result
