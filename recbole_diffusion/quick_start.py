@@ -17,8 +17,9 @@ from recbole.utils import init_seed
 from recbole_diffusion.cards import own_models
 from recbole_diffusion.compat import repairs
 from recbole_diffusion.data import numbering, pipeline, prepared, provenance
-from recbole_diffusion.evaluation import split_tables
-from recbole_diffusion.evaluation.ranked_lists import ListsOfSplit, RankedLists
+from recbole_diffusion.evaluation.kept_split import split_data_of
+from recbole_diffusion.evaluation.list_evaluation import RankedLists
+from recbole_diffusion.evaluation.ranked_lists import ListsOfSplit
 from recbole_diffusion.evaluation.user_metrics import UserMetrics
 from recbole_diffusion.model import hooks
 from recbole_diffusion.pretraining import base_settings, bases, cache
@@ -223,7 +224,7 @@ def _train_and_test(
         "timing": run_cost.cost_of(config, trainer, model, seconds, tested),
         "epochs": getattr(trainer, "epochs_done", []),
         "per_user": _with_user_names(getattr(trainer, "per_user", None), dataset) if tested else None,
-        "lists": _with_split(getattr(trainer, "lists", None), dataset, loaders) if tested else None,
+        "lists": _with_split(getattr(trainer, "lists", None), config, dataset, loaders) if tested else None,
         "warnings": list(config.notes),
         "folder": str(folder.path),
         "checkpoint": file,
@@ -239,9 +240,9 @@ def _with_user_names(per_user: Optional[UserMetrics], dataset: Any) -> Optional[
     return per_user._replace(users=np.asarray(dataset.field2id_token[dataset.uid_field][per_user.users], dtype=str))
 
 
-def _with_split(lists: Optional[RankedLists], dataset: Any, loaders: Loaders) -> Optional[ListsOfSplit]:
-    """Add the names of users and items, and the counts of the train split, to recommended lists."""
-    return None if lists is None else ListsOfSplit(lists, split_tables.tables_of(dataset, loaders))
+def _with_split(lists: Optional[RankedLists], config: Config, dataset: Any, loaders: Loaders) -> Optional[ListsOfSplit]:
+    """Add the data of the split, with the names of users and items, to recommended lists."""
+    return None if lists is None else ListsOfSplit(lists, split_data_of(config, dataset, loaders))
 
 
 def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict[str, Any]] = None) -> Loaded:

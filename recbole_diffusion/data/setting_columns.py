@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 from recbole.utils import ModelType
 
-from recbole_diffusion.data import columns
+from recbole_diffusion.data import columns, item_categories
 from recbole_diffusion.settings import forms, intervals, learning
 
 Headers = dict[str, dict[str, str]]
@@ -28,6 +28,7 @@ def resolve_columns(config: Any) -> None:
             _resolve_filter(config, headers, column, value)
         _resolve_threshold(config, headers["inter"])
     _resolve_label(config, headers.get("inter"))
+    _check_categories(config, headers)
 
 
 def _headers(config: Any) -> Headers:
@@ -113,6 +114,26 @@ def _resolve_label(config: Any, fields: Optional[dict[str, str]]) -> None:
         )
     if not _loads(config, "inter", label):
         _load(config, "inter", label, "LABEL_FIELD")
+
+
+def _check_categories(config: Any, headers: Headers) -> None:
+    """Check that the metrics that need categories of the items find them.
+
+    Raises:
+        ValueError: they do not.
+    """
+    metrics = [config["metrics"]] if isinstance(config["metrics"], str) else config["metrics"]
+    names = {metric.lower() for metric in metrics}
+    if not names & {"ild", "calibration"} or "inter" not in headers:
+        return
+    by_category = "calibration" in names or config["ild_distance"] == "category"
+    if item_categories.find_column(config) is None and by_category:
+        reason = "Calibration" if "calibration" in names else "ild_distance: category"
+        raise ValueError(
+            f"{reason} needs categories of the items, a column of {item_categories.file_of(config).name} such as "
+            "genre:token_seq, which item_category_field names; "
+            + ("take Calibration out of metrics" if "calibration" in names else "or take ild_distance: cooccurrence")
+        )
 
 
 def _loads(config: Any, suffix: str, column: str) -> bool:

@@ -15,10 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_diffusion.data import item_categories
+from recbole_diffusion.evaluation.groups import target_groups
+from recbole_diffusion.evaluation.split_data import SplitData
+
 #: Fills a list after the last candidate of a user.
 NO_ITEM = 0
 #: The keys of the kept lists in the collector's data: items, hits, and the number of positives of each row.
 KEPT = KEPT_ITEMS, KEPT_HITS, KEPT_POSITIVES = ("kept.items", "kept.hits", "kept.positives")
+#: Entries of the collector that hold a row for each evaluated row.
+ROW_KEYS = (
+    *("rec.items", "rec.topk", "rec.meanrank", "rec.score", "rec.users", "rec.group_positives", "data.label"),
+    *KEPT,
+)
 
 
 def collect_batch(collector: Any, scores: Tensor, rows: Any, positive_u: Tensor, positive_i: Tensor) -> None:
@@ -32,9 +41,11 @@ def collect_batch(collector: Any, scores: Tensor, rows: Any, positive_u: Tensor,
         positive_u, positive_i: row and item of each positive, (n_positives,) each; a repeated pair counts once.
     """
     need, struct = collector.register.need, collector.data_struct
+    if need("rec.users"):
+        struct.update_tensor("rec.users", users_of(rows, collector.config["USER_ID_FIELD"], len(scores)))
     k = max(collector.topk) if need("rec.items") or need("rec.topk") else 0
     length = getattr(collector, "list_length", 0) if scores.dim() > 1 else 0
-    if k or length or need("rec.meanrank"):
+    if k or length or need("rec.meanrank") or need("rec.group_positives"):
         positives = torch.zeros_like(scores, dtype=torch.bool)
         positives[positive_u, positive_i] = True
     if k or length:
@@ -47,6 +58,9 @@ def collect_batch(collector: Any, scores: Tensor, rows: Any, positive_u: Tensor,
             struct.update_tensor(KEPT_ITEMS, lists.int())
             struct.update_tensor(KEPT_HITS, _hits(lists, positives).byte())
             struct.update_tensor(KEPT_POSITIVES, _count(positives).int())
+    if need("rec.group_positives"):
+        groups = target_groups(struct.get("data.split"), collector.config)
+        struct.update_tensor("rec.group_positives", group_positives(positives, groups))
     if need("rec.meanrank"):
         struct.update_tensor("rec.meanrank", rank_sums(collector, scores, positives))
     if need("rec.score"):
@@ -140,9 +154,34 @@ def rank_sums(collector: Any, scores: Tensor, positives: Tensor) -> Tensor:
     return torch.stack([ranks, (candidates + unranked).double(), count.double()], dim=1)
 
 
+def group_positives(positives: Tensor, groups: np.ndarray) -> Tensor:
+    """The number of positives of each row in each group of items, int32, (n_users, n_groups).
+
+    Args:
+        positives: bool, (n_users, n_items).
+        groups: bool, (n_items, n_groups).
+    """
+    rows, items = positives.nonzero(as_tuple=True)
+    members = torch.from_numpy(groups).to(positives.device)[items].int()
+    counts = torch.zeros(len(positives), groups.shape[1], dtype=torch.int32, device=positives.device)
+    return counts.index_add_(0, rows, members)
+
+
+def users_of(rows: Any, field: str, count: int) -> Tensor:
+    """The user of each row of scores of an evaluation batch, (count,).
+
+    Args:
+        rows: the batch. A sampled evaluation has one row per candidate.
+        field: the column of the users.
+        count: number of rows of scores.
+    """
+    users: Tensor = rows[field]
+    return users if len(users) == count else torch.unique_consecutive(users)
+
+
 def clear(collector: Any) -> None:
-    """Delete the rows of an interrupted evaluation."""
-    for key in ("rec.items", "rec.topk", "rec.meanrank", "rec.score", "data.label", *KEPT):
+    """Delete the rows of an earlier or interrupted evaluation."""
+    for key in ROW_KEYS:
         collector.data_struct._data_dict.pop(key, None)
 
 
@@ -160,14 +199,18 @@ def collect_train_data(collector: Any, loader: Any) -> None:
         if collector.register.need(key):
             collector.data_struct.set(key, getattr(dataset, value))
     fields = (dataset.uid_field, dataset.iid_field)
-    collect_counts(collector, lambda: np.stack([dataset.inter_feat[field].numpy() for field in fields], axis=1))
+    pairs = np.stack([dataset.inter_feat[field].numpy() for field in fields], axis=1)
+    collect_counts(collector, dataset, lambda: pairs)
 
 
-def collect_counts(collector: Any, pairs: Callable[[], np.ndarray]) -> None:
+def collect_counts(collector: Any, dataset: Any, pairs: Callable[[], np.ndarray]) -> None:
     """Count interactions (``data.count_items``) and users (``data.item_users``) of each item in the train split.
+
+    Also collects ``data.split``, see :class:`recbole_diffusion.evaluation.split_data.SplitData`.
 
     Args:
         collector: of RecBole; its ``register`` lists what the metrics need.
+        dataset: the train split.
         pairs: returns the (user, item) pairs of the train split, (N, 2). Called only where a metric needs the counts.
     """
     need, struct = collector.register.need, collector.data_struct
@@ -175,3 +218,6 @@ def collect_counts(collector: Any, pairs: Callable[[], np.ndarray]) -> None:
         struct.set("data.count_items", Counter(pairs()[:, 1].tolist()))
     if need("data.item_users"):
         struct.set("data.item_users", Counter(np.unique(pairs(), axis=0)[:, 1].tolist()))
+    if need("data.split"):
+        categories = item_categories.read(collector.config, dataset) if need("data.categories") else None
+        struct.set("data.split", SplitData(dataset.user_num, dataset.item_num, pairs(), categories=categories))

@@ -24,7 +24,7 @@ from recbole_diffusion.evaluation.collect import NO_ITEM
 from recbole_diffusion.settings.recbole_config import AbstractMetric
 
 
-class _ListMetric(AbstractMetric):
+class ListMetric(AbstractMetric):
     """Base class of the list metrics; ``rec.items`` holds each user's list, (n_users, largest k)."""
 
     metric_type = EvaluatorType.RANKING
@@ -35,7 +35,7 @@ class _ListMetric(AbstractMetric):
         self.name = type(self).__name__.lower()
 
 
-class AllListsMetric(_ListMetric):
+class AllListsMetric(ListMetric):
     """Base class of metrics over all users' lists together."""
 
     metric_need = ["rec.items", "data.num_items"]
@@ -87,7 +87,25 @@ class GiniIndex(AllListsMetric):
         return float(weights @ np.sort(lists) / (size * max(lists.sum(), 1)))
 
 
-class PerListMetric(_ListMetric):
+class UserListMetric(ListMetric):
+    """Base class of metrics that are means over users; a user without a value, nan, is left out."""
+
+    def topk_result(self, metric: str, value: np.ndarray) -> dict[str, float]:
+        """The mean over the users for each ``topk``; nan where no user has a value.
+
+        Args:
+            metric: its name.
+            value: (n_users, largest k), of which the columns of ``topk`` are read; nan where a user has no value.
+        """
+        result: dict[str, float] = {}
+        for k in self.topk:
+            with_value = value[~np.isnan(value[:, k - 1]), k - 1]
+            mean = float(with_value.mean()) if len(with_value) else float("nan")
+            result[f"{metric}@{k}"] = round(mean, self.decimal_place)
+        return result
+
+
+class PerListMetric(UserListMetric):
     """Base class of metrics that average over each list and then over users; users without a candidate are left out."""
 
     def calculate_metric(self, dataobject: Any) -> dict[str, float]:

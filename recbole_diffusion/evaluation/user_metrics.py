@@ -9,7 +9,8 @@ from typing import Any, Optional
 import numpy as np
 import torch
 
-from recbole_diffusion.evaluation.list_metrics import PerListMetric
+from recbole_diffusion.evaluation.collect import users_of
+from recbole_diffusion.evaluation.list_metrics import UserListMetric
 from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.settings.recbole_config import TopkMetric
 
@@ -32,7 +33,7 @@ def recorded(evaluator: Any) -> Iterator[dict[str, np.ndarray]]:
     """
     values_by_metric: dict[str, np.ndarray] = {}
     wrapped_metrics: list[Any] = [
-        metric for metric in evaluator.metric_class.values() if isinstance(metric, (TopkMetric, PerListMetric))
+        metric for metric in evaluator.metric_class.values() if isinstance(metric, (TopkMetric, UserListMetric))
     ]
 
     def record(metric: Any, original: Any, name: str, values: np.ndarray) -> Any:
@@ -47,18 +48,6 @@ def recorded(evaluator: Any) -> Iterator[dict[str, np.ndarray]]:
     finally:
         for metric in wrapped_metrics:
             del metric.topk_result
-
-
-def users_of(rows: Any, field: str, count: int) -> torch.Tensor:
-    """The user of each row of scores of an evaluation batch, (count,).
-
-    Args:
-        rows: the batch. A sampled evaluation has one row per candidate.
-        field: the column of the users.
-        count: number of rows of scores.
-    """
-    users: torch.Tensor = rows[field]
-    return users if len(users) == count else torch.unique_consecutive(users)
 
 
 def collect(users: Sequence[torch.Tensor], metrics: dict[str, np.ndarray]) -> Optional[UserMetrics]:
@@ -77,5 +66,17 @@ def collect(users: Sequence[torch.Tensor], metrics: dict[str, np.ndarray]) -> Op
     unique_ids, index = np.unique(ids, return_inverse=True)
     if len(unique_ids) == len(ids):
         return UserMetrics(ids, dict(metrics))
-    counts = np.bincount(index)
-    return UserMetrics(unique_ids, {key: np.bincount(index, values) / counts for key, values in metrics.items()})
+    return UserMetrics(unique_ids, {key: _means(index, values) for key, values in metrics.items()})
+
+
+def _means(index: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The mean of each user's rows that have a value; nan for a user without one.
+
+    Args:
+        index: the user of each row, (n_rows,).
+        values: (n_rows,), nan where a row has no value.
+    """
+    has_value = ~np.isnan(values)
+    counts = np.bincount(index, has_value)
+    totals = np.bincount(index, np.where(has_value, values, 0.0))
+    return np.divide(totals, counts, out=np.full(len(counts), np.nan), where=counts > 0)

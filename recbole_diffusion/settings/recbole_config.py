@@ -10,7 +10,7 @@ from recbole_diffusion.support.deferred_import import deferred
 
 with deferred("sklearn.metrics", "auc", "mean_absolute_error", "mean_squared_error"):
     from recbole.config import Config as RecBoleConfig
-    from recbole.evaluator import metric_types, metrics_dict
+    from recbole.evaluator import DataStruct, Evaluator, metric_types, metrics_dict
     from recbole.evaluator.base_metric import AbstractMetric, TopkMetric
 
-__all__ = ["AbstractMetric", "RecBoleConfig", "TopkMetric", "metric_types", "metrics_dict"]
+__all__ = ["AbstractMetric", "DataStruct", "Evaluator", "RecBoleConfig", "TopkMetric", "metric_types", "metrics_dict"]

@@ -62,6 +62,8 @@ TABLE: dict[str, Scope] = {
     **dict.fromkeys(("user_inter_num_interval", "item_inter_num_interval"), _MEASURED),
     **dict.fromkeys(("benchmark_filename", "val_interval"), _MEASURED),
     **dict.fromkeys(("mask_history", "repeatable", "fixed_eval_negatives"), _MEASURED),
+    **dict.fromkeys(("item_category_field", "ild_distance", "popularity_shares", "activity_quantiles"), _MEASURED),
+    "cold_max_interactions": _MEASURED,
     # loaders
     **dict.fromkeys(("train_neg_sample_args", "shuffle", "transform", "train_padding_user", "worker"), _LOADER),
     **dict.fromkeys(("train_batch_size", "eval_batch_size"), _LOADER),

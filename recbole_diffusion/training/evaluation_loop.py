@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from recbole_diffusion.data import pipeline, provenance
 from recbole_diffusion.evaluation import collect, user_metrics, value_metrics
-from recbole_diffusion.evaluation.ranked_lists import RankedLists
+from recbole_diffusion.evaluation.list_evaluation import RankedLists
 from recbole_diffusion.model import hooks
 from recbole_diffusion.support import terminal
 from recbole_diffusion.support.random_state import random_state, restore_random_state
@@ -172,7 +172,8 @@ class EvaluationLoop(Resumable):
         interactions count, so that general and sequential models compare.
         """
         self.eval_collector.data_collect(train_data)
-        collect.collect_counts(self.eval_collector, functools.partial(pipeline.interactions, train_data))
+        pairs = functools.partial(pipeline.interactions, train_data)
+        collect.collect_counts(self.eval_collector, train_data._dataset, pairs)
         self._collected = train_data
 
     def _check_values(self, struct: Any) -> None:
@@ -194,7 +195,7 @@ def _kept_lists(struct: Any, users: torch.Tensor) -> Optional[RankedLists]:
     if collect.KEPT_ITEMS not in struct:
         return None
     items, hits, positives = (struct.get(key).numpy() for key in collect.KEPT)
-    return RankedLists(users.cpu().numpy().astype(np.int32), items, hits.astype(bool), positives[:, 0])
+    return RankedLists(users.cpu().numpy(), items, hits.astype(bool), positives[:, 0])
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ therefore never repeated, and a record that other code or data made is never tak
     FOLDER/runs/KEY.json       a finished run: settings, results, cost, epochs
     FOLDER/runs/KEY.npz        its test metrics per user, if it has any
     FOLDER/lists/KEY.npz       its recommended lists of the test, if it kept them
-    FOLDER/lists/split-HASH.npz  names, train counts and test pairs of the split that lists refer to
+    FOLDER/lists/split-HASH.npz  names, training and test pairs of the split that lists refer to
     FOLDER/failed/KEY.json     a failed run with its reason; ``--resume`` tries it again
 """
 
@@ -22,14 +22,16 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from recbole_diffusion.evaluation import ranked_lists
+from recbole_diffusion.evaluation.list_evaluation import RankedLists
 from recbole_diffusion.evaluation.per_user import UserMetrics
-from recbole_diffusion.evaluation.ranked_lists import ListsOfSplit, SplitTables
+from recbole_diffusion.evaluation.ranked_lists import ListsOfSplit
+from recbole_diffusion.evaluation.split_data import SplitData
 from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text, sweep
 from recbole_diffusion.support.json_values import nan_to_null
 
@@ -49,7 +51,7 @@ class Store:
 
     def __init__(self, folder: Union[str, Path], new: bool = True) -> None:
         self.folder = Path(folder).absolute()
-        self._splits: dict[str, SplitTables] = {}
+        self._splits: dict[str, SplitData] = {}
         if not self.folder.is_dir() and (self.folder.exists() or not new):
             reason = "it is a file" if self.folder.exists() else "it does not exist"
             raise ValueError(f"{str(folder)!r} is not the folder of a comparison: {reason}")
@@ -99,21 +101,19 @@ class Store:
         file = self._lists_file(key)
         if not file.is_file():
             return None
-        lists, fingerprint = _read_arrays(file, ranked_lists.unpack_lists, key)
+        lists, fingerprint = _read_lists(file, f"runs/{key}.json and lists/{key}.npz")
         if fingerprint not in self._splits:
-            split_file = self._split_file(fingerprint)
-            self._splits[fingerprint] = _read_arrays(split_file, ranked_lists.unpack_split, key)
+            self._splits[fingerprint] = SplitData.load(self._split_file(fingerprint))
         return ListsOfSplit(lists, self._splits[fingerprint])
 
     def _write_lists(self, key: str, lists: ListsOfSplit) -> None:
-        """Write the lists of a run. The tables of their split are written once; many runs refer to them."""
+        """Write the lists of a run. The data of their split are written once; many runs refer to them."""
         (self.folder / "lists").mkdir(parents=True, exist_ok=True)
-        fingerprint = lists.split.fingerprint
+        fingerprint = ranked_lists.fingerprint(lists.split)
         split_file = self._split_file(fingerprint)
         if not split_file.is_file():
-            arrays = ranked_lists.pack_split(lists.split)
-            atomic_write(split_file, lambda stream: np.savez_compressed(stream, **arrays))
-        packed = ranked_lists.pack_lists(lists.lists, fingerprint)
+            lists.split.save(split_file)
+        packed = ranked_lists.pack(lists.lists, fingerprint)
         atomic_write(self._lists_file(key), lambda stream: np.savez_compressed(stream, **packed))
 
     def finish(
@@ -167,20 +167,21 @@ def _write_users(stream: Any, users: UserMetrics) -> None:
     np.savez_compressed(stream, users=users.users, names=np.array(names), values=values)
 
 
-def _read_arrays(file: Path, unpack: Callable[[Any], Any], key: str) -> Any:
-    """Read and unpack an npz file of a run's lists.
+def _read_lists(file: Path, files: str) -> tuple[RankedLists, str]:
+    """Read the lists of a run, and the fingerprint of their split's data.
+
+    Args:
+        file: of the lists.
+        files: the names of the run's files, for the message.
 
     Raises:
-        ValueError: it is damaged or missing.
+        ValueError: the file is damaged.
     """
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            return unpack(arrays)
+            return ranked_lists.unpack(arrays)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        name = f"{file.parent.name}/{file.name}"
-        raise ValueError(
-            f"{name} cannot be read ({error}); delete runs/{key}.json and {name}, and run it again"
-        ) from error
+        raise ValueError(f"lists/{file.name} cannot be read ({error}); delete {files}, and run it again") from error
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:
