@@ -17,6 +17,9 @@ from recbole.utils import init_seed
 from recbole_diffusion.cards import own_models
 from recbole_diffusion.compat import repairs
 from recbole_diffusion.data import numbering, pipeline, prepared, provenance
+from recbole_diffusion.evaluation.kept_split import split_data_of
+from recbole_diffusion.evaluation.list_evaluation import RankedLists
+from recbole_diffusion.evaluation.ranked_lists import ListsOfSplit
 from recbole_diffusion.evaluation.user_metrics import UserMetrics
 from recbole_diffusion.model import hooks
 from recbole_diffusion.pretraining import base_settings, bases, cache
@@ -117,7 +120,8 @@ def run(
         A dict with RecBole's ``best_valid_score``, ``valid_score_bigger``, ``best_valid_result``, ``test_result``, and
         with ``model``, ``dataset``, ``seed``, ``data`` (counts and hash), ``timing`` (see
         :func:`recbole_diffusion.training.run_cost.cost_of`), ``epochs`` (one dict each, from 1), ``per_user``
-        (:class:`recbole_diffusion.evaluation.user_metrics.UserMetrics` of the test split), ``warnings``, ``folder``,
+        (:class:`recbole_diffusion.evaluation.user_metrics.UserMetrics` of the test split), ``lists`` (with
+        ``keep_lists``: :class:`recbole_diffusion.evaluation.ranked_lists.ListsOfSplit`), ``warnings``, ``folder``,
         ``checkpoint``. Its ``repr`` is one line. ``result.table()`` is the command's table; a notebook shows it unless
         ``state`` silences the log.
 
@@ -223,6 +227,7 @@ def _train_and_test(
         "timing": run_cost.cost_of(config, trainer, model, seconds, tested),
         "epochs": getattr(trainer, "epochs_done", []),
         "per_user": _with_user_names(getattr(trainer, "per_user", None), dataset) if tested else None,
+        "lists": _with_split(getattr(trainer, "lists", None), config, dataset, loaders) if tested else None,
         "warnings": list(config.notes),
         "folder": str(folder.path),
         "checkpoint": file,
@@ -236,6 +241,11 @@ def _with_user_names(per_user: Optional[UserMetrics], dataset: Any) -> Optional[
     if per_user is None:
         return None
     return per_user._replace(users=np.asarray(dataset.field2id_token[dataset.uid_field][per_user.users], dtype=str))
+
+
+def _with_split(lists: Optional[RankedLists], config: Config, dataset: Any, loaders: Loaders) -> Optional[ListsOfSplit]:
+    """Add the data of the split, with the names of users and items, to recommended lists."""
+    return None if lists is None else ListsOfSplit(lists, split_data_of(config, dataset, loaders))
 
 
 def load(path: Union[str, Path], trust: bool = False, config_dict: Optional[dict[str, Any]] = None) -> Loaded:

@@ -152,9 +152,10 @@ def _evaluated(jobs: list[tuple[str, dict[str, Any], str]]) -> list[Any]:
     for model, settings, path in jobs:
         trainer, loaders = _prepared(model, settings, path)
         trainer._collect_of(loaders[0])
+        trainer.list_length = 15
         results = [trainer.evaluate(loader, load_best_model=False) for loader in loaders[1:]]
         batches = [[batch["user_id"].tolist() for batch in loaders[0]] for _ in range(2)]
-        found.append((results, trainer.per_user, trainer.evaluation["users"], batches))
+        found.append((results, trainer.per_user, trainer.evaluation["users"], batches, trainer.lists))
     return found
 
 
@@ -176,11 +177,13 @@ def test_evaluation_and_batches_are_those_of_one_process(odd, settings):
         jobs.append((model, {}, path))
     one = _evaluated(jobs)
     pair = distributed.launch(_evaluated, (jobs,), PAIR)
-    for (results, per_user, users, batches), mine, other in zip(one, *pair):
+    for (results, per_user, users, batches, lists), mine, other in zip(one, *pair):
         assert users == 63
         for found in (mine, other):
             assert found[2] == 63
             assert np.array_equal(per_user.users, found[1].users)
+            assert lists.items.shape == (63, 15)
+            assert all(np.array_equal(*both) for both in zip(lists, found[4]))
             for key, values in per_user.metrics.items():
                 np.testing.assert_allclose(found[1].metrics[key], values, atol=1e-6)
             for expected, actual in zip(results, found[0]):

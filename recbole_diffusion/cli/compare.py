@@ -55,6 +55,12 @@ def parser() -> Command:
     command.option("metric", "NDCG@10", "main metric of the report")
     command.option("reference", "MODEL", "model with which the report compares the others; default: the best one")
     command.option(
+        "keep-lists",
+        "100",
+        "length of the recommended lists that each run keeps, for metrics of the report at other cut-offs; 0: none",
+        integer,
+    )
+    command.option(
         "config_files",
         '"A B"',
         "yaml files of settings for every model\n"
@@ -75,14 +81,17 @@ def main(words: Sequence[str]) -> int:
     resources = resources_of(options)
     files = config_files(options.config_files or "")
     if options.resume is not None:
-        fixed_options = ("metric", "reference", "models", "dataset", "seeds", "tune", "folder")
-        for name in [*(name for name in fixed_options if getattr(options, name) is not None), *settings]:
+        fixed_options = ("metric", "reference", "models", "dataset", "seeds", "tune", "folder", "keep-lists")
+        passed = [name for name in fixed_options if getattr(options, name.replace("-", "_")) is not None]
+        for name in [*passed, *settings]:
             raise UsageError(f"--{name} is not allowed with --resume, which continues with the earlier settings")
         return _run_and_report(lambda module: module.resume(options.resume, resources), options.resume)
     for name in ("models", "dataset"):
         if not getattr(options, name):
             raise UsageError(f"--{name} is not set; recbole-diffusion compare --help")
     common, own = _split_by_label(settings)
+    if options.keep_lists is not None:
+        common["keep_lists"] = options.keep_lists
     models = options.models.split(",")
     option_names.check("compare", common, [name.strip().partition("@")[0] for name in models])
     folder = options.folder or default_folder("compare", options.dataset)

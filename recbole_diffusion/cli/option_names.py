@@ -21,7 +21,7 @@ _SHARED = ("workers", "address", "threads", "gpus", "folder", "resume", "config_
 OPTIONS: dict[str, tuple[str, ...]] = {
     "run": ("model", "dataset", "config_files", "resume", *PROCESS_GROUP_OPTIONS),
     "reproduce": ("data", "seeds", "protocol", "out"),
-    "compare": (*_SHARED, "models", "tune", "cpus", "metric", "reference"),
+    "compare": (*_SHARED, "models", "tune", "cpus", "metric", "reference", "keep-lists"),
     "tune": (*_SHARED, "model", "trials", "space", "search", "scheduler", "grace", "executor", "seed"),
 }
 #: Names of other programs, and of arguments of RecBole's functions, for an option.

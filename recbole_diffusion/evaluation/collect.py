@@ -21,15 +21,21 @@ from recbole_diffusion.evaluation.split_data import SplitData
 
 #: Fills a list after the last candidate of a user.
 NO_ITEM = 0
+#: The keys of the kept lists in the collector's data: items, hits, and the number of positives of each row.
+KEPT = KEPT_ITEMS, KEPT_HITS, KEPT_POSITIVES = ("kept.items", "kept.hits", "kept.positives")
 #: Entries of the collector that hold a row for each evaluated row.
-ROW_KEYS = ("rec.items", "rec.topk", "rec.meanrank", "rec.score", "rec.users", "rec.group_positives", "data.label")
+ROW_KEYS = (
+    *("rec.items", "rec.topk", "rec.meanrank", "rec.score", "rec.users", "rec.group_positives", "data.label"),
+    *KEPT,
+)
 
 
 def collect_batch(collector: Any, scores: Tensor, rows: Any, positive_u: Tensor, positive_i: Tensor) -> None:
     """Collect a batch of scores; replaces ``Collector.eval_batch_collect``.
 
     Args:
-        collector: of RecBole; its ``register`` lists what the metrics need.
+        collector: of RecBole; its ``register`` lists what the metrics need. Its ``list_length``, where it has one, is
+            the length of the lists to keep.
         scores: (n_users, n_items) for a ranking, -inf where an item is not a candidate; (n_rows,) for values.
         rows: the batch, with the labels of values.
         positive_u, positive_i: row and item of each positive, (n_positives,) each; a repeated pair counts once.
@@ -37,16 +43,21 @@ def collect_batch(collector: Any, scores: Tensor, rows: Any, positive_u: Tensor,
     need, struct = collector.register.need, collector.data_struct
     if need("rec.users"):
         struct.update_tensor("rec.users", users_of(rows, collector.config["USER_ID_FIELD"], len(scores)))
-    if need("rec.items") or need("rec.topk") or need("rec.meanrank"):
+    k = max(collector.topk) if need("rec.items") or need("rec.topk") else 0
+    length = getattr(collector, "list_length", 0) if scores.dim() > 1 else 0
+    if k or length or need("rec.meanrank") or need("rec.group_positives"):
         positives = torch.zeros_like(scores, dtype=torch.bool)
         positives[positive_u, positive_i] = True
-    if need("rec.items") or need("rec.topk"):
-        items = top_items(scores, max(collector.topk))
+    if k or length:
+        items, lists = top_items_and_lists(scores, k, length)
         if need("rec.items"):
             struct.update_tensor("rec.items", items)
         if need("rec.topk"):
-            hits = positives.gather(1, items) & (items != NO_ITEM)
-            struct.update_tensor("rec.topk", torch.cat([hits, positives.sum(1, keepdim=True)], dim=1).int())
+            struct.update_tensor("rec.topk", torch.cat([_hits(items, positives), _count(positives)], dim=1).int())
+        if length:
+            struct.update_tensor(KEPT_ITEMS, lists.int())
+            struct.update_tensor(KEPT_HITS, _hits(lists, positives).byte())
+            struct.update_tensor(KEPT_POSITIVES, _count(positives).int())
     if need("rec.group_positives"):
         groups = target_groups(struct.get("data.split"), collector.config)
         struct.update_tensor("rec.group_positives", group_positives(positives, groups))
@@ -74,6 +85,50 @@ def top_items(scores: Tensor, k: int) -> Tensor:
     """
     best, items = torch.topk(scores, k, dim=-1)
     return items.masked_fill(best == -torch.inf, NO_ITEM)
+
+
+def top_items_and_lists(scores: Tensor, k: int, length: int) -> tuple[Tensor, Tensor]:
+    """The items that the metrics see, and the lists to keep, which begin with the same items.
+
+    ``torch.topk`` orders equal scores in a way that depends on k. So that the kept lists change no metric, the items
+    are those of ``topk`` with k wherever two of the first k + 1 scores of a row are equal.
+
+    Args:
+        scores: (n_users, n_items), -inf where an item is not a candidate.
+        k: number of items for the metrics; 0: none.
+        length: of the lists; at most the number of items counts.
+
+    Returns:
+        :func:`top_items` of k, (n_users, k), bit for bit; the lists, (n_users, length).
+    """
+    length = min(length, scores.shape[1])
+    if length <= k:
+        items = top_items(scores, k)
+        return items, items[:, :length]
+    best, order = torch.topk(scores, length, dim=-1)
+    lists = order.masked_fill(best == -torch.inf, NO_ITEM)
+    if not k or not bool(((best[:, :k] == best[:, 1 : k + 1]) & (best[:, :k] > -torch.inf)).any()):
+        return lists[:, :k], lists
+    items = top_items(scores, k)
+    return items, _begin_with(items, lists)
+
+
+def _begin_with(items: Tensor, lists: Tensor) -> Tensor:
+    """Lists that begin with ``items`` and go on with the other items of ``lists`` in their order."""
+    is_repeated = (lists[:, :, None] == items[:, None, :]).any(dim=2)
+    order = torch.argsort(is_repeated.byte(), dim=1, stable=True)[:, : lists.shape[1] - items.shape[1]]
+    others = lists.masked_fill(is_repeated, NO_ITEM).gather(1, order)
+    return torch.cat([items, others], dim=1)
+
+
+def _hits(items: Tensor, positives: Tensor) -> Tensor:
+    """Whether each item is a positive of its row, bool, (n_users, length)."""
+    return positives.gather(1, items) & (items != NO_ITEM)
+
+
+def _count(positives: Tensor) -> Tensor:
+    """The number of positives of each row, (n_users, 1)."""
+    return positives.sum(1, keepdim=True)
 
 
 def rank_sums(collector: Any, scores: Tensor, positives: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from recbole_diffusion.data import pipeline, provenance
 from recbole_diffusion.evaluation import collect, user_metrics, value_metrics
+from recbole_diffusion.evaluation.list_evaluation import RankedLists
 from recbole_diffusion.model import hooks
 from recbole_diffusion.support import terminal
 from recbole_diffusion.support.random_state import random_state, restore_random_state
@@ -33,6 +34,8 @@ class EvaluationLoop(Resumable):
     Attributes:
         evaluation: users and seconds of the last evaluation.
         per_user: each user's metrics of the last evaluation; None where a metric is not a mean over users.
+        list_length: length of the recommended lists that the next evaluation keeps; 0: none.
+        lists: the recommended lists of the last evaluation, with ids; None if none were kept.
     """
 
     item_tensor: Any
@@ -41,6 +44,8 @@ class EvaluationLoop(Resumable):
         super().__init__(config, model)
         self.evaluation: dict[str, float] = {}
         self.per_user: Optional[user_metrics.UserMetrics] = None
+        self.list_length = 0
+        self.lists: Optional[RankedLists] = None
         self._best: Optional[tuple[dict[str, Any], Any]] = None  # the best weights in memory, for saved=False
         self._collected: Any = None  # the training data that the collector has counted
 
@@ -88,6 +93,7 @@ class EvaluationLoop(Resumable):
         with user_metrics.recorded(self.evaluator) as metrics:
             result = self.broadcast_from_rank0(self.evaluator.evaluate(struct))
         self.per_user = user_metrics.collect([users], metrics)
+        self.lists = _kept_lists(struct, users)
         self.wandblogger.log_eval_metrics(result, head="eval")
         return {metric: float(value) for metric, value in result.items()}  # numpy scalars on numpy 2
 
@@ -110,6 +116,7 @@ class EvaluationLoop(Resumable):
         phase = getattr(getattr(eval_data, "_sampler", None), "phase", None)
         hooks.of(self.model).begin_evaluation(phase, functools.partial(pipeline.valid_pairs, eval_data))
         collect.clear(self.eval_collector)
+        self.eval_collector.list_length = self.list_length
 
     def _progress_bar(self, eval_data: Any, show_progress: Optional[bool]) -> tqdm:
         return tqdm(
@@ -181,6 +188,14 @@ class EvaluationLoop(Resumable):
         if text not in notes:
             notes.append(text)
             self.logger.warning(text)
+
+
+def _kept_lists(struct: Any, users: torch.Tensor) -> Optional[RankedLists]:
+    """The lists that the collector has kept; None if it has kept none."""
+    if collect.KEPT_ITEMS not in struct:
+        return None
+    items, hits, positives = (struct.get(key).numpy() for key in collect.KEPT)
+    return RankedLists(users.cpu().numpy(), items, hits.astype(bool), positives[:, 0])
 
 
 @contextlib.contextmanager

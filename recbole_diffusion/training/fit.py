@@ -59,6 +59,7 @@ def fit_and_evaluate(
     file = trainer.saved_model_file if writes_files and os.path.exists(trainer.saved_model_file) else None
     test_result = None
     if options.test:
+        trainer.list_length = config["keep_lists"] or 0
         test_result = trainer.evaluate(test_data, load_best_model=file is not None, show_progress=show_progress)
     if file is not None and not options.saved:
         os.unlink(file)

@@ -14,7 +14,7 @@ from recbole_diffusion.support.json_values import nan_to_null
 class RunResult(dict[str, Any]):
     """A dict with RecBole's keys and a ``repr`` of one line. ``print(result.table())`` prints the command's output.
 
-    It can be pickled. For ``json.dumps`` use :meth:`plain`, since ``per_user`` holds arrays.
+    It can be pickled. For ``json.dumps`` use :meth:`plain`, since ``per_user`` and ``lists`` hold arrays.
     """
 
     def __repr__(self) -> str:
@@ -29,7 +29,7 @@ class RunResult(dict[str, Any]):
         return result_table(self)
 
     def plain(self) -> dict[str, Any]:
-        """The result as plain values: ``per_user`` as lists, and None for numbers that are not finite."""
+        """The result as plain values: ``per_user`` as lists, no ``lists``, and None for numbers that are not finite."""
         per_user = self.get("per_user")
         if per_user is None:
             lists = None
@@ -37,6 +37,7 @@ class RunResult(dict[str, Any]):
             metrics = {metric: values.tolist() for metric, values in per_user.metrics.items()}
             lists = {"users": per_user.users.tolist(), "metrics": metrics}
         plain: dict[str, Any] = nan_to_null({**self, "per_user": lists})
+        plain.pop("lists", None)
         return plain
 
 

@@ -66,6 +66,27 @@ def test_a_run_of_a_comparison_is_what_run_gives(checkerboard):
     }
 
 
+def test_each_run_keeps_its_lists_and_the_choice_is_no_part_of_its_key(checkerboard, ran):
+    store = compare(["EASE", "DiffRec"], ["board"], [3], "here", QUICK, OWN)
+    keys = [record["key"] for record in records(store).values()]
+    lists = [store.lists(key) for key in keys]
+    assert [each.lists.items.shape for each in lists] == [(64, 41)] * 2  # 40 items and the padding
+    assert len(list((store.folder / "lists").glob("split-*"))) == 1
+    record = records(store)["DiffRec3"]
+    alone = run("DiffRec", "board", config_dict={**record["settings"], "seed": 3, "show_progress": False}, saved=False)
+    for kept, expected in zip(store.lists(record["key"]).lists, alone["lists"].lists):
+        assert kept.tolist() == expected.tolist()
+    assert store.plan()["settings"].get("keep_lists") is None  # no setting that changes numbers
+    compare(["EASE", "DiffRec"], ["board"], [3], "here", {**QUICK, "keep_lists": 0}, OWN)
+    assert len(ran) == 2
+    short = compare(["EASE"], ["board"], [3], "short", {**QUICK, "keep_lists": 7})
+    assert short.lists(keys[0] if short.record(keys[0]) else keys[1]).lists.items.shape == (64, 7)
+    none = compare(["EASE"], ["board"], [3], "none", {**QUICK, "keep_lists": 0})
+    assert not (none.folder / "lists").exists()
+    with pytest.raises(ValueError, match="keep_lists=-1 is not allowed; allowed: int >= 0"):
+        compare(["EASE"], ["board"], [3], "wrong", {**QUICK, "keep_lists": -1})
+
+
 def test_every_model_and_seed_once_and_never_again(checkerboard, ran):
     store = compare(MODELS, ["board"], [1, 2], "here", QUICK, OWN)
     assert sorted(ran) == sorted((label, seed, None) for label in MODELS for seed in (1, 2))
@@ -245,7 +266,7 @@ def test_resume_finds_files_of_settings_from_elsewhere(checkerboard, ran, monkey
 def test_a_full_disk_loses_one_run_and_says_so(checkerboard, monkeypatch, capsys):
     original = Store.finish
 
-    def full(self, key, record, users=None):
+    def full(self, key, record, users=None, *rest):
         if record["label"] == "EASE":
             raise OSError(errno.ENOSPC, "No space left on device")
         original(self, key, record, users)
@@ -439,6 +460,9 @@ def test_ray_gives_the_same_numbers(checkerboard):
         }
 
     assert numbers(one) == numbers(two)
+    for record in records(one).values():
+        for serial, ray in zip(one.lists(record["key"]).lists, two.lists(record["key"]).lists):
+            assert serial.tolist() == ray.tolist()
     assert len({record["pid"] for record in records(two).values()}) > 1
     assert os.getpid() not in {record["pid"] for record in records(two).values()}
     plan = two.plan()

@@ -15,6 +15,7 @@ OTHER_VALUES = {
     "state": "ERROR",
     "loss_decimal_place": 2,
     "save_per_user": True,
+    "keep_lists": 30,
     "save_last_every": 1,
     "save_dataset": True,
     "save_dataloaders": True,

@@ -12,6 +12,7 @@ from recbole_diffusion.experiment.compare.comparison import Comparison
 from recbole_diffusion.experiment.compare.model_entries import ModelEntry, parse_entries, read_model_files
 from recbole_diffusion.experiment.compare.models_on_datasets import Note, prepare_models
 from recbole_diffusion.experiment.compare.request import ComparisonRequest
+from recbole_diffusion.experiment.defaults import LIST_LENGTH
 from recbole_diffusion.experiment.jobs.executor import server_for_workers
 from recbole_diffusion.experiment.jobs.fingerprint import absolute
 from recbole_diffusion.experiment.jobs.moved_paths import moved_path
@@ -109,6 +110,7 @@ def _run(
     store = Store(folder)
     with exclusive_lock(store.folder, "comparison"), server_for_workers(resources.workers, resources.address) as server:
         common = {
+            "keep_lists": LIST_LENGTH,
             **protocol.settings,
             "state": "ERROR",
             "prepared_data": str(store.folder / "data"),

@@ -156,7 +156,7 @@ class Comparison:
             record = done.value.record
             record["where"] = comparison_file.execution(self.resources)
             try:
-                self.store.finish(spec.key, record, done.value.users)
+                self.store.finish(spec.key, record, done.value.users, done.value.lists)
             except OSError as disk_error:  # the disk is full
                 error = f"its result could not be written: {one_line(disk_error)}"
             else:

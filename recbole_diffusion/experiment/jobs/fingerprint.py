@@ -32,6 +32,7 @@ BESIDE = frozenset(
     | {f"{OURS}.cards.own_models", f"{OURS}.training.run_folder", f"{OURS}.training.run_log"}
     | {f"{OURS}.training.run_result", f"{OURS}.support.terminal"}
     | {f"{OURS}.support.versions", f"{OURS}.support.atomic_write"}
+    | {f"{OURS}.evaluation.ranked_lists", f"{OURS}.evaluation.list_evaluation", f"{OURS}.evaluation.kept_split"}
     | {f"{OURS}.experiment", f"{OURS}.experiment.jobs", f"{OURS}.experiment.jobs.run_spec"}
 )
 _LIBRARIES = ("recbole", "torch", "numpy", "scipy", "pandas")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from recbole_diffusion.evaluation.per_user import UserMetrics
+from recbole_diffusion.evaluation.ranked_lists import ListsOfSplit
 from recbole_diffusion.experiment.jobs.run_spec import RunSpec
 
 
@@ -26,10 +27,17 @@ class RunJob(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The result of a run: its record for :class:`Store`, and its test metrics per user if it was tested."""
+    """The result of a run, for :class:`Store`.
+
+    Attributes:
+        record: of the run.
+        users: its test metrics per user, if it was tested.
+        lists: its recommended lists of the test, if it kept them.
+    """
 
     record: dict[str, Any]
     users: Optional[UserMetrics]
+    lists: Optional[ListsOfSplit] = None
 
 
 def run_one(job: RunJob) -> Outcome:
@@ -46,7 +54,7 @@ def run_one(job: RunJob) -> Outcome:
     with working_directory(Path(job.folder), spec.key):
         settings = {**spec.settings, "seed": spec.seed, "show_progress": False, "output_dir": "outputs"}
         result = quick_start.run(spec.model, spec.dataset, config_dict=settings, saved=False, test=spec.trial is None)
-    return Outcome(finished_record(spec, result, started), result["per_user"])
+    return Outcome(finished_record(spec, result, started), result["per_user"], result.get("lists"))
 
 
 @functools.lru_cache(maxsize=1)

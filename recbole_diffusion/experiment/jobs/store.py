@@ -8,6 +8,8 @@ therefore never repeated, and a record that other code or data made is never tak
     FOLDER/comparison.json     the request: models, data sets, seeds, metrics, budget, environment
     FOLDER/runs/KEY.json       a finished run: settings, results, cost, epochs
     FOLDER/runs/KEY.npz        its test metrics per user, if it has any
+    FOLDER/lists/KEY.npz       its recommended lists of the test, if it kept them
+    FOLDER/lists/split-HASH.npz  names, training and test pairs of the split that lists refer to
     FOLDER/failed/KEY.json     a failed run with its reason; ``--resume`` tries it again
 """
 
@@ -16,6 +18,8 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -23,7 +27,11 @@ from typing import Any, Optional, Union
 import numpy as np
 from filelock import FileLock, Timeout
 
+from recbole_diffusion.evaluation import ranked_lists
+from recbole_diffusion.evaluation.list_evaluation import RankedLists
 from recbole_diffusion.evaluation.per_user import UserMetrics
+from recbole_diffusion.evaluation.ranked_lists import ListsOfSplit
+from recbole_diffusion.evaluation.split_data import SplitData
 from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text, sweep
 from recbole_diffusion.support.json_values import nan_to_null
 
@@ -43,6 +51,7 @@ class Store:
 
     def __init__(self, folder: Union[str, Path], new: bool = True) -> None:
         self.folder = Path(folder).absolute()
+        self._splits: dict[str, SplitData] = {}
         if not self.folder.is_dir() and (self.folder.exists() or not new):
             reason = "it is a file" if self.folder.exists() else "it does not exist"
             raise ValueError(f"{str(folder)!r} is not the folder of a comparison: {reason}")
@@ -83,7 +92,37 @@ class Store:
             values = arrays["values"]
             return UserMetrics(arrays["users"], dict(zip(map(str, arrays["names"]), values.T.astype(np.float64))))
 
-    def finish(self, key: str, record: dict[str, Any], users: Optional[UserMetrics] = None) -> None:
+    def lists(self, key: str) -> Optional[ListsOfSplit]:
+        """Read the recommended lists of a finished run; None if it kept none.
+
+        Raises:
+            ValueError: a file is damaged or missing.
+        """
+        file = self._lists_file(key)
+        if not file.is_file():
+            return None
+        lists, fingerprint = _read_lists(file, f"runs/{key}.json and lists/{key}.npz")
+        if fingerprint not in self._splits:
+            self._splits[fingerprint] = SplitData.load(self._split_file(fingerprint))
+        return ListsOfSplit(lists, self._splits[fingerprint])
+
+    def _write_lists(self, key: str, lists: ListsOfSplit) -> None:
+        """Write the lists of a run. The data of their split are written once; many runs refer to them."""
+        (self.folder / "lists").mkdir(parents=True, exist_ok=True)
+        fingerprint = ranked_lists.fingerprint(lists.split)
+        split_file = self._split_file(fingerprint)
+        if not split_file.is_file():
+            lists.split.save(split_file)
+        packed = ranked_lists.pack(lists.lists, fingerprint)
+        atomic_write(self._lists_file(key), lambda stream: np.savez_compressed(stream, **packed))
+
+    def finish(
+        self,
+        key: str,
+        record: dict[str, Any],
+        users: Optional[UserMetrics] = None,
+        lists: Optional[ListsOfSplit] = None,
+    ) -> None:
         """Keep a finished run. Its record is written last, so that a run with a record is complete.
 
         Raises:
@@ -93,6 +132,8 @@ class Store:
             file = self._users_file(key)
             file.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(file, lambda stream: _write_users(stream, users))
+        if lists is not None:
+            self._write_lists(key, lists)
         _write_json(self._record_file(key), record)
         self._failure_file(key).unlink(missing_ok=True)
 
@@ -110,6 +151,12 @@ class Store:
     def _users_file(self, key: str) -> Path:
         return self.folder / "runs" / f"{key}.npz"
 
+    def _lists_file(self, key: str) -> Path:
+        return self.folder / "lists" / f"{key}.npz"
+
+    def _split_file(self, fingerprint: str) -> Path:
+        return self.folder / "lists" / f"split-{fingerprint}.npz"
+
     def _failure_file(self, key: str) -> Path:
         return self.folder / "failed" / f"{key}.json"
 
@@ -118,6 +165,23 @@ def _write_users(stream: Any, users: UserMetrics) -> None:
     names = list(users.metrics)
     values = np.stack([users.metrics[name] for name in names], axis=1) if names else np.empty((len(users.users), 0))
     np.savez_compressed(stream, users=users.users, names=np.array(names), values=values)
+
+
+def _read_lists(file: Path, files: str) -> tuple[RankedLists, str]:
+    """Read the lists of a run, and the fingerprint of their split's data.
+
+    Args:
+        file: of the lists.
+        files: the names of the run's files, for the message.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return ranked_lists.unpack(arrays)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"lists/{file.name} cannot be read ({error}); delete {files}, and run it again") from error
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:
