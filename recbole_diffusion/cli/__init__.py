@@ -24,6 +24,8 @@ COMMANDS: dict[str, str] = {
     "report": "write the tables and plots of a comparison again",
     "reproduce": "run a published setting on its own split, beside the published numbers and baselines",
     "convert": "convert the official DiffRec arrays, or sequences, to RecBole's files",
+    "steps": "measure a trained model's quality against its network calls",
+    "ablate": "measure what carries a trained model's result: chain, noise, input, condition",
     "models": "list the models, or describe one of them",
     "doctor": "check the installed libraries for known problems",
 }

@@ -160,7 +160,7 @@ def _of_checkpoint(label: str, source: Any, request: _Request) -> tuple[Entry, E
     """Evaluate a checkpoint; also returns its split."""
     loaded = quick_start.load(source, request.trust, _checkpoint_settings(source, request))
     own = splits.make(loaded.config, loaded.dataset, loaded[3:], request.phase)
-    metrics, users = checkpoints.evaluate(loaded, request.phase)
+    metrics, users, *_ = checkpoints.evaluate(loaded, request.phase)
     notes = [f"{loaded.config.model_name()}, seed {loaded.config['seed']}", *loaded.config.notes]
     return Entry(label, str(source), "checkpoint", metrics, _with_names(users, own), notes, {}), own
 

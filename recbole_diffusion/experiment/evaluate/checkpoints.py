@@ -5,24 +5,39 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from recbole_diffusion import quick_start
 from recbole_diffusion.data.loaders import get_dataloader
+from recbole_diffusion.evaluation.list_evaluation import RankedLists
 from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.training import fit, run_folder, run_log
 from recbole_diffusion.training.trainer import Training
 
 
-def evaluate(loaded: quick_start.Loaded, phase: str) -> tuple[dict[str, float], Optional[UserMetrics]]:
+class Evaluated(NamedTuple):
+    """The evaluation of a model.
+
+    Attributes:
+        metrics: each metric's value.
+        users: the values of each user, by id; None where a metric is not a mean over users.
+        lists: the recommended lists, with ids; None if none were kept.
+        users_per_s: users ranked per second.
+    """
+
+    metrics: dict[str, float]
+    users: Optional[UserMetrics]
+    lists: Optional[RankedLists]
+    users_per_s: float
+
+
+def evaluate(loaded: quick_start.Loaded, phase: str, list_length: int = 0) -> Evaluated:
     """Compute the metrics of a loaded model as a run does.
 
     Args:
         loaded: model and data; ``metrics`` and ``topk`` are settings.
         phase: ``train``, ``valid`` or ``test``.
-
-    Returns:
-        Each metric's value, and the values of each user, by id; None where a metric is not a mean over users.
+        list_length: length of the recommended lists that are kept; 0: none.
 
     Raises:
         ValueError: the model has a trainer of its own that does not evaluate this way.
@@ -37,9 +52,10 @@ def evaluate(loaded: quick_start.Loaded, phase: str) -> tuple[dict[str, float], 
                     f"{loaded.config['model']} has RecBole's trainer of decision trees, which evaluates after a "
                     "training only"
                 )
-            trainer._train_data = loaded.train_data
+            trainer._train_data, trainer.list_length = loaded.train_data, list_length
             result = trainer.evaluate(loader, load_best_model=False, show_progress=loaded.config["show_progress"])
-    return dict(result or {}), trainer.per_user
+    speed = trainer.evaluation["users"] / max(trainer.evaluation["seconds"], 1e-9)
+    return Evaluated(dict(result or {}), trainer.per_user, trainer.lists, speed)
 
 
 def _loader(loaded: quick_start.Loaded, phase: str) -> Any:

@@ -1,0 +1,125 @@
+"""Studies of one trained model: the same checkpoint evaluated in several ways, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
+
+from recbole_diffusion.experiment.jobs.store import exclusive_lock
+from recbole_diffusion.experiment.study import ablate as ablations
+from recbole_diffusion.experiment.study import results
+from recbole_diffusion.experiment.study import steps as step_counts
+from recbole_diffusion.experiment.study.checkpoint_study import CheckpointStudy, Variant
+from recbole_diffusion.experiment.study.plot import plot_steps
+from recbole_diffusion.experiment.study.results import StudyResult
+
+__all__ = ["StudyResult", "ablate", "steps"]
+
+
+def steps(
+    checkpoint: Union[str, Path],
+    steps: Optional[Sequence[Union[int, str]]] = None,
+    solvers: Optional[Sequence[str]] = None,
+    *,
+    split: str = "valid",
+    folder: Union[str, Path, None] = None,
+    metrics: Optional[Sequence[str]] = None,
+    topk: Optional[Sequence[int]] = None,
+    config_dict: Optional[Mapping[str, Any]] = None,
+    trust: bool = False,
+    command: str = "",
+    progress: Callable[[str], Any] = print,
+) -> StudyResult:
+    """Measure quality against network calls against users per second, without training.
+
+    Args:
+        checkpoint: of a model with a reverse process.
+        steps: numbers of steps, ``full`` for those of the training; None: a few up to it.
+        solvers: names; None: all of the model's process.
+        split: part of the split: ``valid``, which may be used to choose, or ``test``.
+        folder: of the study, for ``report`` and to continue; None: a new one below ``outputs``.
+        metrics, topk: None: those of the checkpoint.
+        config_dict: settings to change, e.g. ``data_path``.
+        trust: load a checkpoint that holds pickled objects.
+        command: the command line, for the record.
+        progress: is given a line before each evaluation.
+
+    Raises:
+        ValueError: the model has no steps to vary, or an argument is not allowed; one line.
+    """
+    study = _study("steps", checkpoint, folder, split, metrics, topk, config_dict, trust)
+    variants = step_counts.variants(study.studied, steps, solvers)
+    result = _run(study, variants, "steps", step_counts.AS_TRAINED, [], command, progress)
+    cheapest = result.cheapest()
+    if cheapest is not None:
+        result.notes.append(_cheapest_note(result, cheapest))
+    result.files.extend(plot_steps(result, f"{study.config.model_name()} on {result.dataset}, {split} split"))
+    return result
+
+
+def ablate(
+    checkpoint: Union[str, Path],
+    *,
+    split: str = "test",
+    folder: Union[str, Path, None] = None,
+    metrics: Optional[Sequence[str]] = None,
+    topk: Optional[Sequence[int]] = None,
+    config_dict: Optional[Mapping[str, Any]] = None,
+    trust: bool = False,
+    command: str = "",
+    progress: Callable[[str], Any] = print,
+) -> StudyResult:
+    """Measure what carries a model's result at inference; see :func:`recbole_diffusion.experiment.study.ablate.plan`.
+
+    Arguments and errors: see :func:`steps`.
+    """
+    study = _study("ablate", checkpoint, folder, split, metrics, topk, config_dict, trust)
+    plan = ablations.plan(study.studied)
+    notes = [f"Left out: {line}." for line in plan.left_out]
+    return _run(study, plan.variants, "ablation", ablations.FULL, notes, command, progress)
+
+
+def _study(
+    name: str,
+    checkpoint: Union[str, Path],
+    folder: Union[str, Path, None],
+    split: str,
+    metrics: Optional[Sequence[str]],
+    topk: Optional[Sequence[int]],
+    settings: Optional[Mapping[str, Any]],
+    trust: bool,
+) -> CheckpointStudy:
+    if folder is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        folder = Path("outputs") / f"{name}-{Path(checkpoint).absolute().stem}-{stamp}"
+    return CheckpointStudy(checkpoint, folder, split, metrics, topk, settings, trust)
+
+
+def _run(
+    study: CheckpointStudy,
+    variants: Sequence[Variant],
+    name: str,
+    reference: str,
+    notes: Sequence[str],
+    command: str,
+    progress: Callable[[str], Any],
+) -> StudyResult:
+    """Evaluate the variants and write the study's files."""
+    with exclusive_lock(study.store.folder, "study"):
+        study.write_plan(variants, command, notes, name)
+        outcomes = list(study.run(variants, progress))
+        return results.collect(study.store.folder, outcomes, study.main_metric, reference, notes)
+
+
+def _cheapest_note(result: StudyResult, row: results.Row) -> str:
+    """Name the cheapest setting that is not significantly worse, with the interval of its difference."""
+    if row.label == result.reference:
+        return f"Every setting with fewer network calls than {result.reference} is significantly worse."
+    low, high = row.difference_low, row.difference_high
+    interval = "" if low is None or high is None else f", 95 % interval of the difference {low:+.4f} to {high:+.4f}"
+    return (
+        f"Cheapest setting that is not significantly worse than {result.reference}: {row.label} "
+        f"({row.nfe} network calls per user{interval})."
+    )
