@@ -81,6 +81,59 @@ class ShuffledCondition(ReplacedInput):
         return self.solver.solve(denoise, start.roll(1, 0), generator, callback).roll(-1, 0)
 
 
+class _Stopped(Exception):
+    """Ends a reverse process at a state."""
+
+    def __init__(self, state: Tensor) -> None:
+        super().__init__()
+        self.state = state
+
+
+class StoppedAfter:
+    """A solver whose reverse process ends after ``count`` steps; 0: at its start.
+
+    The state after the last of these steps is its result.
+
+    Attributes:
+        taken: number of steps of the last call.
+    """
+
+    def __init__(self, solver: Solver, count: float) -> None:
+        self.solver, self.count, self.taken = solver, count, 0
+
+    @property
+    def nfe(self) -> Optional[int]:
+        """Number of function evaluations of the whole reverse process."""
+        return self.solver.nfe
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the method draws noise."""
+        return self.solver.stochastic
+
+    def solve(
+        self,
+        denoise: Denoiser,
+        start: Tensor,
+        generator: Generators = None,
+        callback: Optional[StepCallback] = None,
+    ) -> Tensor:
+        """Solve the reverse process up to the step; see :class:`~recbole_diffusion.diffusion.Solver`."""
+        self.taken = 0
+        if not self.count:
+            return start
+
+        def stop(t: Any, out: Tensor, x: Tensor) -> None:
+            self.taken += 1
+            if self.taken >= self.count:
+                raise _Stopped(x)
+
+        try:
+            return self.solver.solve(denoise, start, generator, stop)
+        except _Stopped as stopped:
+            return stopped.state
+
+
 @contextlib.contextmanager
 def solvers_replaced(model: Any, make: Callable[[ReverseProcess], Solver]) -> Iterator[None]:
     """Replace the solver of every reverse process of a model by ``make(module)``; restore them afterwards."""

@@ -11,11 +11,13 @@ from recbole_diffusion.experiment.jobs.store import exclusive_lock
 from recbole_diffusion.experiment.study import ablate as ablations
 from recbole_diffusion.experiment.study import results
 from recbole_diffusion.experiment.study import steps as step_counts
+from recbole_diffusion.experiment.study import watch as watching
 from recbole_diffusion.experiment.study.checkpoint_study import CheckpointStudy, Variant
 from recbole_diffusion.experiment.study.plot import plot_steps
 from recbole_diffusion.experiment.study.results import StudyResult
+from recbole_diffusion.experiment.study.watch import Trajectory
 
-__all__ = ["StudyResult", "ablate", "steps"]
+__all__ = ["StudyResult", "Trajectory", "ablate", "steps", "watch"]
 
 
 def steps(
@@ -79,6 +81,35 @@ def ablate(
     plan = ablations.plan(study.studied)
     notes = [f"Left out: {line}." for line in plan.left_out]
     return _run(study, plan.variants, "ablation", ablations.FULL, notes, command, progress)
+
+
+def watch(
+    checkpoint: Union[str, Path],
+    users: Optional[Sequence[str]] = None,
+    *,
+    split: str = "test",
+    folder: Union[str, Path, None] = None,
+    config_dict: Optional[Mapping[str, Any]] = None,
+    trust: bool = False,
+) -> tuple[Trajectory, list[Path]]:
+    """Rank the items of some users after each step of the reverse process.
+
+    Args:
+        checkpoint: of a model with a reverse process.
+        users: names as in the data's files; None: the first five.
+        split: part whose items are held out: ``valid`` or ``test``.
+        folder: of the files; None: a new one below ``outputs``.
+        config_dict, trust: see :func:`steps`.
+
+    Returns:
+        The trajectory, and the csv files and plots.
+
+    Raises:
+        ValueError: the model has no reverse process, or a user has no held-out items; one line.
+    """
+    study = _study("watch", checkpoint, folder, split, None, None, config_dict, trust)
+    trajectory = watching.watch(study.studied, users)
+    return trajectory, watching.write(trajectory, study.store.folder)
 
 
 def _study(
