@@ -36,6 +36,9 @@ def split_inputs(config: Config) -> dict[str, Any]:
     content = {f"eval_args.{name}": value for name, value in config["eval_args"].items() if name != "mode"}
     content["kind"] = (config.spec and config.spec.dataset) or ("sequences" if sequential else "interactions")
     content["seed"] = config["seed"] if config["split_seed"] is None else config["split_seed"]
+    if config["train_noise"] is not None:
+        names = ("train_noise", "train_noise_ratio", "train_noise_seed")
+        content["noise"] = {name: config[name] for name in names}
     return through_json(content)
 
 

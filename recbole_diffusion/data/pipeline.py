@@ -29,6 +29,7 @@ from recbole_diffusion.data import (
     sharding,
     split_checks,
     time_order,
+    train_noise,
 )
 from recbole_diffusion.data.account import account_of, warnings_noted
 from recbole_diffusion.data.loaders import get_dataloader
@@ -71,6 +72,7 @@ def resolve_columns(config: Config) -> None:
         ValueError: a file lacks one of these columns.
     """
     setting_columns.resolve_columns(config)
+    train_noise.check(config)
     sequences.check_settings(config)
     presplit.resolve_columns(config)
     _load_time(config)
@@ -177,6 +179,7 @@ def build(config: Config, dataset: Any) -> list[Any]:
     """Split a data set into train, valid and test; see :mod:`recbole_diffusion.data.hooks` for what is replaced."""
     with hooks.hooked(config), warnings_noted(account_of(dataset).note):
         parts: list[Any] = dataset.build()
+    train_noise.add(config, dataset, parts)
     for part in (dataset, *parts):
         time_order.discard_exact_times(part)
     return parts

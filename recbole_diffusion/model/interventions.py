@@ -176,6 +176,8 @@ def noise_alone(module: ReverseProcess, seed: int = 0) -> Replace:
         generator = generators.setdefault(x.device, torch.Generator(x.device).manual_seed(seed))
         noise = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
         process = module.process
+        if not t.is_floating_point():  # the reverse process may go on beyond the forward one's last step
+            t = t.clamp(max=process.steps - 1)
         return process.sample(torch.zeros_like(x), t, process.source(x, lambda like: noise)).x_t
 
     return replace

@@ -64,6 +64,7 @@ TABLE: dict[str, Scope] = {
     **dict.fromkeys(("mask_history", "repeatable", "fixed_eval_negatives"), _MEASURED),
     **dict.fromkeys(("item_category_field", "ild_distance", "popularity_shares", "activity_quantiles"), _MEASURED),
     "cold_max_interactions": _MEASURED,
+    **dict.fromkeys(("train_noise", "train_noise_ratio", "train_noise_seed"), _MEASURED | _LOADER),
     # loaders
     **dict.fromkeys(("train_neg_sample_args", "shuffle", "transform", "train_padding_user", "worker"), _LOADER),
     **dict.fromkeys(("train_batch_size", "eval_batch_size"), _LOADER),
