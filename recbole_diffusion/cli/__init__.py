@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "convert": "convert the official DiffRec arrays, or sequences, to RecBole's files",
     "steps": "measure a trained model's quality against its network calls",
     "ablate": "measure what carries a trained model's result: chain, noise, input, condition",
+    "robustness": "compare models with more and more noise in the training split",
     "watch": "show users' rankings along the reverse process of a trained model",
     "models": "list the models, or describe one of them",
     "doctor": "check the installed libraries for known problems",

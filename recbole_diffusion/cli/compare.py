@@ -89,7 +89,7 @@ def main(words: Sequence[str]) -> int:
     for name in ("models", "dataset"):
         if not getattr(options, name):
             raise UsageError(f"--{name} is not set; recbole-diffusion compare --help")
-    common, own = _split_by_label(settings)
+    common, own = split_by_label(settings)
     if options.keep_lists is not None:
         common["keep_lists"] = options.keep_lists
     models = options.models.split(",")
@@ -139,7 +139,7 @@ def _run_and_report(compare_models: Callable[[Any], Any], folder: str) -> int:
     return 1 if failed else 0
 
 
-def _split_by_label(settings: dict[str, str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def split_by_label(settings: dict[str, str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Split settings into those of all models, and those of one model, ``--MODEL.key=value``, by model."""
     common: dict[str, Any] = {}
     own: dict[str, dict[str, Any]] = {}

@@ -22,6 +22,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "run": ("model", "dataset", "config_files", "resume", *PROCESS_GROUP_OPTIONS),
     "reproduce": ("data", "seeds", "protocol", "out"),
     "compare": (*_SHARED, "models", "tune", "cpus", "metric", "reference", "keep-lists"),
+    "robustness": (*_SHARED, "models", "cpus", "metric", "reference", "noise", "ratios", "below"),
     "tune": (*_SHARED, "model", "trials", "space", "search", "scheduler", "grace", "executor", "seed"),
 }
 #: Names of other programs, and of arguments of RecBole's functions, for an option.

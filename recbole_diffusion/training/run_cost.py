@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
-from recbole.utils import ModelType
+from recbole.trainer import TraditionalTrainer
 
 from recbole_diffusion import registry
 from recbole_diffusion.model import hooks
@@ -50,7 +50,7 @@ def cost_of(config: Any, trainer: Any, model: Any, seconds: RunSeconds, tested: 
     """
     epochs = trainer.epochs_done if isinstance(trainer, Training) else []
     # RecBole gives EASE and its like one parameter for form's sake; they are solved in closed form.
-    closed_form = config["MODEL_TYPE"] == ModelType.TRADITIONAL
+    closed_form = isinstance(trainer, TraditionalTrainer)
     evaluation = getattr(trainer, "evaluation", None) or {"users": 0, "seconds": 1.0}
     return {
         "epochs": len(epochs) or len(getattr(trainer, "train_loss_dict", ())),  # RecBole's trainers count in their dict

@@ -67,3 +67,17 @@ def save(picture: Any, stem: Path) -> list[Path]:
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(suffix)
         atomic_write(file, functools.partial(picture.savefig, format=suffix, dpi=200, metadata=metadata))
     return files
+
+
+def errorbars(
+    axes: Any,
+    x: list[float],
+    values: list[tuple[Optional[float], Optional[float], Optional[float]]],
+    style: dict[str, Any],
+    label: str,
+) -> None:
+    """Draw values with their intervals (value, low, high); a missing bound is the value."""
+    means = [value or 0.0 for value, _, _ in values]
+    below = [mean - (mean if low is None else low) for mean, (_, low, _) in zip(means, values)]
+    above = [(mean if high is None else high) - mean for mean, (_, _, high) in zip(means, values)]
+    axes.errorbar(x, means, [below, above], capsize=2, elinewidth=0.9, label=label, **style)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from recbole_diffusion.experiment.study import figures
 from recbole_diffusion.experiment.study.results import Row, StudyResult
@@ -18,9 +18,9 @@ def plot_steps(result: StudyResult, title: str) -> list[Path]:
         for place, (solver, rows) in enumerate(_by_solver(result).items()):
             style = {"color": figures.COLOURS[place % len(figures.COLOURS)], "marker": "o", "markersize": 4}
             calls = [(row.nfe or 0) * 1.05**place for row in rows]  # side by side, where intervals would overlap
-            _errorbars(quality, calls, [(row.value, row.low, row.high) for row in rows], style, solver)
+            figures.errorbars(quality, calls, [(row.value, row.low, row.high) for row in rows], style, solver)
             differences = [(row.difference, row.difference_low, row.difference_high) for row in rows]
-            _errorbars(difference, calls, differences, style, solver)
+            figures.errorbars(difference, calls, differences, style, solver)
             speed.plot(calls, [row.users_per_s for row in rows], **style)
         _finish(result, quality, difference, speed)
         figure.suptitle(title, fontsize=10)
@@ -53,17 +53,3 @@ def _by_solver(result: StudyResult) -> dict[str, list[Row]]:
         if row.label != result.reference and row.nfe and row.value is not None:
             by_solver.setdefault(row.label.partition(" ")[0], []).append(row)
     return {solver: sorted(rows, key=lambda row: row.nfe or 0) for solver, rows in by_solver.items()}
-
-
-def _errorbars(
-    axes: Any,
-    x: list[float],
-    values: list[tuple[Optional[float], Optional[float], Optional[float]]],
-    style: dict[str, Any],
-    label: str,
-) -> None:
-    """Draw values with their intervals (value, low, high); a missing bound is the value."""
-    means = [value or 0.0 for value, _, _ in values]
-    below = [mean - (mean if low is None else low) for mean, (_, low, _) in zip(means, values)]
-    above = [(mean if high is None else high) - mean for mean, (_, _, high) in zip(means, values)]
-    axes.errorbar(x, means, [below, above], capsize=2, elinewidth=0.9, label=label, **style)
