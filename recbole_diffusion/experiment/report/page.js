@@ -48,7 +48,7 @@ function detailColumns(key) {
   const cell = (row) => row.metrics[key] || {};
   return [
     { key: "interval", name: "95 % interval", value: (row) => cell(row).low, show: (v, row) => (v == null ? "–" : `${number(v)} – ${number(cell(row).high)}`) },
-    { key: "difference", name: "difference from the reference", value: (row) => cell(row).difference, show: signed },
+    { key: "difference", name: `difference from ${data.references.length === 1 ? data.references[0] : "the reference"}`, value: (row) => cell(row).difference, show: signed },
     { key: "p", name: "p (Wilcoxon, Holm)", value: (row) => cell(row).p, show: pText },
     { key: "effect", name: "effect d_z", value: (row) => cell(row).effect, show: (v) => (v == null ? "–" : v.toFixed(2).replace("-", "−")) },
     { key: "wins", name: "users won / tied / lost", value: (row) => cell(row).wins, show: (v, row) => (v == null ? "–" : `${v} / ${cell(row).ties} / ${cell(row).losses}`) },
@@ -132,7 +132,7 @@ function rowElements(row, all, best) {
   const line = element("tr");
   const name = `${row.dataset}/${row.model}/${row.seed ?? ""}`;
   for (const [index, column] of all.entries()) {
-    const cell = element(index ? "td" : "th", null, [column.left ? "left" : "", best.get(column).get(row) || ""].join(" ").trim());
+    const cell = element(index ? "td" : "th", null, column.left ? "left" : "");
     if (!index) {
       cell.scope = "row";
       const button = element("button", row.model, "open");
@@ -142,26 +142,30 @@ function rowElements(row, all, best) {
       cell.append(button);
       if (row.diffusion) cell.append(" ", element("span", "diffusion", "kind"));
     } else if (column.text) cell.textContent = column.text(row);
-    else fillNumber(cell, column, row);
+    else fillNumber(cell, column, row, best.get(column));
     line.append(cell);
   }
   return opened.has(name) ? [line, detail(row, all.length)] : [line];
 }
 
-function fillNumber(cell, column, row) {
+function fillNumber(cell, column, row, best) {
   const value = column.value(row);
-  cell.textContent = column.show ? column.show(value, row) : number(value);
+  cell.append(element("span", column.show ? column.show(value, row) : number(value), best.get(row)));
   if (!column.metric || state.rows === "runs") return;
   const numbers = row.metrics[column.key] || {};
+  const widest = Math.max(...data.rows.map((one) => one.metrics[column.key]?.sd ?? -1));
   if (numbers.sd != null) cell.append(element("span", ` ± ${number(numbers.sd)}`, "spread"));
   const mark = element("span", numbers.differs ? "†" : "", "mark");
   if (numbers.differs) mark.title = `differs from ${row.reference}: p ${pText(numbers.p)} (Wilcoxon, Holm)`;
   cell.append(mark);
+  if (numbers.sd == null && widest >= 0 && value != null) cell.append(element("span", ` ± ${number(widest)}`, "spread none"));  // aligns the means
 }
 
 function detail(row, width) {
-  const cell = element("td");
-  cell.colSpan = width;
+  const outer = element("td");
+  const cell = element("div", null, "inside");
+  outer.append(cell);
+  outer.colSpan = width;
   const runs = row.of ? row.of.runs.filter((run) => run.seed === row.seed) : row.runs;
   const of = row.of || row;
   for (const [title, settings] of [["Settings of this model", of.settings], ["Chosen by tuning", of.best]]) {
@@ -177,7 +181,7 @@ function detail(row, width) {
   }
   if (Object.keys(of.all_settings).length) cell.append(element("h4", "All settings that were passed"), settingsList(of.all_settings));
   const line = element("tr", null, "detail");
-  line.append(cell);
+  line.append(outer);
   return line;
 }
 

@@ -41,6 +41,7 @@ def page_data(comparison: ComparisonResults, analyses: Sequence[Analysis]) -> Ro
     costs = [key for key in COSTS if any(row["costs"].get(key) is not None for row in rows)]
     return {
         "datasets": [analysis.dataset for analysis in analyses],
+        "references": sorted({analysis.reference for analysis in analyses if analysis.reference is not None}),
         "main": main,
         "valid_metric": paper_name(str(comparison.plan["main_metric"]).lower()),
         "partial": any(row["n"] < row["planned"] for row in rows),
