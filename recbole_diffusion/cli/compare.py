@@ -17,7 +17,7 @@ from recbole_diffusion.cli.seeds import seeds_of
 _EPILOG = """\
 All models and seeds have one split, whose hash is printed. Every model ranks all items.
 With a sequential model the split is leave-one-out in the order of time.
-FOLDER/report holds the tables (csv, json, md, tex) and plots (png, svg)."""
+FOLDER/report holds index.html, for the browser, tables (csv, json, md, tex) and plots (png, svg, pdf)."""
 
 
 def parser() -> Command:
@@ -129,9 +129,11 @@ def _run_and_report(compare_models: Callable[[Any], Any], folder: str) -> int:
         )
         return 130
     request = store.plan()["asked"]
-    files = report.write(store.folder, request["metric"], request["reference"])
-    print(report.summary(store, request["metric"], request["reference"]))
-    print(f"\nreport: {short_path(files[0].parent) if files else folder}")
+    options = report.ReportOptions(request["metric"], request["reference"])
+    comparison = options.read(store.folder)
+    files = report.write(store.folder, options, comparison)
+    print(report.summary(store.folder, options, comparison))
+    print(f"\nreport: {short_path(files[0].parent / 'index.html') if files else folder}")
     keys = [key for model in store.plan()["models"] for keys in model["runs"].values() for key in keys]
     failed = [key for key in keys if store.record(key) is None]
     if failed:

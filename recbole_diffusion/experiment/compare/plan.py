@@ -154,7 +154,8 @@ def prepare_split(configs: Mapping[str, Config], dataset: str) -> Split:
     any_config = next(iter(configs.values()))
     digest = counts["split_sha256"][:12]
     statement = f"{dataset}: {_size(counts)}; {_split_and_ranking(any_config)}; split {digest}, the same for all"
-    return Split({**counts, "files_sha256": data_fingerprint(any_config)}, statement, failed)
+    protocol = _split_and_ranking(any_config)
+    return Split({**counts, "protocol": protocol, "files_sha256": data_fingerprint(any_config)}, statement, failed)
 
 
 def _common_counts(labelled_counts: Sequence[tuple[str, dict[str, Any]]], dataset: str) -> dict[str, Any]:

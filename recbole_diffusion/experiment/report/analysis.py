@@ -81,7 +81,6 @@ def ranked(results: list[ModelResult], metric: str) -> list[ModelResult]:
 def analyse(
     comparison: ComparisonResults,
     dataset: str,
-    metric: Optional[str] = None,
     reference: Optional[str] = None,
     resamples: int = significance.RESAMPLES,
 ) -> Analysis:
@@ -90,7 +89,6 @@ def analyse(
     Args:
         comparison: the results of all data sets.
         dataset: the data set's name.
-        metric: the main metric; None: the plan's.
         reference: a label; None: the best model at the main metric. The best model also replaces a reference without
             finished runs.
         resamples: of the bootstrap; 0: no intervals.
@@ -99,7 +97,7 @@ def analyse(
         ValueError: an unknown metric or model.
     """
     results, metrics = comparison.results[dataset], comparison.metrics(dataset)
-    main = (metric or comparison.main_metric).lower()
+    main = comparison.main_metric
     _check("metric", main, [name for name in metrics if higher_is_better(name) is not None])
     if reference is not None:
         _check("reference", reference, [result.label for result in results])
@@ -124,10 +122,7 @@ def _check(key: str, value: str, allowed: list[str]) -> None:
 def _compare(analysis: Analysis, resamples: int) -> None:
     """Set users, intervals and pairs."""
     values = _user_values(analysis)
-    bootstrap_means: Arrays = {}
-    if resamples and values and analysis.users > 1:
-        means = significance.bootstrap_means(np.stack(list(values.values())), resamples)
-        bootstrap_means = dict(zip(values, means))
+    bootstrap_means = _bootstrap(values, resamples) if resamples and analysis.users > 1 else {}
     analysis.intervals = {key: significance.interval(row) for key, row in bootstrap_means.items()}
     finished = [result for result in analysis.results if result.runs]
     reference = next(result for result in finished if result.label == analysis.reference)
@@ -138,6 +133,26 @@ def _compare(analysis: Analysis, resamples: int) -> None:
             (ALL_PAIRS, list(combinations(finished, 2))),
         ):
             analysis.pairs += _family(analysis, metric, family, pairs, values, bootstrap_means)
+
+
+def _bootstrap(values: Arrays, resamples: int) -> Arrays:
+    """The means over resampled users. Users without a value of a metric are left out of it."""
+    bootstrap_means: Arrays = {}
+    metrics_by_users: dict[bytes, list[str]] = {}
+    for metric in dict.fromkeys(metric for _, metric in values):
+        metrics_by_users.setdefault(_users_with_value(values, metric).tobytes(), []).append(metric)
+    for bits, metrics in metrics_by_users.items():
+        has_value = np.frombuffer(bits, dtype=bool)
+        keys = [key for key in values if key[1] in metrics]
+        if has_value.sum() > 1:
+            means = significance.bootstrap_means(np.stack([values[key][has_value] for key in keys]), resamples)
+            bootstrap_means.update(zip(keys, means))
+    return bootstrap_means
+
+
+def _users_with_value(values: Arrays, metric: str) -> np.ndarray:
+    """Which users have a value of the metric in all models, bool, (n_users,)."""
+    return ~np.isnan([of_model for (_, name), of_model in values.items() if name == metric]).any(axis=0)
 
 
 def _user_values(analysis: Analysis) -> Arrays:

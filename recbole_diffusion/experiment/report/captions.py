@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
+from recbole_diffusion.evaluation.metric_names import paper_name
 from recbole_diffusion.experiment.report.analysis import AGAINST_REFERENCE, Analysis, ranked
 from recbole_diffusion.experiment.report.results import ComparisonResults, ModelResult, higher_is_better
 from recbole_diffusion.experiment.report.tables import MARK
@@ -52,7 +53,8 @@ def _seeds(plan: dict[str, Any]) -> str:
     seeds = plan["seeds"]
     if len(seeds) == 1:
         return f"One seed ({seeds[0]})."
-    return f"Mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))})."
+    listed = ", ".join(map(str, seeds))
+    return f"Mean ± standard deviation over {len(seeds)} seeds ({listed}); no ± where all seeds give the same value."
 
 
 def tuning(plan: dict[str, Any], analysis: Analysis) -> str:
@@ -116,9 +118,9 @@ def verdict(analysis: Analysis) -> str:
     best = order[0]
     rival = next((result for result in order if result.diffusion != best.diffusion), None)
     if not any(result.diffusion for result in order):
-        return f"Best at {analysis.main}: {_with_value(best, analysis.main)}."
+        return f"Best at {paper_name(analysis.main)}: {_with_value(best, analysis.main)}."
     kind = ", a diffusion model" if best.diffusion else ""
-    text = f"Best at {analysis.main}: {_with_value(best, analysis.main)}{kind}"
+    text = f"Best at {paper_name(analysis.main)}: {_with_value(best, analysis.main)}{kind}"
     if rival is None:
         return text + "."
     rival_kind = "best without diffusion" if best.diffusion else "best diffusion model"

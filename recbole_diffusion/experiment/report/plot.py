@@ -12,8 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from recbole_diffusion.evaluation.metric_names import paper_name
 from recbole_diffusion.experiment.report import labels
-from recbole_diffusion.experiment.report.points import MEAN
+from recbole_diffusion.experiment.report.points import FORMATS, MEAN
 
 Row = dict[str, Any]
 Style = dict[str, dict[str, Any]]
@@ -31,6 +32,7 @@ _SETTINGS: Any = {
     "legend.frameon": False,
     "text.parse_math": False,
     "svg.hashsalt": "recbole-diffusion",
+    "pdf.fonttype": 42,  # TrueType: some publishers refuse matplotlib's default
 }
 _TITLES = {
     "accuracy": "Accuracy",
@@ -40,10 +42,23 @@ _TITLES = {
     "tuning": "Tuning",
 }
 DPI = 200
+#: Metadata that are left out, since they differ from call to call.
+_METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 
 
-def draw(name: str, rows: Sequence[Row], dataset: str, models: Sequence[str], seeds: Sequence[int]) -> dict[str, bytes]:
-    """Return a plot as ``png`` and ``svg``, by suffix. Equal points give equal bytes.
+def draw(
+    name: str,
+    rows: Sequence[Row],
+    dataset: str,
+    models: Sequence[str],
+    seeds: Sequence[int],
+    formats: Sequence[str] = FORMATS,
+) -> dict[str, bytes]:
+    """Return a plot in each of the formats, by suffix. Equal points give equal bytes.
 
     Args:
         name: a key of :data:`recbole_diffusion.experiment.report.points.PLOTS`.
@@ -51,6 +66,7 @@ def draw(name: str, rows: Sequence[Row], dataset: str, models: Sequence[str], se
         dataset: the data set's name, for the title.
         models: labels in the plan's order; a model has the same colour in all plots.
         seeds: of the runs, for the title.
+        formats: some of ``png``, ``svg``, ``pdf``.
     """
     functions = {
         "accuracy": _accuracy,
@@ -63,15 +79,18 @@ def draw(name: str, rows: Sequence[Row], dataset: str, models: Sequence[str], se
         figure = Figure(layout="constrained", dpi=DPI)
         FigureCanvasAgg(figure)
         number = f"{len(seeds)} seeds" if len(seeds) > 1 and name != "tuning" else f"seed {seeds[0]}"
-        figure.suptitle(f"{_TITLES[name]}: {dataset}, {rows[0]['metric']}, {number}", fontsize=10)
+        figure.suptitle(f"{_TITLES[name]}: {dataset}, {_metric(rows)}, {number}", fontsize=10)
         functions[name](figure, list(rows), _style(models))
-        return {suffix: _encoded(figure, suffix) for suffix in ("png", "svg")}
+        return {suffix: _encoded(figure, suffix) for suffix in formats}
+
+
+def _metric(rows: Sequence[Row], key: str = "metric") -> str:
+    return paper_name(rows[0][key])
 
 
 def _encoded(figure: Figure, suffix: str) -> bytes:
     stream = io.BytesIO()
-    metadata = {"Date": None} if suffix == "svg" else {"Software": None}
-    figure.savefig(stream, format=suffix, dpi=DPI, metadata=metadata)
+    figure.savefig(stream, format=suffix, dpi=DPI, metadata=_METADATA[suffix])
     return stream.getvalue()
 
 
@@ -102,7 +121,7 @@ def _accuracy(figure: Figure, rows: list[Row], style: Style) -> None:
             _interval(axes[1], y, difference, row["difference_low"], row["difference_high"], row, style)
     axes[0].set_yticks(range(len(rows)), [row["model"] for row in rows])
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
-    axes[0].set_xlabel(f"test {rows[0]['metric']}: mean, 95 % interval over users; | seeds")
+    axes[0].set_xlabel(f"test {_metric(rows)}: mean, 95 % interval over users; | seeds")
     for panel in axes:
         panel.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     _explain_filling(figure)
@@ -131,7 +150,7 @@ def _accuracy_cost(figure: Figure, rows: list[Row], style: Style) -> None:
         panel.set_xlabel(text)
         _scatter(panel, measured, key, style)
         _logarithmic(panel, [row[key] for row in measured], 4)
-    axes[0].set_ylabel(f"test {rows[0]['metric']}")
+    axes[0].set_ylabel(f"test {_metric(rows)}")
     _label_points(figure, axes)
 
 
@@ -139,8 +158,8 @@ def _accuracy_coverage(figure: Figure, rows: list[Row], style: Style) -> None:
     figure.set_size_inches(6.5, 4.8)
     axes = figure.subplots()
     _scatter(axes, rows, "coverage", style)
-    axes.set_xlabel(f"test {rows[0]['coverage_metric']}")
-    axes.set_ylabel(f"test {rows[0]['metric']}")
+    axes.set_xlabel(f"test {_metric(rows, 'coverage_metric')}")
+    axes.set_ylabel(f"test {_metric(rows)}")
     _label_points(figure, [axes])
 
 
@@ -162,8 +181,8 @@ def _scatter(axes: Any, rows: list[Row], key: str, style: Style) -> None:
     axes.margins(0.12)
 
 
-def _explain_filling(figure: Figure) -> None:
-    figure.supxlabel("filled: diffusion models", fontsize=8, color="#555555")
+def _explain_filling(figure: Figure, more: str = "") -> None:
+    figure.supxlabel(f"filled: diffusion models{more}", fontsize=8, color="#555555")
 
 
 def _label_points(figure: Figure, axes: Sequence[Any]) -> None:
@@ -206,8 +225,8 @@ def _learning_curves(figure: Figure, rows: list[Row], style: Style) -> None:
         _logarithmic(panel, [row[key] for row in rows if row[key]], 20)
     axes[0].set_xlabel("epoch")
     axes[1].set_xlabel("seconds of training, that of a base included")
-    axes[0].set_ylabel(f"validation {rows[0]['metric']}")
-    _explain_filling(figure)
+    axes[0].set_ylabel(f"validation {_metric(rows)}")
+    _explain_filling(figure, "; star: chosen epoch of a seed" if any(row.get("chosen") for row in rows) else "")
     handles = {line.get_label(): line for line in axes[0].lines}
     figure.legend([handles[label] for label in order], order, loc="outside right center", fontsize=8)
 
@@ -223,6 +242,10 @@ def _curve(axes: Any, means: list[Row], seeds: list[Row], key: str, model_style:
     mark = {"marker": model_style["marker"], "markevery": [-1], "markersize": 6, "markerfacecolor": face}
     line = {"color": colour, "linestyle": model_style["linestyle"], "lw": 1.5}
     axes.plot(xs, [row["score"] for row in means], label=label, **line, **mark)
+    chosen = [row for row in seeds if row.get("chosen")]
+    star = {"marker": "*", "linestyle": "none", "markersize": 9, "markeredgecolor": "white", "markeredgewidth": 0.5}
+    if chosen:
+        axes.plot([r[key] for r in chosen], [r["score"] for r in chosen], color=colour, label="_", zorder=3, **star)
     last = means[-1]["epoch"]
     for seed in {row["seed"] for row in seeds}:
         tail = [row for row in seeds if row["seed"] == seed and row["epoch"] >= last]
@@ -244,7 +267,7 @@ def _tuning(figure: Figure, rows: list[Row], style: Style) -> None:
     for axes in list(grid.flat)[len(tuned) :]:
         axes.set_visible(False)
     figure.supxlabel("trial", fontsize=9)
-    figure.supylabel(f"validation {rows[0]['metric']}", fontsize=9)
+    figure.supylabel(f"validation {_metric(rows)}", fontsize=9)
 
 
 def _trials(axes: Any, rows: list[Row], colour: str) -> None:

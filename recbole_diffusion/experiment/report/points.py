@@ -11,6 +11,8 @@ from recbole_diffusion.experiment.report.analysis import Analysis, ranked
 from recbole_diffusion.experiment.report.results import ModelResult, higher_is_better
 
 Row = dict[str, Any]
+#: File formats of the plots.
+FORMATS = ("png", "svg", "pdf")
 #: The seed of rows that are means over seeds.
 MEAN = "mean"
 
@@ -74,8 +76,8 @@ def accuracy_coverage(analysis: Analysis) -> list[Row]:
 def learning_curves(analysis: Analysis) -> list[Row]:
     """Return validation scores by epoch: one row per seed, and mean, minimum and maximum over seeds.
 
-    The latter are of epochs that all seeds have reached. ``seconds`` are those of training so far, including the
-    training of a base model.
+    The latter are of epochs that all seeds have reached. ``chosen`` marks the epoch whose weights were tested.
+    ``seconds`` are those of training so far, including the training of a base model.
     """
     rows: list[Row] = []
     for result in analysis.results:
@@ -113,6 +115,7 @@ def _curve(run: Row) -> list[Row]:
             "epoch": row["epoch"],
             "seconds": seconds_so_far,
             "score": row["score"],
+            "chosen": row["epoch"] == run["timing"].get("best_epoch"),
         }
         for row, seconds_so_far in zip(epochs, seconds)
         if row.get("score") is not None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 from recbole_diffusion.experiment.report import accounts
 from recbole_diffusion.experiment.report.analysis import Analysis
@@ -43,6 +44,23 @@ def csv_files(analyses: Sequence[Analysis]) -> dict[str, list[Row]]:
         [row for _, result in pairs for row in _failure_rows(result)],
     )
     return dict(zip(NAMES, contents))
+
+
+def per_user_rows(analysis: Analysis) -> list[Row]:
+    """Return the test metrics of each user in each finished run; empty for a user without a value of the metric."""
+    metrics = [*analysis.accuracy, *analysis.beyond]
+    rows: list[Row] = []
+    for result in analysis.results:
+        for run, of_run in zip(result.runs, result.users_of_runs):
+            columns = {} if of_run is None else {m: of_run.metrics[m].tolist() for m in metrics if m in of_run.metrics}
+            for index, user in enumerate(() if of_run is None else of_run.users.tolist()):
+                values = {metric: _number(column[index]) for metric, column in columns.items()}
+                rows.append({"model": result.label, "seed": run["seed"], "user": user, **values})
+    return rows
+
+
+def _number(value: float) -> Optional[float]:
+    return None if math.isnan(value) else value
 
 
 def to_csv(rows: Sequence[Row]) -> bytes:

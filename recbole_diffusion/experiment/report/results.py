@@ -11,8 +11,12 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from recbole_diffusion import registry
+from recbole_diffusion.evaluation.metric_names import paper_name
 from recbole_diffusion.evaluation.per_user import may_be_nan
+from recbole_diffusion.evaluation.split_data import SplitData
 from recbole_diffusion.experiment.jobs.store import Store, UserMetrics
+from recbole_diffusion.experiment.report import from_lists
+from recbole_diffusion.experiment.report.selection import Selection, select
 
 #: Beyond-accuracy metrics, of all recommended lists together: whether a higher value is better, None if neither is.
 BEYOND: dict[str, Optional[bool]] = {
@@ -22,6 +26,9 @@ BEYOND: dict[str, Optional[bool]] = {
     "novelty": True,
     "averagepopularity": None,
     "giniindex": None,
+    "ild": True,
+    "calibration": False,
+    "serendipity": True,
 }
 #: Metrics of which a lower value is better.
 _ERRORS = frozenset({"rmse", "mae", "logloss", "calibration"})
@@ -55,6 +62,7 @@ class ModelResult:
         best: the settings that tuning chose; None without tuning.
         settings: passed for this model alone.
         users: test metrics per user, averaged over the finished runs; None if a run has none.
+        users_of_runs: test metrics per user of each finished run, in their order.
     """
 
     label: str
@@ -69,6 +77,7 @@ class ModelResult:
     best: Optional[dict[str, Any]]
     settings: dict[str, Any]
     users: Optional[UserMetrics]
+    users_of_runs: list[Optional[UserMetrics]]
 
     def by_seed(self, metric: str) -> dict[int, float]:
         """Return the test metric of each finished run that has it, by seed."""
@@ -83,6 +92,15 @@ class ModelResult:
         """Return the sample standard deviation of a test metric over seeds; None with fewer than two."""
         values = self.by_seed(metric).values()
         return float(np.std(list(values), ddof=1)) if len(values) > 1 else None
+
+    def varies(self, metric: str) -> bool:
+        """Return whether seeds differ in a test metric; those of deterministic models such as EASE do not."""
+        return len({*self.by_seed(metric).values()}) > 1
+
+    def group_mean(self, metric: str) -> Optional[float]:
+        """Return the mean over the finished runs of the recall of a group; None if no run has it."""
+        values = [run["groups"][metric] for run in self.runs if metric in run.get("groups", {})]
+        return float(np.mean(values)) if values else None
 
     def cost(self, name: str) -> Optional[float]:
         """Return an entry of ``timing`` over finished runs: the maximum of a peak, else the mean; None if missing."""
@@ -127,43 +145,108 @@ class ComparisonResults:
     Attributes:
         plan: the content of comparison.json.
         results: of each data set by name, in the plan's order of models.
+        selection: the metrics of the report.
+        splits: the data of each data set's split by name, where runs have kept their lists.
     """
 
     plan: dict[str, Any]
     results: dict[str, list[ModelResult]]
+    selection: Selection
+    splits: dict[str, SplitData]
 
     @property
     def main_metric(self) -> str:
         """The metric that models are ranked by, in lower case."""
-        return str(self.plan["main_metric"]).lower()
+        return self.selection.main
 
     def metrics(self, dataset: str) -> list[str]:
-        """Return the metrics of the finished runs, in lower case and the plan's order; without runs the plan's."""
+        """Return the metrics of the tables, in lower case.
+
+        They are the selected ones, else those of the finished runs in the plan's order; without runs the plan's.
+        """
         planned = [str(metric).lower() for metric in [*self.plan.get("metrics", ()), self.main_metric]]
         measured = [metric for result in self.results[dataset] for run in result.runs for metric in run["test"]]
-        return [metric for metric in dict.fromkeys([*planned, *measured]) if not measured or metric in measured]
+        shown = [*planned, *measured] if self.selection.columns is None else self.selection.required
+        return [metric for metric in dict.fromkeys(shown) if not measured or metric in measured]
 
 
-def read(folder: Union[str, Path]) -> ComparisonResults:
-    """Read a comparison, finished or not.
+def read(
+    folder: Union[str, Path],
+    metric: Optional[str] = None,
+    topk: Optional[Sequence[int]] = None,
+    columns: Optional[Sequence[str]] = None,
+) -> ComparisonResults:
+    """Read a comparison, finished or not. Metrics that were not measured are computed from the kept lists.
+
+    Args:
+        folder: of the comparison.
+        metric, topk, columns: the metrics of the report, see
+            :func:`recbole_diffusion.experiment.report.selection.select`.
 
     Raises:
-        ValueError: the folder holds no comparison; a run's user metrics are damaged.
+        ValueError: the folder holds no comparison; a run's user metrics or lists are damaged; a metric was not measured
+            and cannot be computed.
     """
     folder = Path(folder)
     if not (folder / "comparison.json").is_file():  # a clearer message than the store's
         raise ValueError(f"{str(folder)!r} is not the folder of a comparison: it has no comparison.json")
     store = Store(folder)
     plan = store.plan()
+    selection = select(plan, metric, topk, columns)
     names = list(plan.get("datasets") or {})
     names += [name for entry in plan["models"] for name in entry.get("runs") or {} if name not in names]
+    reader = _RunReader(store, selection)
     results = {
-        name: [_result(store, plan, entry, name) for entry in plan["models"]] for name in list(dict.fromkeys(names))
+        name: [_result(reader, plan, entry, name) for entry in plan["models"]] for name in list(dict.fromkeys(names))
     }
-    return ComparisonResults(plan, results)
+    for name, of_dataset in results.items():
+        _check_required(selection, name, of_dataset)
+    return ComparisonResults(plan, results, selection, reader.splits)
 
 
-def _result(store: Store, plan: dict[str, Any], entry: dict[str, Any], dataset: str) -> ModelResult:
+def _check_required(selection: Selection, dataset: str, results: Sequence[ModelResult]) -> None:
+    """Raise a ValueError if no tested run has a requested metric, nor lists to compute it from."""
+    tested = [run for result in results for run in result.runs if run["test"]]
+    for metric in selection.required if tested else ():
+        if not any(metric in run["test"] for run in tested):
+            measured = list(dict.fromkeys(paper_name(name) for run in tested for name in run["test"]))
+            raise ValueError(
+                f"{paper_name(metric)} was not measured on {dataset!r}, and the runs have kept no lists to compute it "
+                f"from; measured: {' | '.join(measured)}"
+            )
+
+
+class _RunReader:
+    """Read the finished runs of a store, with the metrics that a report needs.
+
+    Attributes:
+        splits: the data of each data set's split by name.
+    """
+
+    def __init__(self, store: Store, selection: Selection) -> None:
+        self.store, self.selection = store, selection
+        self.splits: dict[str, SplitData] = {}
+
+    def read(self, key: str, dataset: str) -> tuple[Optional[dict[str, Any]], Optional[UserMetrics]]:
+        """Return the record of a finished run and its metrics per user; None, None if it has not finished."""
+        record = self.store.record(key)
+        if record is None or record.get("trial") is not None:
+            return None, None
+        users = self.store.users(key)
+        record["test"] = record.get("test") or {}  # None where the test split is empty
+        lists = self.store.lists(key) if record["test"] else None
+        missing = [metric for metric in self.selection.required if metric not in record["test"]]
+        if lists is not None:
+            self.splits.setdefault(dataset, lists.split)
+            if missing:
+                users = from_lists.complete(lists, record, users, missing)
+            cut_off = self.selection.main.partition("@")[2]
+            record["groups"] = from_lists.groups(lists, cut_off, record.get("settings") or {}) if cut_off else {}
+        return record, users
+
+
+def _result(reader: _RunReader, plan: dict[str, Any], entry: dict[str, Any], dataset: str) -> ModelResult:
+    store = reader.store
     keys = (entry.get("runs") or {}).get(dataset) or []
     runs: list[dict[str, Any]] = []
     missing: list[tuple[int, str]] = []
@@ -171,11 +254,10 @@ def _result(store: Store, plan: dict[str, Any], entry: dict[str, Any], dataset: 
     users: dict[str, Optional[UserMetrics]] = {}
     for index, seed in enumerate(plan["seeds"]):
         key = keys[index] if index < len(keys) else None
-        record = store.record(key) if key else None
-        if key is not None and record is not None and record.get("trial") is None:
-            record["test"] = record.get("test") or {}  # None where the test split is empty
+        record, of_run = reader.read(key, dataset) if key else (None, None)
+        if key is not None and record is not None:
             runs.append(record)
-            users[key] = store.users(key)
+            users[key] = of_run
         else:
             failure = store.failure(key) if key else None
             failed += [failure] if failure else []
@@ -188,7 +270,7 @@ def _result(store: Store, plan: dict[str, Any], entry: dict[str, Any], dataset: 
     label, model = entry["label"], entry["model"]
     return ModelResult(
         label, model, dataset, _is_diffusion(entry), runs, missing, failed, trials, len(trial_keys), best,
-        entry.get("settings") or {}, _mean_over_seeds(label, users),
+        entry.get("settings") or {}, _mean_over_seeds(label, users), list(users.values()),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Callable, NamedTuple, Optional
 
+from recbole_diffusion.evaluation.metric_names import paper_name
 from recbole_diffusion.experiment.report.analysis import Analysis, ranked
 from recbole_diffusion.experiment.report.results import ModelResult, higher_is_better
 
@@ -51,9 +52,9 @@ def beyond(analysis: Analysis) -> Table:
 
 def cost(analysis: Analysis) -> Table:
     """Return each model's cost beside its main metric."""
-    columns = [column for column in _COSTS if column[0] != TUNING or _is_tuned(analysis)]
+    columns = [column for column in COSTS if column[0] != TUNING or _is_tuned(analysis)]
     rows = []
-    for result in _sorted_results(analysis):
+    for result in sorted_results(analysis):
         values = [(value_of(result), to_text) for _, value_of, to_text in columns]
         texts = [DASH if value is None else to_text(value) for value, to_text in values]
         score = _mean_and_sd(result.mean(analysis.main), None, 4)
@@ -63,7 +64,7 @@ def cost(analysis: Analysis) -> Table:
 
 def _metrics_table(name: str, analysis: Analysis, metrics: list[str], digits: Callable[..., int]) -> Table:
     """A table of metrics; ``digits(means, sds)`` returns the digits after the point of one column."""
-    results = _sorted_results(analysis)
+    results = sorted_results(analysis)
     partial = any(result.missing for result in results)
     columns = {metric: _column(analysis, results, metric, digits) for metric in metrics}
     rows = []
@@ -80,7 +81,7 @@ def _metrics_table(name: str, analysis: Analysis, metrics: list[str], digits: Ca
 
 def _column(analysis: Analysis, results: list[ModelResult], metric: str, digits: Callable[..., int]) -> list[Value]:
     """One metric of all models. Best and second best are found from the rounded texts, so that ties look like ties."""
-    statistics = [(result.mean(metric), result.sd(metric)) for result in results]
+    statistics = [(result.mean(metric), result.sd(metric) if result.varies(metric) else None) for result in results]
     means = [mean for mean, _ in statistics if mean is not None]
     n_digits = digits(means, [sd for _, sd in statistics if sd is not None])
     texts = [_mean_and_sd(mean, sd, n_digits) for mean, sd in statistics]
@@ -94,8 +95,8 @@ def _column(analysis: Analysis, results: list[ModelResult], metric: str, digits:
     ]
 
 
-def _sorted_results(analysis: Analysis) -> list[ModelResult]:
-    """Models by the main metric, then those without a finished run."""
+def sorted_results(analysis: Analysis) -> list[ModelResult]:
+    """Return the models by the main metric, then those without a finished run."""
     finished = ranked(analysis.results, analysis.main)
     return finished + [result for result in analysis.results if result not in finished]
 
@@ -106,7 +107,7 @@ def _is_tuned(analysis: Analysis) -> bool:
 
 def _title(metric: str) -> str:
     """The metric's name, with an arrow if a lower value is better, more even or less popular."""
-    return metric if higher_is_better(metric) is True else f"{metric} ↓"
+    return paper_name(metric) if higher_is_better(metric) is True else f"{paper_name(metric)} ↓"
 
 
 def _rounded_mean(text: str) -> Optional[float]:
@@ -152,7 +153,7 @@ def _s_per_epoch(result: ModelResult) -> Optional[float]:
 
 
 #: Columns of the cost table: name, value of a model, text of a value.
-_COSTS: tuple[tuple[str, Callable[[ModelResult], Optional[float]], Callable[[float], str]], ...] = (
+COSTS: tuple[tuple[str, Callable[[ModelResult], Optional[float]], Callable[[float], str]], ...] = (
     ("parameters", _cost("parameters"), _whole),
     ("epochs", _cost("epochs"), _three_digits),
     ("s per epoch", _s_per_epoch, _three_digits),
@@ -186,9 +187,22 @@ def plain(table: Table) -> str:
     drawn.set_cols_dtype(["t"] * len(table.columns))
     drawn.header([textwrap.fill(column, 12) for column in table.columns])
     widths = [max((len(_signs(value)) for value in column), default=0) for column in zip(*table.rows)]
+    spreads = [max((len(_spread(value)) for value in column), default=0) for column in zip(*table.rows)]
     for row in table.rows:
-        drawn.add_row([value.text + _signs(value).ljust(width, NO_BREAK) for value, width in zip(row, widths)])
+        drawn.add_row([_padded(*entry) for entry in zip(row, spreads, widths)])
     return str(drawn.draw())
+
+
+def _padded(value: Value, spread: int, signs: int) -> str:
+    """The text with room for ± and signs, so that the means of a column are aligned."""
+    room = spread - len(_spread(value)) if value.text != DASH else 0
+    return value.text + _signs(value).ljust(signs + room, NO_BREAK)
+
+
+def _spread(value: Value) -> str:
+    """The standard deviation in a text such as ``0.1234 ± 0.0010``, with the sign; empty without one."""
+    mean, sign, sd = value.text.partition(" ± ")
+    return sign + sd
 
 
 def _signs(value: Value) -> str:
