@@ -118,9 +118,9 @@ def bootstrap_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 
         counts = np.stack([np.bincount(row, minlength=users) for row in drawn], axis=1).astype(np.float64)
         means[:, start : start + chunk] = values @ counts
         n_drawn[:, start : start + chunk] = has_value @ counts
-    divisors = np.full((len(values), 1), float(users)) if not len(partial) else np.full(means.shape, float(users))
-    divisors[partial] = np.where(n_drawn > 0, n_drawn, np.nan)
-    return means / divisors
+    result = means / users
+    result[partial] = means[partial] / np.where(n_drawn > 0, n_drawn, np.nan)
+    return result
 
 
 def interval(means: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
