@@ -75,7 +75,7 @@ class Calibration(UserListMetric):
     mean over the list. :math:`p(g|i)` is equal for all categories of item i. Items without a category are left out.
     Users without an item with a category, in history or list, are left out.
 
-    Source: Steck, "Calibrated Recommendations", RecSys 2018, equations 2, 3, 5 and 6, with equal weights.
+    Source: Steck, "Calibrated Recommendations", RecSys 2018, section 3, with equal weights.
     """
 
     smaller = True
