@@ -253,6 +253,14 @@ def test_entries_are_compared_user_by_user(made, tmp_path):
         assert len(list(csv.DictReader(stream))) == 3 * 64
 
 
+def test_a_metric_that_no_user_has_is_a_dash(made):
+    evaluation = evaluate({"a": made.lists, "b": made.lists}, like=made.checkpoint, metrics=["NDCG", "ILD"], topk=[1])
+    assert np.isnan(evaluation.metrics["a"]["ild@1"])
+    assert "nan" not in evaluation.table()
+    assert "\u2013" in evaluation.table()
+    assert json.loads(json.dumps(evaluation.plain(), allow_nan=False))["entries"][0]["metrics"]["ild@1"] is None
+
+
 def test_entries_with_other_splits_are_refused(made):
     other = run("Pop", "board", config_dict={**made.settings, "seed": 5})
     with pytest.raises(ValueError, match="their numbers do not compare"):

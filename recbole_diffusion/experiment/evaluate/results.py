@@ -102,7 +102,7 @@ class Evaluation:
         return max((len(entry.users.users) for entry in self.entries if entry.users is not None), default=0)
 
     def _model_result(self, entry: Entry) -> ModelResult:
-        run = {"seed": 0, "test": entry.metrics, "timing": {}, "data": self.data}
+        run = {"seed": 0, "test": nan_to_null(entry.metrics), "timing": {}, "data": self.data}
         return ModelResult(
             entry.label, entry.source, self.dataset, False, [run], [], [], [], 0, None, {}, entry.users
         )  # fmt: skip
