@@ -10,6 +10,7 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from recbole_diffusion import quick_start
+from recbole_diffusion.evaluation import diversity_metrics
 from recbole_diffusion.evaluation.list_evaluation import NOT_OF_LISTS, evaluate_lists
 from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.experiment.evaluate import checkpoints, foreign_lists, list_files
@@ -104,7 +105,8 @@ def evaluate(
     if reference is not None and reference not in labelled:
         raise ValueError(f"reference={reference!r} is not allowed; allowed: {' | '.join(labelled)}")
     name, masked = shared.config["dataset"], shared.masked_items()
-    return Evaluation(name, split, shared.counts, masked, _notes(shared), evaluated, main, reference)
+    notes = diversity_metrics.describe(shared.config, shared.data)
+    return Evaluation(name, split, shared.counts, masked, notes, evaluated, main, reference)
 
 
 def _labelled(entries: Any) -> dict[str, Any]:
@@ -170,7 +172,7 @@ def _checkpoint_settings(source: Any, request: _Request) -> dict[str, Any]:
     stored = settings_of(checkpoint.read(source, request.trust), f"checkpoint {str(source)!r}")
     dataset = {} if request.dataset is None else {"dataset": request.dataset}
     changed = checkpoints.overrides(request.metrics, request.topk, stored)
-    return {**_file_settings(request), **dataset, **changed, **request.settings}
+    return {**_file_settings(request), **dataset, "log_wandb": False, **changed, **request.settings}
 
 
 def _file_settings(request: _Request) -> dict[str, Any]:
@@ -268,18 +270,3 @@ def _main_metric(entries: Sequence[Entry], requested: Optional[str]) -> str:
     if not measured:
         raise ValueError("the entries have no metric in common")
     return next((metric for metric in measured if metric.startswith("ndcg@")), measured[0])
-
-
-def _notes(split: EvaluationSplit) -> list[str]:
-    """Notes about the categories that metrics use."""
-    names = {metric.lower() for metric in split.config["metrics"]}
-    if not names & {"ild", "calibration"}:
-        return []
-    data, distance = split.data, split.config["ild_distance"]
-    lines = []
-    if "ild" in names:
-        by_category = distance == "category" or (distance is None and data.categories is not None)
-        lines.append(f"ILD: distance by {'categories' if by_category else 'co-occurrence in the training split'}.")
-    if data.categories is not None:
-        lines.append(f"{data.categories.describe(data.n_items).capitalize()}.")
-    return lines

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
+import torch
+
 from recbole_diffusion import quick_start
 from recbole_diffusion.data.loaders import get_dataloader
 from recbole_diffusion.evaluation.list_evaluation import RankedLists
@@ -59,15 +61,16 @@ def evaluate(loaded: quick_start.Loaded, phase: str, list_length: int = 0) -> Ev
 
 
 def _loader(loaded: quick_start.Loaded, phase: str) -> Any:
-    """The evaluation loader of a part; that of the training part ranks its items like those of a test part."""
+    """The evaluation loader of a part; for the training part one that ranks its items among all items."""
     if phase == "valid":
         return loaded.valid_data
     if phase == "test":
         return loaded.test_data
-    sampler = next(loader._sampler for loader in (loaded.test_data, loaded.valid_data) if loader)
     part = loaded.train_data._dataset
-    loader_class = get_dataloader(loaded.config, "test")
-    return loader_class(loaded.config, part, sampler.set_phase("train"), shuffle=False)
+    part = part.copy(part.inter_feat[torch.arange(len(part.inter_feat))])  # the loader sorts the rows in place
+    other = next(loader._sampler for loader in (loaded.test_data, loaded.valid_data) if loader)
+    sampler = type(other)("train", part, other.distribution).set_phase("train")  # knows no item of the later parts
+    return get_dataloader(loaded.config, "test")(loaded.config, part, sampler, shuffle=False)
 
 
 def overrides(

@@ -139,4 +139,4 @@ def texts(values: Any) -> Any:
 
     if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
         values = values.astype("Int64")
-    return values.where(values.isna(), values.astype(str)).astype(object)
+    return values.astype(object).where(values.isna(), values.astype(str))

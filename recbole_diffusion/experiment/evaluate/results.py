@@ -102,7 +102,7 @@ class Evaluation:
         return max((len(entry.users.users) for entry in self.entries if entry.users is not None), default=0)
 
     def _model_result(self, entry: Entry) -> ModelResult:
-        run = {"seed": 0, "test": entry.metrics, "timing": {}, "data": self.data}
+        run = {"seed": 0, "test": nan_to_null(entry.metrics), "timing": {}, "data": self.data}
         return ModelResult(
             entry.label, entry.source, self.dataset, False, [run], [], [], [], 0, None, {}, entry.users
         )  # fmt: skip
@@ -195,8 +195,22 @@ class Evaluation:
         if analysis.beyond:
             parts.append(tables.plain(tables.beyond(analysis)))
         parts += [line for line in (captions.marks(analysis, captions.IN_TEXT),) if line]
+        parts += [line for entry in self.entries for line in self._difference(analysis, entry)]
         parts += [f"Note: {note}" for note in analysis.notes]
         return "\n".join(parts)
+
+    def _difference(self, analysis: Analysis, entry: Entry) -> list[str]:
+        """The difference of an entry from the reference at the main metric, in a line; an empty list without one."""
+        row = analysis.against_reference(entry.label, analysis.main)
+        if row is None or row["difference"] is None:
+            return []
+        interval = "" if row["low"] is None else f" (95 % interval {row['low']:+.4f} to {row['high']:+.4f})"
+        tested = captions.p_text(row["p_wilcoxon_holm"])
+        counts = "" if row["users"] is None else f"; better, equal, worse for {_wins(row, analysis.main)} users"
+        return [
+            f"{analysis.main}, {entry.label} - {analysis.reference}: {row['difference']:+.4f}{interval}"
+            f"{f', {tested}' if tested else ''}{counts}"
+        ]
 
     def plain(self) -> dict[str, Any]:
         """The result as plain values, without the values of the users."""
@@ -275,6 +289,12 @@ class Evaluation:
             str(name): frame[name].to_numpy(dtype=str if name in ("entry", "user") else np.float64) for name in frame
         }
         atomic_write(path, lambda stream: np.savez_compressed(stream, **arrays))
+
+
+def _wins(row: dict[str, Any], metric: str) -> str:
+    """The numbers of users for whom the first entry is better, equal and worse."""
+    counts = [row["wins"], row["ties"], row["losses"]]
+    return ", ".join(f"{count:,}" for count in (counts[::-1] if higher_is_better(metric) is False else counts))
 
 
 def check_out(path: Path) -> None:
