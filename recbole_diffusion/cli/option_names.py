@@ -16,7 +16,8 @@ PROCESS_GROUP_OPTIONS = ("nproc", "world_size", "ip", "port", "group_offset")
 _SHARED = ("workers", "address", "threads", "gpus", "folder", "resume", "config_files", "dataset", "seeds")
 #: Options of each command that takes settings.
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "run": ("model", "dataset", "config_files", "resume", *PROCESS_GROUP_OPTIONS),
+    "run": ("model", "dataset", "config_files", "resume", "like", *PROCESS_GROUP_OPTIONS),
+    "recommend": ("users", "k", "out", "exclude", "histories", "items", "samples"),
     "reproduce": ("data", "seeds", "protocol", "out"),
     "compare": (*_SHARED, "models", "tune", "cpus", "metric", "reference"),
     "tune": (*_SHARED, "model", "trials", "space", "search", "scheduler", "grace", "executor", "seed"),

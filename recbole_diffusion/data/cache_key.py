@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole.utils import ModelType, dataset_arguments
 
+from recbole_diffusion.data import fit_on
 from recbole_diffusion.settings.config import Config
 from recbole_diffusion.support.versions import version
 
@@ -36,6 +37,8 @@ def split_inputs(config: Config) -> dict[str, Any]:
     content = {f"eval_args.{name}": value for name, value in config["eval_args"].items() if name != "mode"}
     content["kind"] = (config.spec and config.spec.dataset) or ("sequences" if sequential else "interactions")
     content["seed"] = config["seed"] if config["split_seed"] is None else config["split_seed"]
+    if fit_on.is_joined(config):
+        content["fit_on"] = config["fit_on"]
     return through_json(content)
 
 
