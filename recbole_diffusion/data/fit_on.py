@@ -16,6 +16,7 @@ from recbole.data.interaction import cat_interactions
 
 #: Number of splits, in the order train, valid, test, whose rows are trained on.
 SPLITS = {"train": 1, "train+valid": 2, "all": 3}
+SPLIT_NAMES = ("train", "valid", "test")
 
 
 def is_joined(config: Any) -> bool:
@@ -54,7 +55,7 @@ def _emptied(part: Any) -> Any:
 
 def trained_phases(config: Any) -> tuple[str, ...]:
     """The names of the splits that are trained on."""
-    return ("train", "valid", "test")[: _count(config)]
+    return SPLIT_NAMES[: _count(config)]
 
 
 def check_measured(config: Any, command: str) -> None:
