@@ -68,13 +68,14 @@ def run(
     group_offset: int = 0,
     resume: Union[str, Path, None] = None,
     trust: bool = False,
+    like: Union[str, Path, None] = None,
 ) -> dict[str, Any]:
     """Train one model as :func:`recbole_diffusion.run` does, on several ranks: one per GPU, or per few CPU cores.
 
     ``train_batch_size`` is the global batch size, as in RecBole: each rank takes its shard of every batch.
 
     Args:
-        model, dataset, config_file_list, config_dict, saved, resume, trust: see :func:`recbole_diffusion.run`.
+        model, dataset, config_file_list, config_dict, saved, resume, trust, like: see :func:`recbole_diffusion.run`.
         nproc: number of ranks on this machine.
         world_size: number of ranks on all machines; -1: this machine is the only one.
         ip, port: where rank 0 listens. Not needed on one machine.
@@ -92,12 +93,13 @@ def run(
     group = Group(nproc, nproc if world_size == -1 else world_size, group_offset)
     arguments = (model, dataset, config_file_list, dict(config_dict or {}), saved)
     if group.world_size == nproc == 1:
-        return quick_start.run(*arguments, resume=resume, trust=trust)
+        return quick_start.run(*arguments, resume=resume, trust=trust, like=like)
     group = _with_address(group, ip, port)
-    config = quick_start.configure(*arguments[:4], resume, trust)
+    config = quick_start.configure(*arguments[:4], resume, trust, like)
     _check_model(config)
     group = group._replace(gpus=_choose_gpus(config, nproc))
-    result: dict[str, Any] = launch(_run_on_rank, (arguments, {"resume": resume, "trust": trust}), group)[0]
+    keywords = {"resume": resume, "trust": trust, "like": like}
+    result: dict[str, Any] = launch(_run_on_rank, (arguments, keywords), group)[0]
     return result
 
 

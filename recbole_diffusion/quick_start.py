@@ -16,7 +16,7 @@ from recbole.utils import init_seed
 
 from recbole_diffusion.cards import own_models
 from recbole_diffusion.compat import repairs
-from recbole_diffusion.data import numbering, pipeline, prepared, provenance
+from recbole_diffusion.data import fit_on, numbering, pipeline, prepared, provenance
 from recbole_diffusion.evaluation.kept_split import split_data_of
 from recbole_diffusion.evaluation.list_evaluation import RankedLists
 from recbole_diffusion.evaluation.ranked_lists import ListsOfSplit
@@ -29,7 +29,16 @@ from recbole_diffusion.serving.seen import DEFAULT as SEEN_BY_DEFAULT
 from recbole_diffusion.settings.config import Config, settings_of
 from recbole_diffusion.settings.precedence import Source
 from recbole_diffusion.support import terminal, trusted_files
-from recbole_diffusion.training import checkpoint, fit, run_cost, run_folder, run_log, run_outputs, run_result
+from recbole_diffusion.training import (
+    checkpoint,
+    earlier_run,
+    fit,
+    run_cost,
+    run_folder,
+    run_log,
+    run_outputs,
+    run_result,
+)
 from recbole_diffusion.training.run_result import RunResult
 
 #: The loaders of the train, validation and test split.
@@ -62,27 +71,50 @@ def configure(
     config_dict: Optional[dict[str, Any]] = None,
     resume: Union[str, Path, None] = None,
     trust: bool = False,
+    like: Union[str, Path, None] = None,
 ) -> Config:
-    """Return the settings of a run; with ``resume``, those of the checkpoint with the given ones on top.
+    """Return the settings of a run; with ``resume`` or ``like``, those of that run with the given ones on top.
 
     Args:
-        model, dataset, config_file_list, config_dict, resume, trust: as :func:`run` takes them.
+        model, dataset, config_file_list, config_dict, resume, trust, like: as :func:`run` takes them.
 
     Raises:
         ValueError: a setting that is not allowed; one line with key, value and way out.
     """
     repairs.apply()
     if resume is None:
-        config = Config(model, dataset, config_file_list, config_dict)
+        config = _new_config((model, dataset, config_file_list, config_dict), trust, like)
         base_settings.settle(config, trust)
         base_settings.use_base(config, trust)
     else:
+        if like is not None:
+            raise ValueError("resume and like are both given; resume continues a run, like starts a new one")
         name = _checkpoint_name(resume)
         state = checkpoint.read(resume, trust)
         stored = Source(name, settings_of(state, name))
         config = Config(model, dataset, config_file_list, config_dict, stored)
         numbering.use_vocabulary(config, state, name)
     pipeline.resolve_columns(config)
+    return config
+
+
+def _new_config(arguments: tuple[Any, Any, Any, Any], trust: bool, like: Union[str, Path, None]) -> Config:
+    """The settings of a new run; with ``like``, those of an earlier run below the given ones.
+
+    With a ``fit_on`` that leaves no validation, ``epochs`` is the number that the earlier run's validation chose.
+
+    Args:
+        arguments: the first four of :func:`configure`.
+        trust, like: as :func:`run` takes them.
+    """
+    if like is None:
+        return Config(*arguments)
+    earlier = earlier_run.read(like, trust)
+    config = Config(*arguments, Source(earlier.name, earlier.settings))
+    if not fit_on.is_joined(config) or earlier.epochs is None or config.source("epochs") != earlier.name:
+        return config
+    config = Config(*arguments, Source(earlier.name, {**earlier.settings, "epochs": earlier.epochs}))
+    config.overridden.append(f"epochs={earlier.epochs}, as the validation of {earlier.name} has chosen")
     return config
 
 
@@ -99,6 +131,7 @@ def run(
     *,
     resume: Union[str, Path, None] = None,
     trust: bool = False,
+    like: Union[str, Path, None] = None,
     callback: Optional[Callable[[int, float], Any]] = None,
     test: bool = True,
 ) -> RunResult:
@@ -112,6 +145,8 @@ def run(
         saved: write a checkpoint. False keeps the best weights in memory, from where they are tested.
         resume: continue from this checkpoint, bit for bit on the CPU as if it had not been interrupted.
         trust: load a checkpoint that holds pickled objects, such as RecBole's own. They can run code.
+        like: start a new run with the settings of this run, a checkpoint or a run's folder; the given settings win.
+            With ``fit_on: all`` it trains for as many epochs as that run's validation chose.
         callback: called as ``callback(epoch_idx, valid_score)`` after each validation, with RecBole's epoch index, from
             0.
         test: score the test split. False is for tuning; ``test_result`` is then None.
@@ -128,7 +163,7 @@ def run(
     Raises:
         ValueError: a setting, a file or a data set that is not right; one line that names the way out.
     """
-    config = configure(model, dataset, config_file_list, config_dict, resume, trust)
+    config = configure(model, dataset, config_file_list, config_dict, resume, trust, like)
     own_models.check_keys(config)
     start = perf_counter()
     run_folder.reset_peak_memory()
@@ -224,6 +259,7 @@ def _train_and_test(
         "dataset": config["dataset"],
         "seed": config["seed"],
         "data": counts,
+        "fit_on": config["fit_on"],
         "timing": run_cost.cost_of(config, trainer, model, seconds, tested),
         "epochs": getattr(trainer, "epochs_done", []),
         "per_user": _with_user_names(getattr(trainer, "per_user", None), dataset) if tested else None,

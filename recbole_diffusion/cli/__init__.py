@@ -17,6 +17,7 @@ from recbole_diffusion.support import libraries
 COMMANDS: dict[str, str] = {
     "run": "train and test a model",
     "recommend": "write the best items of users, or of new users, with a trained model",
+    "card": "describe a checkpoint: data, metrics, settings, cost, origin, limits",
     "compare": "train and test several models, ours and RecBole's, on one split, and report the results",
     "tune": "search for the best settings of a model on the validation split",
     "evaluate": "evaluate checkpoints, or lists of other software, at any metrics, without training",

@@ -11,7 +11,7 @@ from typing import Optional
 
 FLAGS = {
     *("dry-run", "trust-checkpoint", "no-save", "debug", "help", "all", "csv", "check", "write"),
-    *("keep-seen", "skip-unknown", "per-user"),
+    *("keep-seen", "skip-unknown", "per-user", "evaluate"),
 }
 #: RecBole's names for the options of distributed training. ``run`` takes them out of the settings.
 PROCESS_GROUP_OPTIONS = ("nproc", "world_size", "ip", "port", "group_offset")
@@ -19,7 +19,8 @@ PROCESS_GROUP_OPTIONS = ("nproc", "world_size", "ip", "port", "group_offset")
 _SHARED = ("workers", "address", "threads", "gpus", "folder", "resume", "config_files", "dataset", "seeds")
 #: Options of each command that takes settings.
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "run": ("model", "dataset", "config_files", "resume", *PROCESS_GROUP_OPTIONS),
+    "run": ("model", "dataset", "config_files", "resume", "like", *PROCESS_GROUP_OPTIONS),
+    "recommend": ("users", "k", "out", "exclude", "histories", "items", "samples"),
     "reproduce": ("data", "seeds", "protocol", "out"),
     "compare": (*_SHARED, "models", "tune", "cpus", "metric", "reference", "keep-lists"),
     "robustness": (*_SHARED, "models", "cpus", "metric", "reference", "noise", "ratios", "below"),

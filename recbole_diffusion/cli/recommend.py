@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from recbole_diffusion.cli import option_names
 from recbole_diffusion.cli.command import Command, integer
 
 _EPILOG = """\
@@ -70,6 +71,7 @@ def main(words: Sequence[str]) -> int:
     if code is not None:
         return code
     options, settings = command.read(words)
+    option_names.check("recommend", settings)
     from recbole_diffusion import quick_start
     from recbole_diffusion.serving import output
     from recbole_diffusion.serving.recommendation import Recommender, Request

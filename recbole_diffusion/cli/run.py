@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -35,6 +36,12 @@ def parser() -> Command:
         "config_files", '"A B"', "yaml files of settings; later files win over earlier ones, the command line over all"
     )
     command.option("resume", "FILE", "continue an interrupted run from its checkpoint, outputs/RUN/checkpoint.pth")
+    command.option(
+        "like",
+        "RUN",
+        "take the settings of this checkpoint or run's folder, below the ones given here\n"
+        "with --fit_on=all it trains on all rows, for as many epochs as the validation of that run chose",
+    )
     command.flag("trust-checkpoint", "load a checkpoint that holds pickled objects; they can run code")
     command.option(
         "nproc",
@@ -61,7 +68,7 @@ def main(words: Sequence[str]) -> int:
 
         print(f"{command.format_help().rstrip()}\n\n{run_help.keys(parse(words)[0].get('model'))}")
         return 0
-    options, settings = command.read(words)
+    options, settings = command.read([re.sub(r"^--fit-on(?==|$)", "--fit_on", word) for word in words])
     option_names.check("run", settings, [options.model] if options.model else [])
     files = config_files(options.config_files or "")
     if options.dry_run:
@@ -70,7 +77,8 @@ def main(words: Sequence[str]) -> int:
     from recbole_diffusion.training.run_result import print_table
 
     processes = {key: getattr(options, key) for key in PROCESS_GROUP_OPTIONS if getattr(options, key) is not None}
-    keywords: dict[str, Any] = {"resume": options.resume, "trust": options.trust_checkpoint, "nproc": 1, **processes}
+    keywords: dict[str, Any] = {"resume": options.resume, "like": options.like, "trust": options.trust_checkpoint}
+    keywords.update({"nproc": 1, **processes})
     result = distributed.run(options.model, options.dataset, files, dict(settings), not options.no_save, **keywords)
     print_table(result)
     return 0
@@ -83,7 +91,7 @@ def _dry_run(options: argparse.Namespace, settings: dict[str, str], files: list[
     from recbole_diffusion.settings import effective
 
     config = quick_start.configure(
-        options.model, options.dataset, files, dict(settings), options.resume, options.trust_checkpoint
+        options.model, options.dataset, files, dict(settings), options.resume, options.trust_checkpoint, options.like
     )
     own_models.check_keys(config)
     for line in [*(f"warning: {note}" for note in config.notes), *config.overridden]:

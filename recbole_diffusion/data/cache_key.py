@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole.utils import ModelType, dataset_arguments
 
+from recbole_diffusion.data import fit_on
 from recbole_diffusion.settings.config import Config
 from recbole_diffusion.support.versions import version
 
@@ -39,6 +40,8 @@ def split_inputs(config: Config) -> dict[str, Any]:
     if config["train_noise"] is not None:
         names = ("train_noise", "train_noise_ratio", "train_noise_seed")
         content["noise"] = {name: config[name] for name in names}
+    if fit_on.is_joined(config):
+        content["fit_on"] = config["fit_on"]
     return through_json(content)
 
 

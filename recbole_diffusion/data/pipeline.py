@@ -21,6 +21,7 @@ from recbole_diffusion import registry
 from recbole_diffusion.data import (
     columns,
     evaluation_notes,
+    fit_on,
     hooks,
     presplit,
     saved_data,
@@ -32,7 +33,7 @@ from recbole_diffusion.data import (
     train_noise,
 )
 from recbole_diffusion.data.account import account_of, warnings_noted
-from recbole_diffusion.data.loaders import get_dataloader
+from recbole_diffusion.data.loaders import FullSortLoader, get_dataloader
 from recbole_diffusion.data.pairs import sequence_pairs
 from recbole_diffusion.settings.config import Config
 from recbole_diffusion.support.yaml_files import load_yaml
@@ -178,7 +179,7 @@ def _note_split(config: Config, dataset: Any, loaders: tuple[Any, Any, Any]) -> 
 def build(config: Config, dataset: Any) -> list[Any]:
     """Split a data set into train, valid and test; see :mod:`recbole_diffusion.data.hooks` for what is replaced."""
     with hooks.hooked(config), warnings_noted(account_of(dataset).note):
-        parts: list[Any] = dataset.build()
+        parts = fit_on.joined(config, dataset.build())
     train_noise.add(config, dataset, parts)
     for part in (dataset, *parts):
         time_order.discard_exact_times(part)
@@ -196,7 +197,10 @@ def _loaders(config: Config, dataset: Any, parts: Sequence[Any]) -> tuple[Any, A
         has_graph = phase == "train" and config["MODEL_TYPE"] == ModelType.KNOWLEDGE
         graph_samplers = [_graph_sampler(config, dataset)] if has_graph else []
         shuffle = phase == "train" and (config["shuffle"] or has_graph)
-        loaders.append(get_dataloader(config, phase)(config, part, sampler, *graph_samplers, shuffle=shuffle))
+        loader = get_dataloader(config, phase)
+        if fit_on.is_joined(config) and not len(part):
+            loader = FullSortLoader  # RecBole's loaders with sampled negatives need a row
+        loaders.append(loader(config, part, sampler, *graph_samplers, shuffle=shuffle))
     if config["save_dataloaders"]:
         saved_data.save_loaders(config, loaders)
     return loaders[0], loaders[1], loaders[2]

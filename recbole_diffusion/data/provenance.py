@@ -184,7 +184,8 @@ def _split_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the data and the split depend on."""
     eval_args = settings.get("eval_args") or {}
     split_args = {f"eval_args.{key}": eval_args.get(key) for key in ("split", "order", "group_by")}
-    return {**{key: settings.get(key) for key in ("seed", "split_seed", "dataset", *DATA_KEYS)}, **split_args}
+    keys = ("seed", "split_seed", "dataset", *DATA_KEYS)
+    return {**{key: settings.get(key) for key in keys}, **split_args, "fit_on": settings.get("fit_on") or "train"}
 
 
 def _differing_columns(state: Any, dataset: Any) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from recbole.data.dataset import SequentialDataset
 from recbole.utils import ModelType
 
+from recbole_diffusion.data import fit_on
 from recbole_diffusion.data.pairs import item_lists, sequence_pairs
 
 
@@ -23,7 +24,7 @@ class UserSequenceDataset(SequentialDataset):
     """
 
     def build(self) -> list[Any]:
-        train, *evaluation = super().build()
+        train, *evaluation = fit_on.joined(self.config, super().build())
         rows = train.inter_feat
         users, lengths = rows[train.uid_field].numpy(), rows[train.item_list_length_field].numpy()
         train.all_pairs = sequence_pairs(train)

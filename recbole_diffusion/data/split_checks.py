@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from recbole.utils import EvaluatorType, ModelType
 
+from recbole_diffusion.data import fit_on
+
 PHASES = ("train", "valid", "test")
 
 
@@ -27,7 +29,7 @@ def notes(
     Returns:
         One line each.
     """
-    empty = [phase for phase, size in zip(PHASES, sizes) if size == 0 and phase != "train"]
+    empty = [phase for phase, size in zip(PHASES, sizes) if size == 0 and phase not in fit_on.trained_phases(config)]
     lines = [f"the {phase} split is empty: eval_args={config['eval_args']}" for phase in empty]
     if len(test) == 0:
         return lines

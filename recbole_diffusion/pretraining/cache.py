@@ -22,10 +22,10 @@ from tqdm import tqdm
 
 from recbole_diffusion import registry
 from recbole_diffusion.compat import repairs
-from recbole_diffusion.data import names, pipeline
+from recbole_diffusion.data import fit_on, names, pipeline
 from recbole_diffusion.model.embeddings.pretrained import TrainedModel
 from recbole_diffusion.model.embeddings.tables import Embeddings, embeddings_of, tables_of
-from recbole_diffusion.settings import scopes
+from recbole_diffusion.settings import precedence, scopes
 from recbole_diffusion.settings.config import Config
 from recbole_diffusion.support import terminal
 from recbole_diffusion.support.atomic_write import atomic_write
@@ -80,7 +80,15 @@ def trained(config: Any, base: Config, train_data: Any, valid_data: Any) -> Trai
         config: of the run.
         base: of the base model.
         train_data, valid_data: loaders of the run's split.
+
+    Raises:
+        ValueError: no validation split to choose the number of epochs by, which is not set.
     """
+    if fit_on.is_joined(config) and base.source("epochs") != precedence.GIVEN:
+        raise ValueError(
+            f"fit_on={config['fit_on']!r} leaves no validation split for {base['model']} below {config['model']}; set "
+            "its number of epochs, base_config: {epochs: N} or pretrain: {model: NAME, config: {epochs: N}}"
+        )
     folder, start = run_folder.pretrain_folder(config), perf_counter()
     show_progress = terminal.shows_progress(config["show_progress"])
     cached = _train_or_read(folder, base, train_data, valid_data, show_progress)

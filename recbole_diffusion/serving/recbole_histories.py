@@ -18,7 +18,9 @@ from recbole.model.abstract_recommender import AutoEncoderMixin, SequentialRecom
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from recbole_diffusion.model import hooks
 from recbole_diffusion.model.histories import Histories
+from recbole_diffusion.model.sequences.sequence_recommender import SequenceRecommender
 
 #: Models of RecBole that multiply the user's row, ``interaction_matrix[user]``, by weights of the items.
 LINEAR_MODELS = ("EASE", "SLIMElastic", "ADMMSLIM")
@@ -50,6 +52,21 @@ def score_histories(model: Any, dataset: Any, histories: Histories) -> Optional[
     with _replaced(model, attributes):
         scores: Tensor = model.full_sort_predict({model.USER_ID: torch.arange(histories.n_users, device=device)})
     return scores.view(-1, dataset.item_num)
+
+
+def scores_new_users(model_class: type) -> Optional[bool]:
+    """Whether models of a class can score users who are given by their items.
+
+    Returns:
+        None for sequential models that do not say: it depends on what they read beside the sequence.
+    """
+    if issubclass(model_class, hooks.Hooks) and model_class.score_histories is not hooks.Hooks.score_histories:
+        return True
+    if issubclass(model_class, SequentialRecommender):
+        return True if issubclass(model_class, SequenceRecommender) else None
+    is_recboles = model_class.__module__.startswith("recbole.")
+    autoencoder = issubclass(model_class, AutoEncoderMixin) and model_class.__name__ not in WITH_USER_PARAMETERS
+    return is_recboles and (model_class.__name__ in (*LINEAR_MODELS, "ItemKNN", "Pop") or autoencoder)
 
 
 def rows_of(histories: Histories, n_items: int) -> csr_matrix:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Union
 
 import numpy as np
 
-from recbole_diffusion.data import pipeline
+from recbole_diffusion.data import fit_on, pipeline
 from recbole_diffusion.data.pairs import sequence_pairs
 from recbole_diffusion.serving.trained import PHASES, Trained, is_sequential, loaders_of
 
@@ -81,6 +81,8 @@ def note(phases: Sequence[str], trained: Trained) -> str:
     if not phases:
         return "no items are left out: lists may hold items that a user has had"
     text = f"left out of each list: the user's items of {', '.join(phases)}"
-    if is_sequential(trained) and not trained.config["mask_history"] and tuple(phases) == DEFAULT:
+    if fit_on.is_joined(trained.config):
+        text += f" (train holds the rows of {', '.join(fit_on.trained_phases(trained.config))}: fit_on)"
+    elif is_sequential(trained) and not trained.config["mask_history"] and tuple(phases) == DEFAULT:
         text += " (the run's own metrics rank them too, as mask_history is False; exclude none to rank as they do)"
     return text

@@ -57,7 +57,7 @@ TABLE: dict[str, Scope] = {
     **dict.fromkeys(("eval_memory", "eval_users_per_batch"), _BATCHED | _LOADER),
     **dict.fromkeys(("gpu_id", "use_gpu"), _DEVICE),
     # measurement
-    **dict.fromkeys(("split_seed", "seed"), _MEASURED | _LOADER),
+    **dict.fromkeys(("split_seed", "seed", "fit_on"), _MEASURED | _LOADER),
     **dict.fromkeys(("eval_args", "metrics", "topk", "valid_metric", "metric_decimal_place"), _MEASURED),
     **dict.fromkeys(("user_inter_num_interval", "item_inter_num_interval"), _MEASURED),
     **dict.fromkeys(("benchmark_filename", "val_interval"), _MEASURED),

@@ -49,6 +49,7 @@ def result_table(result: dict[str, Any], coloured: bool = False) -> str:
         coloured: colour the title.
     """
     cost, data = result["timing"], result["data"]
+    best = "" if cost["best_epoch"] is None else f" (best: {cost['best_epoch']})"
     title = f"{result['model']} on {result['dataset']}"
     test_speed = cost["test_users_per_s"]
     speed = "nothing was tested" if test_speed is None else f"test: {test_speed:.0f} users/s"
@@ -59,8 +60,8 @@ def result_table(result: dict[str, Any], coloured: bool = False) -> str:
         (set_color(title, "pink") if coloured else title)
         + f" (seed {result['seed']}; {data['users']} users, {data['items']} items, "
         f"{data['train']} / {data['valid']} / {data['test']} rows)",
-        _metrics_table(result["best_valid_result"] or {}, result["test_result"] or {}),
-        f"{cost['epochs']} epochs (best: {cost['best_epoch']}), {cost['train_s_per_epoch']:.2f} s each; "
+        *_measured(result),
+        f"{cost['epochs']} epochs{best}, {cost['train_s_per_epoch']:.2f} s each; "
         f"{speed}, {calls} network calls per user; "
         f"{cost['parameters']:,} parameters; peak {cost['peak_memory_mib']:.0f} MiB{gpu}; "
         f"{cost['total_s']:.1f} s in all",
@@ -68,6 +69,16 @@ def result_table(result: dict[str, Any], coloured: bool = False) -> str:
         *(f"warning: {note}" for note in result["warnings"]),
     ]
     return "\n".join(lines)
+
+
+def _measured(result: dict[str, Any]) -> list[str]:
+    """The table of the metrics, and a line about splits that were trained on."""
+    valid, test, fit_on = result["best_valid_result"] or {}, result["test_result"] or {}, result.get("fit_on", "train")
+    lines = [_metrics_table(valid, test)] if valid or test else []
+    if fit_on not in (None, "train"):
+        untested = "not validated and not tested" if fit_on == "all" else "not validated"
+        lines.append(f"fit_on={fit_on}: trained on these splits for a fixed number of epochs, {untested}")
+    return lines
 
 
 def _metrics_table(valid: dict[str, float], test: dict[str, float]) -> str:

@@ -10,7 +10,7 @@ from recbole.utils import ModelType
 
 from recbole_diffusion import quick_start, registry
 from recbole_diffusion.cards import own_models
-from recbole_diffusion.data import pipeline, prepared
+from recbole_diffusion.data import fit_on, pipeline, prepared
 from recbole_diffusion.data.account import account_of
 from recbole_diffusion.experiment.compare.model_entries import ModelEntry
 from recbole_diffusion.experiment.defaults import DEFAULTS, LEAVE_ONE_OUT, RANDOM
@@ -113,6 +113,7 @@ def configure_model(
     """
     settings = {**entry.merged_settings(common, passed_keys), "show_progress": False}
     config = quick_start.configure(entry.model, dataset, config_dict=settings)
+    fit_on.check_measured(config, "a comparison")
     own_models.check_keys(config)
     return config
 

@@ -12,6 +12,7 @@ from typing import Any, Optional, Union
 
 from recbole_diffusion import quick_start
 from recbole_diffusion.cards import own_models
+from recbole_diffusion.data import fit_on
 from recbole_diffusion.experiment.compare import plan
 from recbole_diffusion.experiment.defaults import CHOICE
 from recbole_diffusion.experiment.jobs.fingerprint import absolute
@@ -113,6 +114,7 @@ def make_plan(
     tuned_space = _without_fixed_keys(full_space, fixed)
     tuned_space.check(model, dataset, common)
     own_models.check_keys(config, tuned_space.dimensions)
+    fit_on.check_measured(config, "a tuning")
     if not config["eval_step"]:
         raise ValueError("eval_step=0 is not allowed in a tuning, which needs validation; allowed: int >= 1")
     if trials is not None:

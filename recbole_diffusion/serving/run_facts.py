@@ -1,0 +1,90 @@
+"""The facts of a finished run: its checkpoint, and the files of its folder where that still exists."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+
+from recbole_diffusion.evaluation.per_user import UserMetrics
+from recbole_diffusion.settings.config import settings_of
+from recbole_diffusion.training import checkpoint
+
+
+class RunFacts(NamedTuple):
+    """The facts of a run.
+
+    Attributes:
+        file: the checkpoint.
+        settings: plain settings by key.
+        state: the other entries of the checkpoint: ``data``, ``epochs_done``, ``best_valid_result``.
+        folder: the run's folder; None if it is gone.
+        manifest: content of manifest.json; empty if it is gone.
+        metrics: content of metrics.json; empty if it is gone.
+        per_user: test metrics per user; None if they were not written.
+    """
+
+    file: Path
+    settings: dict[str, Any]
+    state: dict[str, Any]
+    folder: Optional[Path]
+    manifest: dict[str, Any]
+    metrics: dict[str, Any]
+    per_user: Optional[UserMetrics]
+
+
+def read(file: Path, trust: bool = False) -> RunFacts:
+    """Read the facts of a run.
+
+    Args:
+        file: its checkpoint.
+        trust: unpickle any object in it.
+
+    Raises:
+        ValueError: it is no checkpoint of a run.
+    """
+    state = checkpoint.read(file, trust)
+    settings = settings_of(state, f"checkpoint {str(file)!r}")
+    folder = next(_folders(file, settings), None)
+    if folder is None:
+        return RunFacts(file, settings, state, None, {}, {}, None)
+    return RunFacts(
+        file,
+        settings,
+        state,
+        folder,
+        _json(folder / "manifest.json"),
+        _json(folder / "metrics.json"),
+        _per_user(folder / "per_user.csv"),
+    )
+
+
+def _folders(file: Path, settings: dict[str, Any]) -> Iterator[Path]:
+    """Folders that may be the run's: beside the link to the checkpoint, or of the checkpoint's name."""
+    name = file.resolve().stem
+    name = name[: -len("-last")] if name.endswith("-last") else name
+    outputs = Path(settings.get("output_dir") or "outputs")
+    candidates = [file.absolute().parent, outputs / name, file.resolve().parent.parent / outputs.name / name]
+    return (folder for folder in candidates if _json(folder / "manifest.json"))
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content
+
+
+def _per_user(file: Path) -> Optional[UserMetrics]:
+    if not file.is_file():
+        return None
+    with open(file, encoding="utf-8", newline="") as stream:
+        title, *rows = csv.reader(stream)
+    columns = list(zip(*rows))
+    values = {name: np.array(column, dtype=np.float64) for name, column in zip(title[1:], columns[1:])}
+    return UserMetrics(np.array(columns[0], dtype=str), values) if columns else None
