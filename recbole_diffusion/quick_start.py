@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Callable, NamedTuple, Optional, Union
 
 import numpy as np
@@ -165,7 +164,7 @@ def run(
     """
     config = configure(model, dataset, config_file_list, config_dict, resume, trust, like)
     own_models.check_keys(config)
-    start = perf_counter()
+    clock = run_cost.RunClock(config)
     run_folder.reset_peak_memory()
     run_folder.check_folders(config, saved)
     with run_folder.hide_known_warnings(), trusted_files.trusting(trust), run_log.plain_bars():
@@ -174,7 +173,7 @@ def run(
         options = fit.RunOptions(saved, resume, trust, callback, test)
         try:
             run_log.start_logging(config, folder.path)
-            result = _train_and_test(config, dataset, loaders, folder, options, start)
+            result = _train_and_test(config, dataset, loaders, folder, options, clock)
         except BaseException as error:
             folder.update(status="failed", error=f"{type(error).__name__}: {error}")
             raise
@@ -217,7 +216,12 @@ def build_model(config: Config, loaders: Loaders, state: Optional[dict[str, Any]
 
 
 def _train_and_test(
-    config: Config, dataset: Any, loaders: Loaders, folder: run_folder.RunFolder, options: fit.RunOptions, start: float
+    config: Config,
+    dataset: Any,
+    loaders: Loaders,
+    folder: run_folder.RunFolder,
+    options: fit.RunOptions,
+    clock: run_cost.RunClock,
 ) -> RunResult:
     """Train, validate and test; write the run's files.
 
@@ -225,7 +229,7 @@ def _train_and_test(
         config, dataset, loaders: see :func:`prepare`.
         folder: folder of the run.
         options: arguments of :func:`run`.
-        start: ``perf_counter`` at the start of the run.
+        clock: started with the run.
     """
     run_outputs.log_start(config, dataset, folder)
     counts = provenance.describe(dataset, loaders)
@@ -248,7 +252,7 @@ def _train_and_test(
         best_score, best_result, test_result, file = fit.fit_and_evaluate(config, trainer, loaders, options)
     folder.link_checkpoints(Path(trainer.saved_model_file))
     pretraining = getattr(config, "pretraining", None) or cache.PretrainingTime(0.0, 0.0)
-    seconds = run_cost.RunSeconds(perf_counter() - start, pretraining.training_s, pretraining.this_run_s)
+    seconds = run_cost.RunSeconds(clock.seconds(), pretraining.training_s, pretraining.this_run_s)
     tested = test_result is not None
     result = {
         "best_valid_score": best_score,
@@ -260,7 +264,7 @@ def _train_and_test(
         "seed": config["seed"],
         "data": counts,
         "fit_on": config["fit_on"],
-        "timing": run_cost.cost_of(config, trainer, model, seconds, tested),
+        "timing": run_cost.cost_of(config, trainer, model, seconds, tested, clock.energy()),
         "epochs": getattr(trainer, "epochs_done", []),
         "per_user": _with_user_names(getattr(trainer, "per_user", None), dataset) if tested else None,
         "lists": _with_split(getattr(trainer, "lists", None), config, dataset, loaders) if tested else None,

@@ -17,6 +17,7 @@ from recbole_diffusion.experiment import report
 from recbole_diffusion.experiment.compare import Resources, compare
 from recbole_diffusion.experiment.report import captions, records, significance
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
+from recbole_diffusion.experiment.report.files import ReportOptions
 from recbole_diffusion.experiment.report.results import ModelResult, common_users, read, values_of
 from recbole_diffusion.experiment.report.tables import MARK
 from recbole_diffusion.experiment.study import figures
@@ -171,7 +172,7 @@ def robustness(
             models, [dataset], seeds, comparisons[ratio], {**common, **noise_keys}, own, 0, resources, command, metric,
             reference, files,
         )  # fmt: skip
-        report.write(store.folder, metric, reference)
+        report.write(store.folder, ReportOptions(metric=metric, reference=reference))
         keys = [key for model in store.plan()["models"] for keys in model["runs"].values() for key in keys]
         failed += sum(store.record(key) is None for key in keys)
     result = collect(folder, comparisons, noise, metric, reference)
@@ -194,9 +195,9 @@ def collect(
     clean: dict[str, ModelResult] = {}
     analysis: Optional[Analysis] = None
     for ratio, path in comparisons.items():
-        comparison = read(path)
+        comparison = read(path, metric)
         (dataset,) = comparison.results
-        analysis = analyse(comparison, dataset, metric, reference)
+        analysis = analyse(comparison, dataset, reference)
         clean = clean or {result.label: result for result in analysis.results}
         notes = [note for note in comparison.plan["notes"] if "train noise" in note]
         heads.append(

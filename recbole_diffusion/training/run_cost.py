@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -10,7 +11,28 @@ from recbole.trainer import TraditionalTrainer
 from recbole_diffusion import registry
 from recbole_diffusion.model import hooks
 from recbole_diffusion.training import run_folder
+from recbole_diffusion.training.energy import Energy, EnergyMeter
 from recbole_diffusion.training.trainer import Training
+
+
+class RunClock:
+    """Wall-clock time and energy of a run, from its creation.
+
+    Args:
+        config: settings of the run: its device, and ``carbon_intensity``.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self._start = perf_counter()
+        self._meter = EnergyMeter(config["device"], config["carbon_intensity"])
+
+    def seconds(self) -> float:
+        """Seconds since the creation."""
+        return perf_counter() - self._start
+
+    def energy(self) -> Energy:
+        """Energy since the creation."""
+        return self._meter.stop()
 
 
 class RunSeconds(NamedTuple):
@@ -32,7 +54,7 @@ class RunSeconds(NamedTuple):
         return self.total - self.pretraining_here + self.pretraining
 
 
-def cost_of(config: Any, trainer: Any, model: Any, seconds: RunSeconds, tested: bool) -> dict[str, Any]:
+def cost_of(config: Any, trainer: Any, model: Any, seconds: RunSeconds, tested: bool, energy: Energy) -> dict[str, Any]:
     """Measure the cost of a finished run.
 
     Args:
@@ -41,12 +63,14 @@ def cost_of(config: Any, trainer: Any, model: Any, seconds: RunSeconds, tested: 
         model: the trained model.
         seconds: wall-clock times.
         tested: whether the test split was scored.
+        energy: of the run.
 
     Returns:
         ``epochs`` and ``best_epoch``, counted from 1; ``train_s_per_epoch`` and ``valid_s_per_epoch``, means in
         seconds; ``test_users_per_s``, None without a test; ``denoiser_calls_per_user``, see :func:`nfe_of`;
         ``parameters``, the trainable ones; ``peak_memory_mib`` and ``peak_gpu_memory_mib`` in MiB, the latter None on
-        the CPU; ``pretrain_s``, ``total_s`` and ``from_scratch_s`` in seconds.
+        the CPU; ``energy_wh``, ``co2_g`` and ``energy_source``, see :class:`Energy`; ``pretrain_s``, ``total_s`` and
+        ``from_scratch_s`` in seconds.
     """
     epochs = trainer.epochs_done if isinstance(trainer, Training) else []
     # RecBole gives EASE and its like one parameter for form's sake; they are solved in closed form.
@@ -62,6 +86,9 @@ def cost_of(config: Any, trainer: Any, model: Any, seconds: RunSeconds, tested: 
         "parameters": 0 if closed_form else _trainable_parameters(model),
         "peak_memory_mib": run_folder.peak_memory_mib(),
         "peak_gpu_memory_mib": run_folder.peak_gpu_memory_mib(config["device"]),
+        "energy_wh": energy.wh,
+        "co2_g": energy.co2_g,
+        "energy_source": energy.source,
         "pretrain_s": seconds.pretraining,
         "total_s": seconds.total,
         "from_scratch_s": seconds.from_scratch,

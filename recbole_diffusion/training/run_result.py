@@ -64,11 +64,19 @@ def result_table(result: dict[str, Any], coloured: bool = False) -> str:
         f"{cost['epochs']} epochs{best}, {cost['train_s_per_epoch']:.2f} s each; "
         f"{speed}, {calls} network calls per user; "
         f"{cost['parameters']:,} parameters; peak {cost['peak_memory_mib']:.0f} MiB{gpu}; "
-        f"{cost['total_s']:.1f} s in all",
+        f"{cost['total_s']:.1f} s in all{_energy(cost)}",
         f"folder: {result['folder']}" + (f"   checkpoint: {result['checkpoint']}" if result["checkpoint"] else ""),
         *(f"warning: {note}" for note in result["warnings"]),
     ]
     return "\n".join(lines)
+
+
+def _energy(cost: dict[str, Any]) -> str:
+    """The energy of the run, where it was read."""
+    if cost.get("energy_wh") is None:
+        return ""
+    co2 = "" if cost["co2_g"] is None else f", {cost['co2_g']:.2g} g CO2"
+    return f"; {cost['energy_wh']:.3g} Wh{co2}"
 
 
 def _measured(result: dict[str, Any]) -> list[str]:

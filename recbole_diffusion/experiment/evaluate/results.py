@@ -16,6 +16,7 @@ from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.experiment.report import captions, records, significance, tables
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
 from recbole_diffusion.experiment.report.results import ComparisonResults, ModelResult, higher_is_better
+from recbole_diffusion.experiment.report.selection import Selection
 from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text
 from recbole_diffusion.support.json_values import nan_to_null
 
@@ -94,9 +95,9 @@ class Evaluation:
             return None
         plan = {"main_metric": self.main, "seeds": [0], "metrics": [], "datasets": {self.dataset: self.data}}
         results = [self._model_result(entry) for entry in self.entries]
-        comparison = ComparisonResults(plan, {self.dataset: results})
+        comparison = ComparisonResults(plan, {self.dataset: results}, Selection(self.main), {})
         resamples = significance.RESAMPLES if self._n_users() <= BOOTSTRAP_USERS else 0
-        return analyse(comparison, self.dataset, self.main, self.reference, resamples)
+        return analyse(comparison, self.dataset, self.reference, resamples)
 
     def _n_users(self) -> int:
         return max((len(entry.users.users) for entry in self.entries if entry.users is not None), default=0)
@@ -104,7 +105,7 @@ class Evaluation:
     def _model_result(self, entry: Entry) -> ModelResult:
         run = {"seed": 0, "test": nan_to_null(entry.metrics), "timing": {}, "data": self.data}
         return ModelResult(
-            entry.label, entry.source, self.dataset, False, [run], [], [], [], 0, None, {}, entry.users
+            entry.label, entry.source, self.dataset, False, [run], [], [], [], 0, None, {}, entry.users, [entry.users]
         )  # fmt: skip
 
     @property

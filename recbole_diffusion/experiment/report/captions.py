@@ -83,6 +83,18 @@ def marks(analysis: Analysis, text: str = IN_TABLE) -> str:
     )
 
 
+def energy(analysis: Analysis) -> str:
+    """Return how the energy of the runs was read, or why it was not; empty without finished runs."""
+    timings = [run["timing"] for result in analysis.results for run in result.runs]
+    sources = dict.fromkeys(str(timing["energy_source"]) for timing in timings if timing.get("energy_source"))
+    if not sources:
+        return ""
+    if all(timing.get("energy_wh") is None for timing in timings):
+        return f"Energy: not read; {'; '.join(sources)}."
+    shared = " Runs beside each other share it." if len(timings) > 1 else ""
+    return f"Energy of the whole machine during a run, by {'; '.join(sources)}.{shared}"
+
+
 def over_seeds(analysis: Analysis) -> str:
     """Return a warning about the degrees of freedom of tests over seeds; empty without such tests."""
     seeds = max((row["seeds"] for row in analysis.pairs if row["p_seeds"] is not None), default=0)

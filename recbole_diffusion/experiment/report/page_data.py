@@ -28,6 +28,8 @@ COSTS = {
     "parameters": ("parameters", "whole"),
     "peak_memory_mib": ("peak MiB", "whole"),
     "peak_gpu_memory_mib": ("peak GPU MiB", "whole"),
+    "energy_wh": ("Wh", "cost"),
+    "co2_g": ("g CO2", "cost"),
 }
 #: Cost columns beside metrics.
 _BESIDE = ("total_s", "parameters", "peak_memory_mib")

@@ -36,7 +36,8 @@ def _section(comparison: ComparisonResults, analysis: Analysis, pictures: Sequen
     parts += [line for line in (captions.verdict(analysis), captions.over_seeds(analysis)) if line]
     for title, lines in (("Notes", notes(comparison, analysis)), ("Data", accounts.account_lines(analysis.results))):
         parts += ["\n".join([f"{title}:", "", *(f"- {line}" for line in lines)])] if lines else []
-    parts += ["### Cost", captions.COST, tables.markdown(tables.cost(analysis))]
+    energy = captions.energy(analysis)
+    parts += ["### Cost", f"{captions.COST} {energy}".strip(), tables.markdown(tables.cost(analysis))]
     if analysis.beyond:
         parts += ["### Beyond accuracy", captions.BEYOND, tables.markdown(tables.beyond(analysis))]
     group_table = data_tables.groups(comparison, analysis)

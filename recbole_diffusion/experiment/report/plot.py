@@ -141,11 +141,12 @@ def _interval(axes: Any, y: float, mean: Any, low: Any, high: Any, row: Row, sty
 
 
 def _accuracy_cost(figure: Figure, rows: list[Row], style: Style) -> None:
-    figure.set_size_inches(11, 4.8)
-    axes = figure.subplots(1, 2, sharey=True)
-    for panel, key, text in zip(
-        axes, ("seconds", "test_users_per_s"), ("seconds of a run in all", "users per second at test")
-    ):
+    panels = [("seconds", "seconds of a run in all"), ("test_users_per_s", "users per second at test")]
+    if any(row.get("energy_wh") for row in rows):
+        panels.append(("energy_wh", "watt-hours of a run"))
+    figure.set_size_inches(5.5 * len(panels), 4.8)
+    axes = figure.subplots(1, len(panels), sharey=True)
+    for panel, (key, text) in zip(axes, panels):
         measured = [row for row in rows if row[key]]
         panel.set_xlabel(text)
         _scatter(panel, measured, key, style)

@@ -50,6 +50,7 @@ def accuracy_cost(analysis: Analysis) -> list[Row]:
             "mean": result.mean(analysis.main),
             "seconds": result.cost("total_s"),
             "test_users_per_s": result.cost("test_users_per_s"),
+            "energy_wh": result.cost("energy_wh"),
         }
         for result in ranked(analysis.results, analysis.main)
     ]

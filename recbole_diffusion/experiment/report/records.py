@@ -29,6 +29,8 @@ _COST_FIELDS = (
     "denoiser_calls_per_user",
     "peak_memory_mib",
     "peak_gpu_memory_mib",
+    "energy_wh",
+    "co2_g",
 )
 
 

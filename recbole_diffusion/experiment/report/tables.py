@@ -13,7 +13,7 @@ from recbole_diffusion.experiment.report.results import ModelResult, higher_is_b
 
 DASH = "–"
 MARK = "†"
-TUNING = "s of tuning"
+TUNING, WATT_HOURS, CO2 = "s of tuning", "Wh", "g CO2"
 #: Aligns numbers of which some have signs; texttable strips spaces.
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
@@ -51,8 +51,14 @@ def beyond(analysis: Analysis) -> Table:
 
 
 def cost(analysis: Analysis) -> Table:
-    """Return each model's cost beside its main metric."""
-    columns = [column for column in COSTS if column[0] != TUNING or _is_tuned(analysis)]
+    """Return each model's cost beside its main metric; energy where a machine was read."""
+    left_out = [] if _is_tuned(analysis) else [TUNING]
+    left_out += [
+        name
+        for name, entry in ((WATT_HOURS, "energy_wh"), (CO2, "co2_g"))
+        if all(result.cost(entry) is None for result in analysis.results)
+    ]
+    columns = [column for column in COSTS if column[0] not in left_out]
     rows = []
     for result in sorted_results(analysis):
         values = [(value_of(result), to_text) for _, value_of, to_text in columns]
@@ -163,6 +169,8 @@ COSTS: tuple[tuple[str, Callable[[ModelResult], Optional[float]], Callable[[floa
     ("network calls per user", _cost("denoiser_calls_per_user"), _three_digits),
     ("peak MiB", _cost("peak_memory_mib"), _whole),
     ("peak GPU MiB", _cost("peak_gpu_memory_mib"), _whole),
+    (WATT_HOURS, _cost("energy_wh"), _three_digits),
+    (CO2, _cost("co2_g"), _three_digits),
 )
 
 
@@ -201,7 +209,7 @@ def _padded(value: Value, spread: int, signs: int) -> str:
 
 def _spread(value: Value) -> str:
     """The standard deviation in a text such as ``0.1234 ± 0.0010``, with the sign; empty without one."""
-    mean, sign, sd = value.text.partition(" ± ")
+    _, sign, sd = value.text.partition(" ± ")
     return sign + sd
 
 

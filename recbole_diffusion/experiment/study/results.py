@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Optional
 from recbole_diffusion.experiment import report
 from recbole_diffusion.experiment.report import captions
 from recbole_diffusion.experiment.report.analysis import LIMIT, Analysis, analyse
+from recbole_diffusion.experiment.report.files import ReportOptions
 from recbole_diffusion.experiment.report.results import higher_is_better, read
 from recbole_diffusion.experiment.study.checkpoint_study import Outcome, overlap
 from recbole_diffusion.support.atomic_write import atomic_write_text
@@ -151,10 +152,10 @@ def collect(
         reference: label of the variant that the others are compared with.
         notes: for the reader.
     """
-    files = list(report.write(folder, metric, reference))
-    comparison = read(folder)
+    comparison = read(folder, metric)
+    files = list(report.write(folder, ReportOptions(metric=metric, reference=reference), comparison))
     (dataset,) = comparison.results
-    analysis = analyse(comparison, dataset, metric, reference)
+    analysis = analyse(comparison, dataset, reference)
     first = next(outcome for outcome in outcomes if outcome.variant == reference)
     rows = [_row(analysis, outcome, first) for outcome in outcomes]
     head = captions.data(comparison.plan, dataset)
