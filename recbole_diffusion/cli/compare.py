@@ -42,6 +42,7 @@ def parser() -> Command:
         "the best one on the validation split is trained and tested with every seed",
         integer,
     )
+    command.flag("yardsticks", "add models without training: Pop, ItemKNN, EASE, Transitions, ItemMean, as they suit")
     add_resources(command)
     command.option(
         "folder", "FOLDER", "folder of the results; default: outputs/compare-...\nfinished runs in it are not repeated"
@@ -93,6 +94,10 @@ def main(words: Sequence[str]) -> int:
     if options.keep_lists is not None:
         common["keep_lists"] = options.keep_lists
     models = options.models.split(",")
+    if options.yardsticks:
+        from recbole_diffusion.experiment.compare import yardsticks
+
+        models = yardsticks.add(models)
     option_names.check("compare", common, [name.strip().partition("@")[0] for name in models])
     folder = options.folder or default_folder("compare", options.dataset)
     arguments = {

@@ -42,6 +42,7 @@ def parser() -> Command:
     command.option(
         "seeds", "3", "number of seeds of the trainings, or a list; the noise is the same for all", default="3"
     )
+    command.flag("yardsticks", "add models without training: Pop, ItemKNN, EASE, ItemMean, as they suit")
     add_resources(command)
     command.option("folder", "FOLDER", "folder of the results; finished runs in it are not repeated")
     command.option("metric", "NDCG@10", "main metric")
@@ -63,6 +64,10 @@ def main(words: Sequence[str]) -> int:
             raise UsageError(f"--{name} is not set; recbole-diffusion robustness --help")
     common, own = split_by_label(settings)
     models = options.models.split(",")
+    if options.yardsticks:
+        from recbole_diffusion.experiment.compare import yardsticks
+
+        models = yardsticks.add(models)
     option_names.check("robustness", common, [name.strip().partition("@")[0] for name in models])
     folder = options.folder or default_folder("robustness", options.dataset)
     from recbole_diffusion.experiment import robustness

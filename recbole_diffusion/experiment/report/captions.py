@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Optional
 
 from recbole_diffusion.evaluation.metric_names import paper_name
-from recbole_diffusion.experiment.report.analysis import AGAINST_REFERENCE, Analysis, ranked
+from recbole_diffusion.experiment.report.analysis import AGAINST_REFERENCE, ALL_PAIRS, LIMIT, Analysis, ranked
 from recbole_diffusion.experiment.report.results import ComparisonResults, ModelResult, higher_is_better
 from recbole_diffusion.experiment.report.tables import MARK
 
@@ -18,6 +18,8 @@ BEYOND = (
     "Of the recommended lists as a whole: coverage, tail share and novelty (bits) tell how far they go beyond the "
     "popular items; ↓ less is more even (Gini) or less popular, which is neither better nor worse."
 )
+#: Models without training, see :mod:`recbole_diffusion.experiment.compare.yardsticks`.
+YARDSTICKS = ("Pop", "ItemKNN", "EASE", "Transitions", "ItemMean")
 IN_TABLE, IN_TEXT = "Best bold, second underlined", "* best"
 
 
@@ -81,6 +83,35 @@ def marks(analysis: Analysis, text: str = IN_TABLE) -> str:
         f"{text}; {MARK} differs from {analysis.reference} (Wilcoxon's signed-rank test over {analysis.users:,} users, "
         f"p < .05 after Holm's correction for {len(tests)} comparison{'s' * (len(tests) > 1)})."
     )
+
+
+def beside_yardsticks(analysis: Analysis) -> str:
+    """Return which yardsticks each diffusion model does not significantly beat; empty without both."""
+    yardsticks = [result for result in analysis.results if result.model in YARDSTICKS and result.tested]
+    sentences = []
+    for result in (result for result in analysis.results if result.diffusion and result.tested):
+        unbeaten = [other.label for other in yardsticks if not _beats(analysis, result.label, other.label)]
+        if yardsticks:
+            text = f"does not significantly beat {', '.join(unbeaten)}" if unbeaten else "beats every yardstick"
+            sentences.append(f"{result.label} {text}")
+    if not sentences:
+        return ""
+    names = ", ".join(result.label for result in yardsticks)
+    return f"Beside models without training ({names}), at {paper_name(analysis.main)}: {'; '.join(sentences)}."
+
+
+def _beats(analysis: Analysis, label: str, other: str) -> bool:
+    """Whether a model is significantly better than another (Wilcoxon over users, Holm over all pairs)."""
+    sign = -1 if higher_is_better(analysis.main) is False else 1
+    for row in analysis.pairs:
+        if (
+            row["family"] == ALL_PAIRS
+            and row["metric"] == analysis.main
+            and {row["first"], row["second"]} == {label, other}
+        ):
+            difference = row["difference"] if row["first"] == label else -row["difference"]
+            return sign * difference > 0 and row["p_wilcoxon_holm"] is not None and row["p_wilcoxon_holm"] < LIMIT
+    return False
 
 
 def energy(analysis: Analysis) -> str:

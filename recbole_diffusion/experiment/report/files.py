@@ -133,7 +133,11 @@ def _dataset_summary(comparison: ComparisonResults, analysis: Analysis, options:
         tables.plain(tables.cost(analysis)),
         "",
         *([tables.plain(tables.beyond(analysis)), ""] if options.columns and analysis.beyond else []),
-        *(line for line in (captions.energy(analysis), captions.verdict(analysis)) if line),
+        *(
+            line
+            for line in (captions.verdict(analysis), captions.beside_yardsticks(analysis), captions.energy(analysis))
+            if line
+        ),
         *(line for line in (captions.marks(analysis, captions.IN_TEXT),) if line),
         *(f"Note: {note}" for note in pages.notes(comparison, analysis)),
         *(f"Data: {line}" for line in accounts.account_lines(analysis.results)),

@@ -130,7 +130,8 @@ def _head(comparison: ComparisonResults, analyses: Sequence[Analysis]) -> str:
 
 def _verdict(analysis: Analysis, analyses: Sequence[Analysis]) -> str:
     prefix = f"{analysis.dataset}: " if len(analyses) > 1 else ""
-    return prefix + (captions.verdict(analysis) or "no finished run yet")
+    sentences = [line for line in (captions.verdict(analysis), captions.beside_yardsticks(analysis)) if line]
+    return prefix + (" ".join(sentences) or "no finished run yet")
 
 
 def _results(content: Mapping[str, Any], analyses: Sequence[Analysis]) -> str:

@@ -33,7 +33,7 @@ def _section(comparison: ComparisonResults, analysis: Analysis, pictures: Sequen
         captions.caption(comparison, analysis),
         tables.markdown(tables.accuracy(analysis)),
     ]
-    parts += [line for line in (captions.verdict(analysis), captions.over_seeds(analysis)) if line]
+    parts += [line for line in _sentences(analysis) if line]
     for title, lines in (("Notes", notes(comparison, analysis)), ("Data", accounts.account_lines(analysis.results))):
         parts += ["\n".join([f"{title}:", "", *(f"- {line}" for line in lines)])] if lines else []
     energy = captions.energy(analysis)
@@ -46,6 +46,11 @@ def _section(comparison: ComparisonResults, analysis: Analysis, pictures: Sequen
     if pictures:
         parts += ["### Plots", *(f"![{name.partition('-')[0].replace('_', ' ')}]({name})" for name in pictures)]
     return parts
+
+
+def _sentences(analysis: Analysis) -> list[str]:
+    """The sentences under the accuracy table."""
+    return [captions.verdict(analysis), captions.beside_yardsticks(analysis), captions.over_seeds(analysis)]
 
 
 def latex(comparison: ComparisonResults, analyses: Sequence[Analysis]) -> str:
