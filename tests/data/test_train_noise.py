@@ -1,0 +1,122 @@
+"""Noise in the training split: which pairs are added, and that validation and test stay as they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import HEADER, SMALL, write_inter
+
+from recbole_diffusion import quick_start, run
+
+CLEAN = {**SMALL, "val_interval": {"rating": "[4,inf)"}}
+
+
+@pytest.fixture
+def ratings(tmp_path):
+    """20 users with 10 of 30 items each, half of them rated 5 and half 2."""
+    rng = np.random.default_rng(3)
+    rows = [
+        (f"u{user}", f"i{item}", 5 if place % 2 else 2, 1000 * user + place)
+        for user in range(20)
+        for place, item in enumerate(rng.permutation(30)[:10])
+    ]
+    write_inter(tmp_path / "dataset", "rated", rows, HEADER)
+    return {(user, item): (rating, time) for user, item, rating, time in rows}
+
+
+def parts(**settings):
+    """The rows of train, valid and test as {(user, item): (rating, time)}, and the settings."""
+    config = quick_start.configure("EASE", "rated", config_dict={**CLEAN, **settings})
+    dataset, loaders = quick_start.prepare(config)
+    result = []
+    for loader in loaders:
+        rows = loader._dataset.inter_feat
+        users, items = (dataset.id2token(field, rows[field].numpy()) for field in ("user_id", "item_id"))
+        values = zip(rows["rating"].tolist(), rows["timestamp"].tolist())
+        result.append({(str(u), str(i)): v for u, i, v in zip(users, items, values)})
+        assert len(result[-1]) == len(rows)  # no pair twice
+    return result, config
+
+
+def test_natural_noise_is_what_val_interval_filters_out(ratings):
+    clean, _ = parts()
+    noisy, config = parts(train_noise="natural", train_noise_ratio=0.5)
+    assert noisy[1:] == clean[1:]
+    added = {pair: values for pair, values in noisy[0].items() if pair not in clean[0]}
+    assert len(added) == round(0.5 * len(clean[0]))
+    assert {ratings[pair][0] for pair in added} == {2}
+    assert added == {pair: ratings[pair] for pair in added}  # with their own ratings and times
+    assert all(noisy[0][pair] == values for pair, values in clean[0].items())
+    (note,) = [note for note in config.notes if "train noise" in note]
+    assert f"{len(added)} natural interactions are added to {len(clean[0])} of train (ratio 0.5)" in note
+
+
+def test_random_noise_is_of_pairs_that_occur_nowhere(ratings):
+    clean, _ = parts()
+    noisy, _ = parts(train_noise="random", train_noise_ratio=0.4)
+    assert noisy[1:] == clean[1:]
+    added = {*noisy[0]} - {*clean[0]}
+    assert len(added) == round(0.4 * len(clean[0]))
+    assert not added & {*clean[1], *clean[2]}
+
+
+@pytest.mark.parametrize("kind", ["random", "natural"])
+def test_a_larger_ratio_has_the_pairs_of_a_smaller_one_and_a_seed_of_its_own(kind, ratings):
+    small, large = (parts(train_noise=kind, train_noise_ratio=ratio)[0][0] for ratio in (0.2, 0.6))
+    assert {*small} < {*large}
+    other, _ = parts(train_noise=kind, train_noise_ratio=0.2, train_noise_seed=9)
+    assert {*other[0]} != {*small}
+    assert {*parts(train_noise=kind, train_noise_ratio=0.2, train_noise_seed=9)[0][0]} == {*other[0]}
+
+
+@pytest.mark.parametrize("kind", ["random", "natural"])
+def test_the_order_of_the_lines_does_not_matter(kind, ratings, tmp_path):
+    settings = {"train_noise": kind, "train_noise_ratio": 0.3, "eval_args": {"split": {"LS": "valid_and_test"}}}
+    settings["eval_args"] |= {"order": "TO", "mode": "full"}
+    before, _ = parts(**settings)
+    rows = [(user, item, *values) for (user, item), values in reversed(ratings.items())]
+    write_inter(tmp_path / "dataset", "rated", rows, HEADER)
+    after, _ = parts(**settings)
+    assert [{*part} for part in after] == [{*part} for part in before]
+
+
+def test_more_than_there_is(ratings):
+    clean, _ = parts()
+    noisy, config = parts(train_noise="natural", train_noise_ratio=50)
+    usable = {pair for pair, (rating, _) in ratings.items() if rating == 2}
+    assert {*noisy[0]} - {*clean[0]} <= usable
+    assert any("were asked for, but no more are left" in note for note in config.notes)
+    with pytest.raises(ValueError, match="train_noise_ratio is too large: only"):
+        parts(train_noise="random", train_noise_ratio=50)
+
+
+def test_the_model_is_trained_on_it_and_the_split_has_another_hash(ratings):
+    own = {**CLEAN, "topk": [3], "valid_metric": "MRR@3"}
+    clean = run("EASE", "rated", config_dict=own, saved=False)
+    noisy = run("EASE", "rated", config_dict={**own, "train_noise": "random", "train_noise_ratio": 1.0}, saved=False)
+    assert noisy["data"]["train"] == 2 * clean["data"]["train"]
+    assert noisy["data"]["test"] == clean["data"]["test"]
+    assert noisy["data"]["split_sha256"] != clean["data"]["split_sha256"]
+    assert noisy["test_result"] != clean["test_result"]
+
+
+def test_prepared_data_are_of_one_noise(ratings, tmp_path):
+    settings = {"prepared_data": str(tmp_path / "prepared")}
+    clean, _ = parts(**settings)
+    noisy, _ = parts(**settings, train_noise="natural", train_noise_ratio=0.5)
+    again, config = parts(**settings, train_noise="natural", train_noise_ratio=0.5)
+    assert [*clean[0]] != [*noisy[0]] == [*again[0]]
+    assert any("train noise" in note for note in config.notes)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        ("SASRec", {"train_noise": "random"}, "train_noise='random' is not allowed for sequential models"),
+        ("EASE", {"train_noise": "natural", "val_interval": None}, "and val_interval is not set"),
+        ("EASE", {"train_noise": "loud"}, "train_noise='loud' is not allowed; allowed: random | natural"),
+    ],
+)
+def test_settings_that_cannot_be(model, settings, message, ratings):
+    with pytest.raises(ValueError, match=message):
+        quick_start.configure(model, "rated", config_dict={**CLEAN, **settings})
