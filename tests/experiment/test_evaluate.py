@@ -124,6 +124,38 @@ def test_the_training_split_ranks_its_items_among_all(made):
     assert evaluation.masked == "ranked among all items"
 
 
+def test_a_sequential_checkpoint_and_its_lists_have_the_numbers_of_its_run(made):
+    args = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}
+    settings = {
+        **made.settings,
+        "eval_args": args,
+        "train_neg_sample_args": None,
+        "mask_history": True,
+        "repeatable": True,
+    }
+    small = {"hidden_size": 8, "embedding_size": 8, "dims": None, "steps": None}
+    settings = {key: value for key, value in {**settings, **small}.items() if value is not None or "neg" in key}
+    result = run("GRU4Rec", "board", config_dict=settings)
+    evaluation = evaluate(result["checkpoint"])
+    np.testing.assert_equal(evaluation.metrics, result["test_result"])
+    valid = evaluate(result["checkpoint"], split="valid", metrics=["NDCG"], topk=[10])
+    assert valid.metrics["ndcg@10"] == result["best_valid_result"]["ndcg@10"]
+    loaded = load(result["checkpoint"])
+    rows = []
+    for batch, (row_seen, item_seen), _, _ in loaded.test_data:
+        scores = loaded.model.full_sort_predict(batch).detach().reshape(len(batch), -1)
+        scores[:, 0], scores[row_seen, item_seen] = -torch.inf, -torch.inf
+        for user, values in zip(batch["user_id"].tolist(), scores):
+            rows += [(user, item, rank) for rank, item in enumerate(values.topk(12)[1].tolist())]
+    names = [loaded.dataset.field2id_token[field] for field in ("user_id", "item_id")]
+    frame = pd.DataFrame(
+        [(names[0][user], names[1][item], rank) for user, item, rank in rows], columns=["u", "i", "rank"]
+    )
+    lists = evaluate(frame, like=result["checkpoint"])
+    np.testing.assert_equal(lists.metrics, result["test_result"])
+    assert lists.entries[0].counts["seen_rows"] == 0
+
+
 # Lists
 
 
@@ -185,7 +217,14 @@ def test_what_is_left_out_is_counted_and_said(made):
         "short_lists": 0,
     }
     text = evaluation.table()
-    for part in ("'nobody'", "'x1', 'x2'", repr(users[2]), "they count as 0", "--keep-seen: kept", "order of the file"):
+    for part in (
+        "'nobody'",
+        "'x1', 'x2'",
+        repr(str(users[2])),
+        "they count as 0",
+        "--keep-seen: kept",
+        "order of the file",
+    ):
         assert part in text, part
     frame, whole = (
         evaluation.per_user.set_index("user"),

@@ -74,7 +74,7 @@ def read(path: Path) -> Any:
         if suffix in {".parquet", ".pq"}:
             frame = pd.read_parquet(path)
         elif suffix in {".jsonl", ".ndjson", ".json"}:
-            frame = pd.read_json(path, lines=suffix != ".json", dtype=False, convert_dates=False)
+            frame = pd.read_json(path, lines=suffix != ".json", dtype=False)
         else:
             frame = pd.read_csv(
                 path, sep=_separator(path), dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig"
