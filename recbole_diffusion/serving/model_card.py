@@ -46,8 +46,9 @@ def _use(facts: RunFacts) -> str:
     return f"""```python
 from recbole_diffusion import load, recommend
 
-top = recommend({name!r}, k=20)                      # user, item, rank, score
-config, model, dataset, train, valid, test = load({name!r})
+checkpoint = {name!r}
+top = recommend(checkpoint, k=20)  # a frame of user, item, rank, score
+config, model, dataset, train, valid, test = load(checkpoint)
 ```
 
 ```
@@ -118,7 +119,7 @@ def _settings(settings: Mapping[str, Any]) -> str:
     differing = _differing(settings)
     if differing is None:
         return "The defaults cannot be read: the model is not installed here."
-    text = yaml_files.dump_yaml(differing, sort_keys=True, default_flow_style=None).strip() if differing else "# none"
+    text = yaml_files.dump_yaml(differing, sort_keys=True, default_flow_style=False).strip() if differing else "# none"
     return f"```yaml\n{text}\n```"
 
 
@@ -137,7 +138,7 @@ def _training(facts: RunFacts) -> str:
     settings, epochs = facts.settings, facts.state.get("epochs_done") or []
     best = [row["epoch"] for row in epochs if row.get("best")]
     chosen = f"epoch {best[-1]} was the best one on the validation split" if best else "without validation"
-    splits = " and ".join(fit_on.SPLIT_NAMES[: fit_on.SPLITS[settings.get("fit_on") or "train"]])
+    splits = " + ".join(fit_on.SPLIT_NAMES[: fit_on.SPLITS[settings.get("fit_on") or "train"]])
     lines = [f"- seed {settings.get('seed')}, split_seed {settings.get('split_seed')}; trained on {splits}; {chosen}"]
     if facts.folder is None:
         return "\n".join([*lines, "- the run's folder is gone, and with it cost, versions and warnings"])
@@ -146,15 +147,14 @@ def _training(facts: RunFacts) -> str:
         gpu = cost.get("peak_gpu_memory_mib")
         lines.append(
             f"- {cost['epochs']} epochs of {cost['train_s_per_epoch']:.2f} s, {cost['total_s']:.0f} s in all "
-            f"({cost['from_scratch_s']:.0f} s with pretraining); {cost['parameters']:,} parameters; peak "
+            f"({cost['pretrain_s']:.0f} s of pretraining); {cost['parameters']:,} parameters; peak "
             f"{cost['peak_memory_mib']:.0f} MiB" + (f", {gpu:.0f} MiB on the GPU" if gpu else "")
         )
     environment = facts.manifest.get("environment") or {}
     libraries = ("recbole-diffusion", "recbole", "torch", "numpy", "pandas", "python")
     lines.append("- " + ", ".join(f"{name} {environment[name]}" for name in libraries if environment.get(name)))
-    lines.append(
-        f"- {facts.manifest.get('started', '')[:19]}, {environment.get('cuda') or facts.manifest.get('device')}"
-    )
+    device = environment.get("cuda") or facts.manifest.get("device")
+    lines.append(f"- started {facts.manifest.get('started', '')[:19]}, on {device}")
     lines += [f"- warning: {line}" for line in facts.manifest.get("warnings") or ()]
     return "\n".join(lines)
 
