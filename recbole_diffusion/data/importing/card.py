@@ -20,9 +20,14 @@ def card_file(folder: Path, name: str, suffix: str = "json") -> Path:
 
 def write(folder: Path, name: str, content: dict[str, Any]) -> None:
     """Write ``<name>.card.json`` and ``<name>.card.md``."""
-    card = {"format": FORMAT, "name": name, **nan_to_null(content)}
-    atomic_write_text(card_file(folder, name), json.dumps(card, indent=2, ensure_ascii=True) + "\n")
+    card = {"format": FORMAT, "name": name, **content}
+    write_json(card_file(folder, name), card)
     atomic_write_text(card_file(folder, name, "md"), as_markdown(card))
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write plain values as json."""
+    atomic_write_text(file, json.dumps(nan_to_null(content), indent=2, ensure_ascii=True) + "\n")
 
 
 def read(folder: Path, name: str) -> Optional[dict[str, Any]]:

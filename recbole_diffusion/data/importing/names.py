@@ -80,10 +80,11 @@ def _to_text(table: Table, name: str, raw: Coded, code: int) -> Optional[str]:
         what = f"{shown(value)} is a {type(value).__name__} and no id; give a column of texts or integers"
         raise table.fault(what, name, raw.first_row(code))
     if isinstance(value, (float, np.floating)):
-        if value != np.floor(value) or abs(value) > _EXACT:
-            problem = "no id" if abs(value) <= _EXACT else "too large for a float, so that digits may be lost"
+        number = float(value)
+        if not number.is_integer() or abs(number) > _EXACT:
+            problem = "no id" if abs(number) <= _EXACT else "too large for a float, so that digits may be lost"
             raise table.fault(f"{value!r} is {problem}; give the ids as texts or integers", name, raw.first_row(code))
-        return str(int(value))
+        return str(int(number))
     return str(value)
 
 
