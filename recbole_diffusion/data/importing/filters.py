@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
+import pandas as pd
 
 from recbole_diffusion.data.importing.coded import Coded
 
@@ -68,9 +69,8 @@ def repeated_pairs(users: Coded, items: Coded, kept: np.ndarray, times: Optional
     if keep == "last":
         rows = rows[::-1]
     pairs = users.codes[rows] * (len(items.values) + 1) + items.codes[rows]
-    first_places = np.unique(pairs, return_index=True)[1]
     repeated = np.zeros(len(kept), dtype=bool)
-    repeated[np.delete(rows, first_places)] = True
+    repeated[rows[pd.Series(pairs).duplicated().to_numpy()]] = True
     return repeated
 
 

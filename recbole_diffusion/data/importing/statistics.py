@@ -6,6 +6,7 @@ import datetime
 from typing import Any, Optional
 
 import numpy as np
+import pandas as pd
 
 #: Most different ratings that are counted one by one.
 _MOST_RATINGS = 20
@@ -32,12 +33,12 @@ def describe(
         ``per_user`` and ``per_item`` (min, median, mean, max), ``ratings`` and ``time`` or None.
     """
     n_users, n_items = _distinct(users), _distinct(items)
-    pairs = len(np.unique(users.astype(np.int64) * (int(items.max(initial=0)) + 1) + items))
+    pairs = pd.Series(users.astype(np.int64) * (int(items.max(initial=0)) + 1) + items).nunique()
     return {
         "users": n_users,
         "items": n_items,
         "interactions": len(users),
-        "pairs": pairs,
+        "pairs": int(pairs),
         "density": pairs / (n_users * n_items) if len(users) else 0.0,
         "per_user": _lengths(users),
         "per_item": _lengths(items),

@@ -67,6 +67,9 @@ def to_times(
         ValueError: a value is no time, or the times can be read in several ways; the message names the way out.
     """
     raw = table.columns[name]
+    if form is None and _are_plain_integers(raw.values):
+        seconds, read_as, are_dates = _from_numbers(table, name, list(raw.values), unit)
+        return Times(raw.replace(seconds), read_as, are_dates)
     values = [None if _is_missing(value, missing) else value for value in raw.values]
     present = [value for value in values if value is not None]
     if not present:
@@ -82,6 +85,14 @@ def to_times(
     replaced = iter(seconds)
     column = raw.replace([None if value is None else next(replaced) for value in values])
     return Times(column, read_as, are_dates)
+
+
+def _are_plain_integers(values: np.ndarray) -> bool:
+    """Whether all values are texts of digits without a leading zero: the common case, checked fast."""
+    if not len(values) or not all(type(value) is str for value in values):
+        return False
+    characters = "".join(values)
+    return characters.isascii() and characters.isdigit() and not any(value[0] == "0" for value in values if value[1:])
 
 
 def _is_missing(value: Any, missing: frozenset[str]) -> bool:
@@ -110,7 +121,8 @@ def _from_numbers(table: Table, name: str, texts: list[str], unit: Optional[str]
     else:
         reason = f"--time-unit={unit}"
     digits = UNITS[unit]
-    seconds = [_shift(text, digits) for text in texts]
+    unchanged = not digits and _are_plain_integers(np.array(texts, dtype=object))
+    seconds = texts if unchanged else [_shift(text, digits) for text in texts]
     if unit in _UNIT_NAMES:
         return seconds, f"{_UNIT_NAMES[unit]} since 1970 ({reason}), written in seconds", True
     if unit == "raw" or low < _FIRST_UNIX:
@@ -142,7 +154,7 @@ def _check_no_dates(table: Table, name: str, texts: list[str]) -> None:
     Raises:
         ValueError: all are dates of the calendar.
     """
-    if not all(re.fullmatch(r"(19|20)\d\d[01]\d[0-3]\d", text) for text in texts):
+    if not all(len(text) == 8 and re.fullmatch(r"(19|20)\d\d[01]\d[0-3]\d", text) for text in texts):
         return
     if pd.to_datetime(texts, format="%Y%m%d", errors="coerce").notna().all():
         raise table.fault(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from recbole_diffusion.data.importing import card, statistics
+from recbole_diffusion.data.importing.coded import code
 from recbole_diffusion.data.stored import files
 from recbole_diffusion.data.stored.files import AtomicTable, StoredSet
 
@@ -45,6 +46,17 @@ def count(table: AtomicTable) -> dict[str, Any]:
         None if ratings is None else ratings[present],
         None if times is None else times[present],
     )
+
+
+def count_together(tables: list[AtomicTable]) -> dict[str, Any]:
+    """Count the interactions of several files as one data set."""
+    texts = {role: np.concatenate([table.text(role) for table in tables]) for role in ("user", "item")}
+    codes = {role: code(values).codes for role, values in texts.items()}
+    times = [table.numbers("time") for table in tables]
+    joined = (
+        None if any(part is None for part in times) else np.concatenate([part for part in times if part is not None])
+    )
+    return statistics.describe(codes["user"], codes["item"], None, joined)
 
 
 def _unseen(stored: StoredSet, inter: dict[str, AtomicTable]) -> dict[str, dict[str, int]]:
