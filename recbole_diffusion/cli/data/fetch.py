@@ -12,6 +12,10 @@ It is compared with the catalogue's checksum. Where the catalogue has none, its 
 Nothing of a data set is part of this package; its terms and its citation are printed and are in the card."""
 
 
+#: RecBole's settings of the columns.
+_KEYS = {"user": "USER_ID_FIELD", "item": "ITEM_ID_FIELD", "time": "TIME_FIELD"}
+
+
 def parser() -> Command:
     """Declare the arguments of the command."""
     command = Command("data fetch", "NAME [--data_path=dataset] [--address=URL] [--overwrite]", _EPILOG, settings=False)
@@ -46,8 +50,13 @@ def main(words: Sequence[str]) -> int:
 
 def _settings(stored: object, data_path: str) -> str:
     """The settings that a run of the data set needs."""
-    from recbole_diffusion.data.stored.files import StoredSet
+    from recbole_diffusion.data.stored import files
 
-    assert isinstance(stored, StoredSet)
+    assert isinstance(stored, files.StoredSet)
     words = "" if stored.inter.is_file() else " --benchmark_filename='[train,valid,test]'"
+    first = next(file for file in stored.files() if file.suffix == ".inter")
+    fields = files.read(first).fields
+    standard = {"user": "user_id", "item": "item_id", "time": "timestamp"}
+    own = {role: name for role, name in fields.items() if standard.get(role, name) != name}
+    words += "".join(f" --{_KEYS[role]}={name}" for role, name in own.items())
     return words if data_path == "dataset" else f"{words} --data_path={data_path}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 
 from recbole_diffusion.data.importing.coded import Coded
 from recbole_diffusion.data.importing.roles import looks_like_header
-from recbole_diffusion.data.importing.table import Table
+from recbole_diffusion.data.importing.table import Table, counted
 from recbole_diffusion.data.reading.text import shown
 
 #: Delimiters that are tried, in this order.
@@ -65,6 +65,8 @@ def read(
     text = _decode(source, raw, encoding)
     form = _form_of(source, text, delimiter, header, quotes, names)
     head = _records(text, form, 2)
+    if not form.quoted and "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
     columns = _column_names(source, head[0]) if form.header else [str(place + 1) for place in range(len(head[0]))]
     frame = _parse(source, text, form, len(columns), head)
     described = {"\t": "tabs", " ": "spaces"}.get(form.delimiter, repr(form.delimiter))
@@ -76,7 +78,7 @@ def read(
         first_line=2 if form.header else 1,
         rows=len(frame),
     )
-    _check_short_rows(table)
+    _check_short_rows(table, text, form)
     return table
 
 
@@ -188,8 +190,6 @@ def _parse(source: str, text: str, form: Form, width: int, head: Sequence[Sequen
         if _STAND_IN in text:
             raise ValueError(f"{source}: holds the character 0x1f, which --delimiter={delimiter} does not allow")
         text, delimiter = text.replace(delimiter, _STAND_IN), _STAND_IN
-    if not form.quoted and "\r" in text:
-        text = text.replace("\r\n", "\n")
     try:
         return pd.read_csv(
             io.BytesIO(text.encode("utf-8", "surrogatepass")),
@@ -218,18 +218,24 @@ def _coded(column: pd.Series) -> Coded:
     return Coded(column.cat.codes.to_numpy().astype(np.int64), categories.astype(object).to_numpy())
 
 
-def _check_short_rows(table: Table) -> None:
-    """Check that every row has all cells; pandas fills up short rows.
+def _check_short_rows(table: Table, text: str, form: Form) -> None:
+    """Check that every row has all cells; pandas silently fills up short rows, and refuses long ones.
 
     Raises:
-        ValueError: one does not.
+        ValueError: a row has fewer cells.
     """
-    last = next(reversed(table.columns))
-    missing = table.columns[last].missing
-    if missing.any():
-        row = int(np.argmax(missing))
+    width, first = len(table.columns), int(form.header)
+    records: Iterable[list[str]]
+    if len(form.delimiter) > 1 or not form.quoted or '"' not in text:
+        if text.count(form.delimiter) == (width - 1) * (table.rows + first):
+            return
+        records = (line.split(form.delimiter) for line in text.split("\n") if line.strip("\r"))
+    else:
+        records = (record for record in csv.reader(io.StringIO(text, newline=""), delimiter=form.delimiter) if record)
+    short = [row for row, record in enumerate(records, -first) if len(record) < width]
+    if short:
         raise table.fault(
-            f"has fewer cells than the {len(table.columns)} columns ({int(missing.sum())} such rows); an empty cell "
-            "still needs its delimiter",
-            row=row,
+            f"has fewer cells than the {width} columns ({counted(len(short), 'such row')}); an empty cell still needs "
+            "its delimiter",
+            row=max(short[0], 0),
         )

@@ -89,7 +89,7 @@ def to_times(
 
 def _are_plain_integers(values: np.ndarray) -> bool:
     """Whether all values are texts of digits without a leading zero: the common case, checked fast."""
-    if not len(values) or not all(type(value) is str for value in values):
+    if not len(values) or not all(type(value) is str and value for value in values):
         return False
     characters = "".join(values)
     return characters.isascii() and characters.isdigit() and not any(value[0] == "0" for value in values if value[1:])
