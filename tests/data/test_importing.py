@@ -80,6 +80,18 @@ def test_strange_ids_are_read_back_exactly_by_a_run(capsys):
     assert any("'NA'" in note and "--missing=NA" in note for note in result.card["notes"])
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_digits_stay_the_text_that_they_are(suffix):
+    """pandas 3.1 turns text of digits into numbers where its type is category."""
+    ids = ["007", "7", "10", "1e3", "0x1F", "1_000", "+5", "5.50", "True"]
+    rows = [{"user_id": name, "item_id": f"0{place}"} for place, name in enumerate(ids)]
+    texts = {".csv": pd.DataFrame(rows).to_csv(index=False), ".jsonl": "".join(json.dumps(row) + "\n" for row in rows)}
+    imported(texts[suffix], file=f"t{suffix}")
+    assert inter()[1] == [[name, f"0{place}"] for place, name in enumerate(ids)]
+    imported("user_id,item_id\n007,01\n010,02\n", overwrite=True)
+    assert inter()[1] == [["007", "01"], ["010", "02"]]
+
+
 def test_a_name_that_a_replacement_would_join_with_another_is_refused():
     refused('user_id,item_id\n"a\tb",x\na\\tb,y\n', r"'a\\tb' must be written as 'a\\\\tb', which is another id")
 

@@ -8,10 +8,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Optional
 
-import numpy as np
 import pandas as pd
 
-from recbole_diffusion.data.importing.coded import Coded
+from recbole_diffusion.data.importing.coded import code
 from recbole_diffusion.data.importing.roles import looks_like_header
 from recbole_diffusion.data.importing.table import Table, counted
 from recbole_diffusion.data.reading.text import shown
@@ -73,7 +72,7 @@ def read(
     table = Table(
         source,
         f"text separated by {described}, {'names in the first line' if form.header else 'no line of names'}",
-        {name: _coded(frame[place]) for place, name in enumerate(columns)},
+        {name: code(frame[place]) for place, name in enumerate(columns)},
         has_names=form.header,
         first_line=2 if form.header else 1,
         rows=len(frame),
@@ -176,7 +175,7 @@ def _column_names(source: str, cells: Sequence[str]) -> list[str]:
 
 
 def _parse(source: str, text: str, form: Form, width: int, head: Sequence[Sequence[str]]) -> pd.DataFrame:
-    """Parse the cells with pandas' C parser into columns of categories, numbered from 0."""
+    """Parse the cells with pandas' C parser into columns of text, numbered from 0."""
     first_row = head[1 if form.header else 0] if len(head) > form.header else []
     if not first_row:
         raise ValueError(f"{source}: has no rows below the names of its columns")
@@ -198,7 +197,7 @@ def _parse(source: str, text: str, form: Form, width: int, head: Sequence[Sequen
             names=range(width),
             index_col=False,
             skiprows=1 if form.header else 0,
-            dtype="category",
+            dtype=object,  # with dtype category, pandas 3.1 reads 007 as the number 7
             keep_default_na=False,
             na_filter=True,
             quoting=csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE,
@@ -211,11 +210,6 @@ def _parse(source: str, text: str, form: Form, width: int, head: Sequence[Sequen
             f"{source}: {reason}; a cell that holds the delimiter {form.delimiter!r} needs quotes, and --quotes=no "
             "reads quotes as part of the values"
         ) from None
-
-
-def _coded(column: pd.Series) -> Coded:
-    categories = column.cat.categories
-    return Coded(column.cat.codes.to_numpy().astype(np.int64), categories.astype(object).to_numpy())
 
 
 def _check_short_rows(table: Table, text: str, form: Form) -> None:
