@@ -17,6 +17,7 @@ _LAZY = {
     "load": "quick_start",
     "evaluate": "experiment.evaluate",
     "recommend": "quick_start",
+    "from_frame": "data.importing.importer",
     "enable": "bridge",
     "disable": "bridge",
     "Config": "settings.config",

@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "runs": "list the runs in a folder",
     "report": "write the tables and plots of a comparison again",
     "reproduce": "run a published setting on its own split, beside the published numbers and baselines",
+    "data": "import tables, describe, check, export and split data sets, fetch those of the papers",
     "convert": "convert the official DiffRec arrays, or sequences, to RecBole's files",
     "steps": "measure a trained model's quality against its network calls",
     "ablate": "measure what carries a trained model's result: chain, noise, input, condition",

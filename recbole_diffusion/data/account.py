@@ -64,6 +64,15 @@ class Account:
         return {"files": dict(self.files), "dropped": [asdict(entry) for entry in self.dropped]}
 
 
+def rows_line(plain: dict[str, Any]) -> str:
+    """Format the account of a data set, as of :meth:`Account.plain`: rows read, and rows lost in loading by reason."""
+    files = ", ".join(f"{name} {rows:,} rows" for name, rows in plain["files"].items() if ".inter" in name)
+    dropped = [entry for entry in plain["dropped"] if entry["rows"]]
+    reasons = "; ".join(f"{entry['rows']:,} {entry['reason']}" for entry in dropped)
+    lost = sum(entry["rows"] for entry in dropped)
+    return f"{files}; {lost:,} lost in loading{f' ({reasons})' if reasons else ''}"
+
+
 def account_of(dataset: Any) -> Account:
     """The account of a data set, created if missing (in data sets that RecBole pickled)."""
     if getattr(dataset, "account", None) is None:

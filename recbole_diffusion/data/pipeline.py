@@ -111,7 +111,11 @@ def _check_files(config: Config) -> Optional[str]:
         f"{os.path.abspath(folder)}, or set data_path to the folder that holds {name}/"
     )
     if name not in urls:
-        siblings = sorted(path.name for path in folder.parent.iterdir()) if folder.parent.is_dir() else []
+        siblings = (
+            sorted(path.name for path in folder.parent.iterdir() if path.name[0] != ".")
+            if folder.parent.is_dir()
+            else []
+        )
         listed = f" (there: {', '.join(siblings)})" if siblings else ""
         raise ValueError(f"dataset={name!r} is not in {os.path.abspath(folder.parent)}{listed}; {way_out}")
     return f"dataset={name!r} could not be downloaded from {urls[name]}; {way_out}"

@@ -49,7 +49,8 @@ def _resolve_filter(config: Any, headers: Headers, column: str, value: Any) -> N
     config["val_interval"] = {**config["val_interval"], column: _normalise(column, kind, value)}
     if not _loads(config, suffix, column):
         _load(config, suffix, column, "val_interval")
-        if suffix != "inter" or config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        becomes_label = suffix == "inter" and column in (config["threshold"] or {})  # RecBole removes the column itself
+        if not becomes_label and (suffix != "inter" or config["MODEL_TYPE"] != ModelType.SEQUENTIAL):
             _exclude_from_model(config, suffix, column)
 
 

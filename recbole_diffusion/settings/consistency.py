@@ -234,9 +234,10 @@ def notes(settings: Settings, model_class: type) -> list[str]:
     kind, modes = settings["MODEL_TYPE"], settings["eval_args"]["mode"].values()
     reads_labels = learning.required_input(model_class, settings) == "labels" or kind == ModelType.CONTEXT
     if settings["threshold"] and not reads_labels:
+        column, least = next(iter(settings["threshold"].items()))
         lines.append(
             "threshold only makes a label column, every row stays a positive; to drop low ratings use "
-            "val_interval: {rating: '[4,inf)'}"
+            f"val_interval: {{{column}: '[{least:g},inf)'}}"
         )
     sampled = any(mode.startswith(("uni", "pop")) for mode in modes)
     if sampled and settings["mask_history"] and kind == ModelType.SEQUENTIAL:

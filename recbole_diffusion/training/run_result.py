@@ -7,6 +7,7 @@ from typing import Any
 
 from recbole.utils import set_color
 
+from recbole_diffusion.data.account import rows_line
 from recbole_diffusion.support import terminal
 from recbole_diffusion.support.json_values import nan_to_null
 
@@ -60,6 +61,7 @@ def result_table(result: dict[str, Any], coloured: bool = False) -> str:
         (set_color(title, "pink") if coloured else title)
         + f" (seed {result['seed']}; {data['users']} users, {data['items']} items, "
         f"{data['train']} / {data['valid']} / {data['test']} rows)",
+        *([f"data: {rows_line(data['account'])}"] if "account" in data else []),
         *_measured(result),
         f"{cost['epochs']} epochs{best}, {cost['train_s_per_epoch']:.2f} s each; "
         f"{speed}, {calls} network calls per user; "

@@ -171,3 +171,36 @@ def test_saved_loaders_with_other_sizes_of_batches_are_not_used():
     config, _, loaders = made(**LEAVE_ONE_OUT, train_batch_size=3, eval_users_per_batch=2)
     assert [sum(1 for _ in loader) for loader in loaders] == [6, 3, 3]
     assert any("was saved with other eval_users_per_batch, train_batch_size" in note for note in config.notes)
+
+
+OWN = {"USER_ID_FIELD": "uid", "ITEM_ID_FIELD": "sku", "RATING_FIELD": "stars", "TIME_FIELD": "when"}
+
+
+@pytest.mark.parametrize("model", ["BPR", "DiffRec", "EASE", "TDiffRec", "SASRec", "DiffuRec"])
+@pytest.mark.parametrize(
+    ("keys", "left"),
+    [
+        ({}, 30),
+        ({"val_interval": {"stars": "[2,inf)"}}, 24),
+        ({"val_interval": {"stars": [1, 4]}}, 24),
+        ({"threshold": {"stars": 3}}, 30),
+        ({"threshold": {"stars": 3}, "val_interval": {"stars": "[2,inf)"}}, 24),
+    ],
+)
+def test_columns_of_ones_own_need_no_load_col(model, keys, left, tmp_path):
+    """ROWS under other names of columns, and load_col as RecBole has it."""
+    write_inter(tmp_path / "dataset", "own", ROWS, "uid:token sku:token stars:float when:float")
+    small = {key: value for key, value in SMALL.items() if key != "load_col"}
+    settings = {**small, "topk": 1, "valid_metric": "NDCG@1", **LEAVE_ONE_OUT, **OWN, **keys}
+    config = quick_start.configure(model, "own", config_dict=settings)
+    dataset, loaders = quick_start.prepare(config)
+    counts = pipeline.describe(dataset, loaders)
+    assert counts["train"] + counts["valid"] + counts["test"] == left
+    assert counts["users"] == 6
+    assert [note for note in config.notes if "threshold only makes" not in note] == []
+    if "threshold" in keys:
+        labels = {row[:2]: float(row[2] >= 3) for row in ROWS}
+        rows = dataset.inter_feat
+        users, items = (dataset.field2id_token[field][rows[field].numpy()] for field in ("uid", "sku"))
+        assert [labels[pair] for pair in zip(users, items)] == rows["label"].tolist()
+        assert any("use val_interval: {stars: '[3,inf)'}" in note for note in config.notes)

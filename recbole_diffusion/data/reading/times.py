@@ -14,7 +14,7 @@ from recbole_diffusion.data.reading.text import AtomicText, shown
 from recbole_diffusion.data.reading.values import NUMBER, is_infinite, is_missing
 
 _ZONE = r"\s?(?:Z|[+-]\d\d(?::?\d\d)?)"
-_DATE = re.compile(rf"\d{{4}}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d{{1,9}})?)?(?P<zone>{_ZONE})?)?", re.ASCII)
+ISO_DATE = re.compile(rf"\d{{4}}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d{{1,9}})?)?(?P<zone>{_ZONE})?)?", re.ASCII)
 #: The largest integer up to which float64 represents every integer.
 EXACT = 2**53
 ALLOWED = "a number, or an ISO 8601 date such as 2024-01-31 or 2024-01-31 12:00:00"
@@ -120,10 +120,10 @@ def _with_ranks(exact: np.ndarray, values: np.ndarray, read_as: str) -> Times:
 
 def _parse_dates(text: AtomicText, column: Column, rows: np.ndarray, texts: np.ndarray) -> Optional[Times]:
     """Parse the times as ISO dates; None if a text does not look like one."""
-    if not len(texts) or not all(map(_DATE.fullmatch, texts)):
+    if not len(texts) or not all(map(ISO_DATE.fullmatch, texts)):
         return None
     _check_zones(text, column, rows, texts)
-    dates = _to_utc(texts)
+    dates = to_utc(texts)
     wrong = np.flatnonzero(pd.isna(dates) | (dates.year < 1678) | (dates.year > 2261))
     if len(wrong):
         place = int(wrong[0])
@@ -145,14 +145,14 @@ def _check_zones(text: AtomicText, column: Column, rows: np.ndarray, texts: np.n
     characters = "".join(texts)
     if "Z" not in characters and "+" not in characters and characters.count("-") == 2 * len(texts):
         return
-    zoned = [match is not None and match["zone"] is not None for match in map(_DATE.fullmatch, texts)]
+    zoned = [match is not None and match["zone"] is not None for match in map(ISO_DATE.fullmatch, texts)]
     if all(zoned):
         return
     place = zoned.index(not zoned[0])
     raise _mixed(text, column, rows, texts, place, "has a time zone" if zoned[0] else "has no time zone")
 
 
-def _to_utc(texts: np.ndarray) -> pd.DatetimeIndex:
+def to_utc(texts: np.ndarray) -> pd.DatetimeIndex:
     """Convert ISO dates to UTC; NaT for dates that do not exist."""
     # pandas < 2 has no name for the format and infers it
     options = {"format": "ISO8601"} if int(pd.__version__.split(".")[0]) >= 2 else {}
@@ -162,7 +162,8 @@ def _to_utc(texts: np.ndarray) -> pd.DatetimeIndex:
 def _no_time(text: AtomicText, column: Column, rows: np.ndarray, texts: np.ndarray) -> ValueError:
     """The error about the first text that is not a time, or of another kind than the first text."""
     kinds = [
-        "is a date" if _DATE.fullmatch(value) else "is a number" if NUMBER.fullmatch(value) else None for value in texts
+        "is a date" if ISO_DATE.fullmatch(value) else "is a number" if NUMBER.fullmatch(value) else None
+        for value in texts
     ]
     place = next(place for place, kind in enumerate(kinds) if kind is None or kind != kinds[0])
     if kinds[place] is None:

@@ -1,0 +1,1 @@
+"""Data sets on the disk: described, exported, and split into files."""
