@@ -47,7 +47,7 @@ def row(model: str) -> str:
         _step(trainer, batches[0])
     profiled = sum(event.name.startswith("aten::") for event in trace.events())
     places = ", ".join(sorted({place.function for place in seen.places}))
-    return f"| {model} | {seen.operators.total()} | {profiled} | {len(seen.places)} | {places} |"
+    return f"| {model} | {sum(seen.operators.values())} | {profiled} | {len(seen.places)} | {places} |"
 
 
 def _step(trainer: Any, batch: Any) -> None:
