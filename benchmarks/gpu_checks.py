@@ -21,6 +21,8 @@ from recbole_diffusion.training import numerics
 
 Keys = dict[str, Any]
 TOP = 10
+#: Seconds of a check on a GPU, mostly for the start of kernels and for reading the data.
+ESTIMATE = 2.0
 #: Scores of two devices may differ by this, relative to the largest of a row: float32 products of another order.
 TOLERANCE = 1e-4
 
@@ -30,8 +32,8 @@ def models() -> list[str]:
     return [name for name, spec in registry.specs().items() if spec.card is not None]
 
 
-def checks(device: torch.device) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
-    """Names and functions, in the order in which they are to run; they write into the working folder."""
+def checks(device: torch.device) -> Iterator[tuple[str, float, Callable[[], list[Row]]]]:
+    """Names, seconds and functions, in the order in which they are to run; they write into the working folder."""
     write_board(Path("dataset"))
     keys = {**SETTINGS, "data_path": "dataset", "use_gpu": device.type == "cuda", "state": "ERROR", "eval_step": 1}
     for model in models():
@@ -46,7 +48,7 @@ def checks(device: torch.device) -> Iterator[tuple[str, Callable[[], list[Row]]]
             ("bfloat16", partial(_mixed, "bfloat16")),
             ("float16", partial(_mixed, "float16")),
         ):
-            yield f"{model}: {name}", partial(check, f"{model}: {name}", model, settings, device)
+            yield f"{model}: {name}", ESTIMATE, partial(check, f"{model}: {name}", model, settings, device)
 
 
 def _verdict(right: bool) -> str:
@@ -73,6 +75,18 @@ def _trains(name: str, model: str, settings: Keys, device: torch.device) -> list
     ]
 
 
+_plain: dict[str, tuple[Built, Any]] = {}
+
+
+def _plainly_trained(model: str, settings: Keys) -> tuple[Built, Any]:
+    """The model trained with the shared settings, and its trainer: once for all checks that need it."""
+    if model not in _plain:
+        _plain.clear()  # the last model's memory
+        built = build(model, settings)
+        _plain[model] = built, train(built)
+    return _plain[model]
+
+
 def _scored(built: Built) -> torch.Tensor:
     built.model.eval()
     batch = users_of(built.loaders, 32).to(built.config["device"])
@@ -81,8 +95,8 @@ def _scored(built: Built) -> torch.Tensor:
 
 def _scores(name: str, model: str, settings: Keys, device: torch.device) -> list[Row]:
     """Deterministic inference: the noise of a GPU's generator is another one than the CPU's."""
-    built, twin = build(model, settings), build(model, {**settings, "use_gpu": False})
-    train(built)
+    built, _ = _plainly_trained(model, settings)
+    twin = build(model, {**settings, "use_gpu": False})
     twin.model.load_state_dict(copy.deepcopy({key: value.cpu() for key, value in built.model.state_dict().items()}))
     mine, theirs = _scored(built), _scored(twin)
     error = float(((mine - theirs).abs().amax(1) / theirs.abs().amax(1)).max())
@@ -196,7 +210,7 @@ def _mixed(kind: str, name: str, model: str, settings: Keys, device: torch.devic
     amp = {"enable_amp": True, "amp_dtype": kind, "enable_scaler": kind == "float16"}
     built = build(model, {**settings, **amp})
     trainer = train(built)
-    plain = train(build(model, settings))
+    _, plain = _plainly_trained(model, settings)
     losses = [trainer.epochs_done[-1]["train_loss"] for trainer in (trainer, plain)]
     finite = all(bool(torch.isfinite(parameter).all()) for parameter in built.model.parameters())
     return [

@@ -16,7 +16,7 @@ from recbole_diffusion.support.atomic_write import atomic_write_text
 
 Task = Callable[[], object]
 #: Most seconds that the calls that warm up, and those that are timed, take, whatever their number.
-PATIENCE = {"cuda": 10.0, "cpu": 1.0}
+PATIENCE = {"cuda": 5.0, "cpu": 0.3}
 
 
 @dataclass

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
     ("words", "rows"),
     [
         (["HGCF: ", "DDRM: trains"], 9),
-        (["DiffRec, ml-1m_clean", "L-DiffRec"], 6),
+        (["DiffRec, ml-1m_clean", "L-DiffRec"], 4),
     ],
 )
 def test_checks_and_measures_run_on_the_cpu(words, rows, tmp_path):
@@ -33,6 +33,19 @@ def test_checks_and_measures_run_on_the_cpu(words, rows, tmp_path):
     table = (tmp_path / "out" / "gpu.md").read_text()
     assert all(row["name"] in table for row in content["rows"])
     assert "0 fail; 0 error" in table
+
+
+@pytest.mark.processes
+def test_what_does_not_fit_the_time_is_skipped_and_said_so(tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--device", "cpu", "--scale", "0.005"]
+    command += ["--minutes", "0", "--out", str(tmp_path / "out"), "--only", "HGCF: trains", "DDRM"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads((tmp_path / "out" / "gpu.json").read_text())["rows"]
+    assert {row["verdict"] for row in rows} == {"skipped"}
+    assert {"HGCF: trains one epoch", "DDRM"} <= {row["name"] for row in rows}
+    assert all("0 s are left" in row["note"] for row in rows)
 
 
 def test_without_a_gpu_the_script_says_what_runs_here(tmp_path):

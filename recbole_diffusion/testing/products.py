@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 #: Operators, and the places of their two factors among the arguments.
-_FACTORS = {"mm": (0, 1), "addmm": (1, 2), "bmm": (0, 1), "baddbmm": (1, 2), "mv": (0, 1), "addmv": (1, 2)}
+FACTORS = {"mm": (0, 1), "addmm": (1, 2), "bmm": (0, 1), "baddbmm": (1, 2), "mv": (0, 1), "addmv": (1, 2)}
 
 
 class Product(NamedTuple):
@@ -33,7 +33,7 @@ class Products(TorchDispatchMode):
         self.seen: list[Product] = []
 
     def __torch_dispatch__(self, operator: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        places = _FACTORS.get(operator.overloadpacket.__name__)
+        places = FACTORS.get(operator.overloadpacket.__name__)
         if places is not None:
             first, second = (args[place] for place in places)
             shapes, strides = (tuple(first.shape), tuple(second.shape)), (first.stride(), second.stride())

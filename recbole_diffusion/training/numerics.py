@@ -70,8 +70,11 @@ def matmul_precision(name: str) -> Iterator[None]:
 def compile_networks(config: Any, model: Any) -> list[str]:
     """Compile the model's networks where ``compile`` is set; returns warnings.
 
+    A network is compiled in its first call, and once more for batches of another size, which the last batch of an epoch
+    may have.
+
     Raises:
-        ValueError: torch is too old.
+        ValueError: torch is too old, or finds no compiler.
     """
     if not config["compile"]:
         return []
@@ -80,6 +83,26 @@ def compile_networks(config: Any, model: Any) -> list[str]:
         return [f"compile has no effect on {config['model']}, which names no networks"]
     if not hasattr(torch.nn.Module, "compile"):
         raise ValueError(f"compile=True needs torch 2.2 or newer, not {torch.__version__}; set compile: False")
+    _check_compiler(config["device"])
     for network in networks:
-        network.compile()
+        if network._compiled_call_impl is None:
+            network.compile()
     return []
+
+
+@functools.cache
+def _check_compiler(device: torch.device) -> None:
+    """Compile a small function, which takes seconds.
+
+    Raises:
+        ValueError: one line with torch's reason: no C++ compiler, no Python headers, no Triton, too new a Python.
+    """
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        where = "a C++ compiler, e.g. g++" if device.type == "cpu" else "Triton and a C compiler"
+        raise ValueError(
+            f"compile=True does not work here: {reason}; torch.compile needs {where} and Python's headers, "
+            "or set compile: False"
+        ) from error

@@ -47,7 +47,7 @@ class Training(EvaluationLoop):
         self.epochs_done: list[dict[str, Any]] = []
         mixed_precision.check(config)
         self.enable_scaler = mixed_precision.scales(config)
-        for note in (*mixed_precision.notes(config), *numerics.compile_networks(config, model)):
+        for note in mixed_precision.notes(config):
             self._note(note)
         self.lr_scheduler = self._build_scheduler()
         self.name_checkpoint(name[: -len(".pth")])
@@ -107,9 +107,11 @@ class Training(EvaluationLoop):
             The best validation score, and the metrics of that validation.
 
         Raises:
-            ValueError: a validation score that is nan; see also :meth:`evaluate`.
+            ValueError: a validation score that is nan, or no compiler for ``compile``; see also :meth:`evaluate`.
         """
         show_progress = terminal.shows_progress(show_progress)
+        for note in numerics.compile_networks(self.config, self.model):
+            self._note(note)
         self._train_data, self._collected = train_data, None
         self._restore_generators()
         if not saved:

@@ -107,3 +107,19 @@ def test_timestep_embedding(size):
 def test_every_activation_keeps_the_shape(name):
     net = RowMLP([5, 3, 5], time_size=2, activation=name)
     assert net(torch.rand(2, 5), torch.tensor([0, 1])).shape == (2, 5)
+
+
+@pytest.mark.parametrize(("device", "blocks"), [("cpu", 4), ("meta", 1)])
+def test_the_conditional_chain_runs_in_blocks_on_the_cpu_only(device, blocks):
+    """A GPU would launch the same small kernels once per block; the meta device stands for it."""
+    from recbole_diffusion.model.networks.conditional_mlp import BLOCK, ConditionalMLP
+    from recbole_diffusion.testing.synchronisation import Synchronisations
+
+    net = ConditionalMLP(4, 4, [8]).eval().to(device)
+    steps, counts = [Step(t, 0.5, 0.5, 0.0) for t in (1, 0)], []
+    for rows in (1, 4 * BLOCK):
+        x = torch.zeros(rows, 4, device=device)
+        with Synchronisations() as seen:
+            net.chain(x, steps, x)
+        counts.append(seen.operators["tanh"])
+    assert counts == [len(steps), blocks * len(steps)]

@@ -51,9 +51,11 @@ def test_compile_compiles_the_networks_that_a_model_names(model, count, settings
 
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda module, *_: compiled.append(module), raising=False)
+    monkeypatch.setattr(numerics, "_check_compiler", lambda device: None)
     built = build(model, {**settings, **quick(model), "compile": True})
-    compiled.clear()  # a base model's
     trainer_of(built.config, built.model)
+    assert not compiled  # an evaluation needs no compiler
+    assert numerics.compile_networks(built.config, built.model) == []
     assert len(compiled) == count
     assert all(any(network is module for module in built.model.modules()) for network in compiled)
 
@@ -61,6 +63,75 @@ def test_compile_compiles_the_networks_that_a_model_names(model, count, settings
 def test_compile_without_networks_is_a_warning(settings):
     result = run("BPR", "board", config_dict={**settings, "epochs": 1, "compile": True}, saved=False)
     assert "compile has no effect on BPR, which names no networks" in result["warnings"]
+
+
+def test_without_a_compiler_the_run_ends_with_one_line(settings, monkeypatch):
+    def compile(*_):
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found in ('g++',)\n\nSet TORCHDYNAMO_VERBOSE=1")
+
+    monkeypatch.setattr(torch, "compile", compile, raising=False)
+    monkeypatch.setattr(torch.nn.Module, "compile", compile, raising=False)
+    numerics._check_compiler.cache_clear()
+    with pytest.raises(
+        ValueError, match=r"^compile=True does not work here: InvalidCxxCompiler: No working C\+\+ .*"
+    ) as error:
+        run("DiffRec", "board", config_dict={**settings, **QUICK, "compile": True}, saved=False)
+    assert "\n" not in str(error.value)
+    assert "set compile: False" in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_equals_a_plain_one_and_exchanges_checkpoints_with_it(settings):
+    """Compiled by Inductor: losses, scores, names of the weights; resumed by the other one each."""
+    if not hasattr(torch.nn.Module, "compile"):
+        pytest.skip("torch is older than 2.2")
+    try:
+        numerics._check_compiler(torch.device("cpu"))
+    except ValueError as error:
+        pytest.skip(f"{error}")
+    keys = {**settings, **QUICK, "epochs": 2, "eval_step": 1, "stopping_step": 9}
+    results = {
+        compiled: run("DiffRec", "board", config_dict={**keys, "compile": compiled}) for compiled in (False, True)
+    }
+    losses = {compiled: [row["train_loss"] for row in result["epochs"]] for compiled, result in results.items()}
+    assert losses[True] == pytest.approx(losses[False], rel=1e-5)
+    assert results[True]["test_result"] == results[False]["test_result"]
+    files = {compiled: result["checkpoint"] for compiled, result in results.items()}
+    states = {compiled: torch.load(file, weights_only=True)["state_dict"] for compiled, file in files.items()}
+    assert [*states[True]] == [*states[False]]
+    for name, value in states[True].items():
+        torch.testing.assert_close(value, states[False][name], rtol=1e-4, atol=1e-5)
+    resumed = {
+        compiled: run(resume=file, config_dict={"epochs": 4, "compile": not compiled})["epochs"][-1]["train_loss"]
+        for compiled, file in files.items()
+    }
+    assert resumed[True] == pytest.approx(resumed[False], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "keys", "graphs"), [("DiffRec", {}, 1), ("DiffuRec", {}, 3), ("DDRM", {}, 2)])
+def test_a_compiled_network_is_one_graph_for_each_size_of_batch(model, keys, graphs, settings, monkeypatch):
+    """With torch's own dropout, as on a GPU: no break. DiffuRec's last batch is smaller; its evaluation is compiled."""
+    dynamo = pytest.importorskip("torch._dynamo")
+    if not hasattr(torch.nn.Module, "compile"):
+        pytest.skip("torch is older than 2.2")
+    from torch.nn import functional as F
+
+    from recbole_diffusion.model.networks import conditional_mlp, denoiser
+    from recbole_diffusion.model.sequences import transformer
+    from recbole_diffusion.testing.building import build, quick, train
+
+    for module in (denoiser, conditional_mlp, transformer):
+        monkeypatch.setattr(module, "dropout", F.dropout)
+    plain = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda network: plain(network, backend="eager"))
+    monkeypatch.setattr(numerics, "_check_compiler", lambda device: None)
+    dynamo.reset()
+    counters = dynamo.utils.counters
+    counters.clear()
+    train(build(model, {**settings, **quick(model), **keys, "epochs": 2, "compile": True}))
+    assert not counters["graph_break"]
+    assert counters["stats"]["unique_graphs"] <= graphs
 
 
 @pytest.mark.parametrize(("keys", "expected"), [({}, torch.float32), ({"enable_amp": True}, torch.bfloat16)])

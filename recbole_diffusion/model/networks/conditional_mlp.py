@@ -14,7 +14,7 @@ from recbole_diffusion.diffusion import Step, full_time
 from recbole_diffusion.model.networks.denoiser import RowMLP, chain_follows_forward
 from recbole_diffusion.model.networks.dropout import dropout
 
-#: Rows per block in :meth:`ConditionalMLP.chain`.
+#: Rows per block in :meth:`ConditionalMLP.chain` on a CPU.
 BLOCK = 512
 
 
@@ -62,8 +62,8 @@ class ConditionalMLP(RowMLP):
         """Run a deterministic reverse chain; equals the loop over the steps up to rounding.
 
         Unlike in :class:`RowMLP` no layers are folded, since the width is small. The input layer's products with the
-        condition, which all steps share, and with the time embeddings, which all rows share, are computed once. Rows
-        are processed in blocks whose hidden states fit a CPU's cache, which takes 0.6 of the time.
+        condition, which all steps share, and with the time embeddings, which all rows share, are computed once. On a
+        CPU, rows are processed in blocks whose hidden states fit its cache, which takes 0.6 of the time.
 
         Args:
             x: (B, width), the state at the first step.
@@ -84,7 +84,8 @@ class ConditionalMLP(RowMLP):
         time_terms = self.time_input(self._embed_time(times, x.dtype))
         row_terms = self.input.bias if self.condition is None else self.condition(condition) + self.input.bias
         row_terms = row_terms.expand(len(x), -1)
-        blocks = zip(x.split(BLOCK), row_terms.split(BLOCK))
+        size = BLOCK if x.device.type == "cpu" else max(len(x), 1)
+        blocks = zip(x.split(size), row_terms.split(size))
         return torch.cat([self._run_block(block, steps, time_terms, terms) for block, terms in blocks])
 
     def _run_block(self, x: Tensor, steps: Sequence[Step], time_terms: Tensor, row_terms: Tensor) -> Tensor:
