@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
 import pytest
+from recbole.utils import ModelType
 
-from recbole_diffusion import quick_start
+from recbole_diffusion import quick_start, registry
 from recbole_diffusion.compat import repairs
 from recbole_diffusion.testing.board import SETTINGS, write_board
 from recbole_diffusion.testing.building import noisy, quick, trainer_of
@@ -55,6 +56,11 @@ class ModelCase:
     def noisy_settings(cls) -> list[dict[str, Any]]:
         """Return ``noisy``, from the class or the card."""
         return noisy(cls.model) if cls.noisy is None else cls.noisy
+
+    @classmethod
+    def is_closed_form(cls) -> bool:
+        """Return whether the model is fitted when it is built, and not trained by gradients."""
+        return getattr(registry.get_model(cls.model), "type", None) == ModelType.TRADITIONAL
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         """Parametrize tests with an argument ``extra_settings``: none, then each of the noisy settings."""
