@@ -1,9 +1,7 @@
 """Numbers of the official code of BSPM, GF-CF, SGFCF and Turbo-CF, frozen in tests/frozen/graph_filters_official.npz.
 
 Commits c5cdcfa (BSPM), 0f56771 (GF-CF), 118ca84 (SGFCF) and 233f7f4 (Turbo-CF), on one matrix of 30 users and 24 items.
-The file holds inputs and outputs only. numpy's exact SVD stood in for sparsesvd; of SGFCF's script the sizes, the number
-of iterated singular vectors, and the sigmoid with the mask behind it were taken out; GF-CF kept 6 singular vectors in
-place of 256. All computed in float32.
+The file holds inputs and outputs only; docs/models/graph_filters.md says how it was made.
 """
 
 from __future__ import annotations
