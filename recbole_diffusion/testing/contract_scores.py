@@ -22,6 +22,8 @@ class ScoreTests(ModelCase):
     """The model learns the checkerboard; its scores depend on the user alone."""
 
     def test_the_loss_is_finite_and_falls(self, trained: Trained) -> None:
+        if self.is_closed_form():
+            pytest.skip("the model is fitted in closed form")
         losses = [epoch["train_loss"] for epoch in trained.result["epochs"]]
         assert np.isfinite(losses).all()
         assert losses[-1] < 0.8 * losses[0]

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
 import pytest
+from recbole.trainer import TraditionalTrainer
 
-from recbole_diffusion import quick_start
+from recbole_diffusion import quick_start, registry
 from recbole_diffusion.compat import repairs
 from recbole_diffusion.testing.board import SETTINGS, write_board
 from recbole_diffusion.testing.building import noisy, quick, trainer_of
@@ -55,6 +56,12 @@ class ModelCase:
     def noisy_settings(cls) -> list[dict[str, Any]]:
         """Return ``noisy``, from the class or the card."""
         return noisy(cls.model) if cls.noisy is None else cls.noisy
+
+    @classmethod
+    def is_closed_form(cls) -> bool:
+        """Return whether the model is fitted when it is built, and not trained by gradients."""
+        model_type = getattr(registry.get_model(cls.model), "type", None)
+        return issubclass(registry.get_trainer(model_type, cls.model, cls.model), TraditionalTrainer)
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         """Parametrize tests with an argument ``extra_settings``: none, then each of the noisy settings."""

@@ -1,1 +1,1 @@
-"""Shared parts of models of (user, item) pairs: training triples and graph propagation."""
+"""Shared parts of models of (user, item) pairs: training triples, graph propagation and graph filters."""
