@@ -201,7 +201,7 @@ def _padded(value: Value, spread: int, signs: int) -> str:
 
 def _spread(value: Value) -> str:
     """The standard deviation in a text such as ``0.1234 ± 0.0010``, with the sign; empty without one."""
-    mean, sign, sd = value.text.partition(" ± ")
+    _, sign, sd = value.text.partition(" ± ")
     return sign + sd
 
 
