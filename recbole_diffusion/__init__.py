@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "run": "quick_start",
     "load": "quick_start",
+    "evaluate": "experiment.evaluate",
     "enable": "bridge",
     "disable": "bridge",
     "Config": "settings.config",

@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "run": "train and test a model",
     "compare": "train and test several models, ours and RecBole's, on one split, and report the results",
     "tune": "search for the best settings of a model on the validation split",
+    "evaluate": "evaluate checkpoints, or lists of other software, at any metrics, without training",
     "runs": "list the runs in a folder",
     "report": "write the tables and plots of a comparison again",
     "reproduce": "run a published setting on its own split, beside the published numbers and baselines",

@@ -9,7 +9,10 @@ import contextlib
 from collections.abc import Iterable
 from typing import Optional
 
-FLAGS = {"dry-run", "trust-checkpoint", "no-save", "debug", "help", "all", "csv", "check", "write", "per-user"}
+FLAGS = {
+    *("dry-run", "trust-checkpoint", "no-save", "debug", "help", "all", "csv", "check", "write"),
+    *("keep-seen", "per-user"),
+}
 #: RecBole's names for the options of distributed training. ``run`` takes them out of the settings.
 PROCESS_GROUP_OPTIONS = ("nproc", "world_size", "ip", "port", "group_offset")
 #: Options of both ``compare`` and ``tune``.

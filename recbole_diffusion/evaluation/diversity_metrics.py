@@ -61,7 +61,7 @@ class ILD(UserListMetric):
         Raises:
             ValueError: categories were requested, and the data set has none.
         """
-        if self.distance == CATEGORY or (self.distance is None and data.categories is not None):
+        if _is_by_category(self.distance, data):
             return _categories(data, "ild_distance: category", "; or take ild_distance: cooccurrence")
         return data.history_matrix().T.tocsr()
 
@@ -75,7 +75,7 @@ class Calibration(UserListMetric):
     mean over the list. :math:`p(g|i)` is equal for all categories of item i. Items without a category are left out.
     Users without an item with a category, in history or list, are left out.
 
-    Source: Steck, "Calibrated Recommendations", RecSys 2018, equations 2, 3, 5 and 6, with equal weights.
+    Source: Steck, "Calibrated Recommendations", RecSys 2018, section 3, with equal weights.
     """
 
     smaller = True
@@ -96,6 +96,28 @@ class Calibration(UserListMetric):
             p = np.asarray((histories[users[block]] @ shares).todense())
             values[block, k - 1] = _divergence(p, total, n_items)
         return self.topk_result(self.name, values)
+
+
+def describe(config: Any, data: SplitData) -> list[str]:
+    """Sentences about the distance of ILD and about the categories; an empty list without these metrics.
+
+    Args:
+        config: of the run.
+        data: of the split, with the categories that the data set has.
+    """
+    metrics = [config["metrics"]] if isinstance(config["metrics"], str) else config["metrics"]
+    names = {metric.lower() for metric in metrics} & {"ild", "calibration"}
+    lines = []
+    if "ild" in names:
+        by_category = _is_by_category(config["ild_distance"], data)
+        lines.append(f"ILD: distance by {'categories' if by_category else 'co-occurrence in the training split'}.")
+    if names and data.categories is not None:
+        lines.append(f"{data.categories.describe(data.n_items).capitalize()}.")
+    return lines
+
+
+def _is_by_category(distance: Any, data: SplitData) -> bool:
+    return bool(distance == CATEGORY or (distance is None and data.categories is not None))
 
 
 def _divergence(p: np.ndarray, q: np.ndarray, n_items: np.ndarray) -> np.ndarray:

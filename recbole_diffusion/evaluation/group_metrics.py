@@ -73,8 +73,8 @@ class _ItemGroupRecall(HitMetric):
 class RecallHead(_ItemGroupRecall):
     """Recall among popular targets, see :func:`recbole_diffusion.evaluation.groups.popularity_groups`.
 
-    Groups by share of the interactions as in Abdollahpouri et al., "Managing Popularity Bias in Recommender Systems
-    with Personalized Re-Ranking", FLAIRS 2019.
+    Three groups as in Abdollahpouri et al., "Managing Popularity Bias in Recommender Systems with Personalized
+    Re-Ranking", FLAIRS 2019; here the borders are shares of the interactions.
     """
 
     group = "head"
@@ -119,7 +119,8 @@ class _UserGroupRecall(HitMetric):
 class RecallLowActivity(_UserGroupRecall):
     """Recall of the users with the shortest training histories.
 
-    The groups are those of :func:`recbole_diffusion.evaluation.groups.activity_groups`. Comparison of user groups by activity as in Li et al., "User-oriented Fairness in Recommendation", WWW 2021.
+    The groups are those of :func:`recbole_diffusion.evaluation.groups.activity_groups`. Users are compared by their
+    activity as in Li et al., "User-oriented Fairness in Recommendation", WWW 2021.
     """
 
     group = 0
@@ -147,8 +148,7 @@ class Serendipity(HitMetric):
     all in or all out.
 
     Source: Ge, Delgado-Battenfeld and Jannach, "Beyond Accuracy: Evaluating Recommender Systems by Coverage and
-    Serendipity", RecSys 2010, equations 2 and 3, with a popularity model as the primitive prediction method and
-    usefulness 1 for a target.
+    Serendipity", RecSys 2010, with a popularity model as the primitive prediction model and usefulness 1 for a target.
     """
 
     metric_need = ["rec.topk", "rec.items", "rec.users", "data.split"]

@@ -11,7 +11,7 @@ from recbole_diffusion.evaluation.split_data import SplitData
 
 #: Defaults of the keys, for configurations without our defaults.
 POPULARITY_SHARES = [0.5, 0.8]
-ACTIVITY_QUANTILES = [0.333, 0.667]
+ACTIVITY_QUANTILES = [0.333, 0.666]
 COLD_MAX_INTERACTIONS = 0
 #: Columns of ``rec.group_positives``.
 GROUPS = ("head", "mid", "tail", "cold")

@@ -19,7 +19,7 @@ from recbole.utils import EvaluatorType, set_color
 from tqdm import tqdm
 
 from recbole_diffusion.data import pipeline, provenance
-from recbole_diffusion.evaluation import collect, user_metrics, value_metrics
+from recbole_diffusion.evaluation import collect, diversity_metrics, user_metrics, value_metrics
 from recbole_diffusion.evaluation.list_evaluation import RankedLists
 from recbole_diffusion.model import hooks
 from recbole_diffusion.support import terminal
@@ -175,6 +175,9 @@ class EvaluationLoop(Resumable):
         self.eval_collector.data_collect(train_data)
         pairs = functools.partial(pipeline.interactions, train_data)
         collect.collect_counts(self.eval_collector, train_data._dataset, pairs)
+        if self.eval_collector.register.need("data.categories"):
+            for line in diversity_metrics.describe(self.config, self.eval_collector.data_struct.get("data.split")):
+                self.logger.info(line)
         self._collected = train_data
 
     def _check_values(self, struct: Any) -> None:

@@ -197,7 +197,7 @@ def test_the_metrics_are_repairs_that_go_again():
 
     repairs.apply()
     assert register.metrics_dict["shannonentropy"] is list_metrics.ShannonEntropy
-    assert set(register.smaller_metrics) == {"averagepopularity", "giniindex", "logloss", "mae", "rmse"}
+    assert set(register.smaller_metrics) == {"averagepopularity", "calibration", "giniindex", "logloss", "mae", "rmse"}
     for name, metric in register.metrics_dict.items():
         assert metric.smaller == (name in register.smaller_metrics)
     repairs.undo()
@@ -205,4 +205,5 @@ def test_the_metrics_are_repairs_that_go_again():
         assert register.metrics_dict[name.lower()] is getattr(metrics, name)
         assert register.metric_information[name.lower()] == getattr(metrics, name).metric_need
     for table in (register.metrics_dict, register.metric_information, register.metric_types):
-        assert "novelty" not in table
+        assert not {"novelty", "ild", "calibration", "serendipity"} & {*table}
+    assert "calibration" not in register.smaller_metrics

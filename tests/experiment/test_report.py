@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from recbole_diffusion import registry
 from recbole_diffusion.experiment import report
@@ -301,6 +302,30 @@ def test_damaged_users_are_refused(users, values, message):
     with pytest.raises(ValueError, match="run it again") as error:
         report.write("study")
     assert str(error.value).startswith(message)
+
+
+def test_users_without_a_metric_are_left_out_of_its_mean_and_tests():
+    """Only half of the users have cold targets; one more has no value in one model."""
+    store, draw = Store("study"), np.random.default_rng(5)
+    names, values = np.array([f"u{number}" for number in range(40)]), {}
+    for place, label in enumerate(("EASE", "DDRM:BPR")):
+        cold = np.where(np.arange(40) % 2 == 0, draw.random(40), np.nan)
+        cold[: 2 * place] = np.nan
+        run = finished(label, 1, 0.4)
+        run["test"]["recallcold@10"] = float(np.nanmean(cold))
+        values[label] = cold
+        store.finish(f"{place}-1", run, UserMetrics(names, {"ndcg@10": draw.random(40), "recallcold@10": cold}))
+    store.write_plan(plan((1,), ("EASE", "DDRM:BPR")))
+    report.write("study")
+    rows = {(row["metric"], row["family"]): row for row in read_csv("study/report/significance.csv")}
+    row = rows["recallcold@10", "all pairs"]
+    both = ~np.isnan(values["EASE"]) & ~np.isnan(values["DDRM:BPR"])
+    assert (row["users"], rows["ndcg@10", "all pairs"]["users"]) == (str(both.sum()), "40")
+    difference = values["EASE"][both] - values["DDRM:BPR"][both]
+    assert float(row["difference"]) == pytest.approx(difference.mean())
+    assert float(row["p_t"]) == pytest.approx(stats.ttest_1samp(difference, 0).pvalue, abs=1e-6)
+    result = read_csv("study/report/results.csv")[0]
+    assert float(result["recallcold@10_low"]) < float(result["recallcold@10"]) < float(result["recallcold@10_high"])
 
 
 def test_users_that_only_some_models_have_are_left_out_and_said():

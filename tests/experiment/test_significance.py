@@ -104,12 +104,37 @@ def test_one_user():
     assert (found.difference, found.p_wilcoxon, found.wins) == (0.5, 1.0, 1)
 
 
-@pytest.mark.parametrize("values", [[0.1, math.nan], [math.inf, 0.0]])
-def test_values_that_are_not_finite_are_refused(values):
-    with pytest.raises(ValueError, match="not finite"):
+def test_infinite_values_are_refused():
+    values = [math.inf, 0.0]
+    with pytest.raises(ValueError, match="infinite"):
         significance.paired(np.array(values), np.zeros(2))
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="infinite"):
         significance.bootstrap_means(np.array([values]))
+
+
+def test_users_without_a_value_are_left_out():
+    draw = np.random.default_rng(3)
+    first, second = draw.random(40), draw.random(40)
+    first[:7], second[5:11] = np.nan, np.nan
+    assert significance.paired(first, second) == significance.paired(first[11:], second[11:])
+    with pytest.raises(ValueError, match="no user has a value of both"):
+        significance.paired(np.array([np.nan, 1.0]), np.array([1.0, np.nan]))
+
+
+def test_the_bootstrap_of_users_without_a_value():
+    draw = np.random.default_rng(4)
+    values = draw.random((3, 30))
+    complete = significance.bootstrap_means(values, 50)
+    values[1, 4:], values[2] = np.nan, np.nan
+    means = significance.bootstrap_means(values, 50)
+    assert np.array_equal(means[0], complete[0])
+    rows = np.random.default_rng(0).integers(0, 30, size=(50, 30))
+    for mean, row in zip(means[1], values[1][rows]):
+        some = row[~np.isnan(row)]
+        assert mean == pytest.approx(some.mean()) if len(some) else math.isnan(mean)
+    low, high = significance.interval(means[1])
+    assert np.nanmin(values[1]) <= low < high <= np.nanmax(values[1])
+    assert all(math.isnan(bound) for bound in significance.interval(means[2]))
 
 
 @pytest.mark.parametrize(("first", "second"), [(np.zeros(2), np.zeros(3)), (np.zeros(0), np.zeros(0))])

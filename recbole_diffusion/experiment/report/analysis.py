@@ -122,7 +122,10 @@ def _check(key: str, value: str, allowed: list[str]) -> None:
 def _compare(analysis: Analysis, resamples: int) -> None:
     """Set users, intervals and pairs."""
     values = _user_values(analysis)
-    bootstrap_means = _bootstrap(values, resamples) if resamples and analysis.users > 1 else {}
+    bootstrap_means: Arrays = {}
+    if resamples and values and analysis.users > 1:
+        means = significance.bootstrap_means(np.stack(list(values.values())), resamples)
+        bootstrap_means = dict(zip(values, means))
     analysis.intervals = {key: significance.interval(row) for key, row in bootstrap_means.items()}
     finished = [result for result in analysis.results if result.runs]
     reference = next(result for result in finished if result.label == analysis.reference)
@@ -133,26 +136,6 @@ def _compare(analysis: Analysis, resamples: int) -> None:
             (ALL_PAIRS, list(combinations(finished, 2))),
         ):
             analysis.pairs += _family(analysis, metric, family, pairs, values, bootstrap_means)
-
-
-def _bootstrap(values: Arrays, resamples: int) -> Arrays:
-    """The means over resampled users. Users without a value of a metric are left out of it."""
-    bootstrap_means: Arrays = {}
-    metrics_by_users: dict[bytes, list[str]] = {}
-    for metric in dict.fromkeys(metric for _, metric in values):
-        metrics_by_users.setdefault(_users_with_value(values, metric).tobytes(), []).append(metric)
-    for bits, metrics in metrics_by_users.items():
-        has_value = np.frombuffer(bits, dtype=bool)
-        keys = [key for key in values if key[1] in metrics]
-        if has_value.sum() > 1:
-            means = significance.bootstrap_means(np.stack([values[key][has_value] for key in keys]), resamples)
-            bootstrap_means.update(zip(keys, means))
-    return bootstrap_means
-
-
-def _users_with_value(values: Arrays, metric: str) -> np.ndarray:
-    """Which users have a value of the metric in all models, bool, (n_users,)."""
-    return ~np.isnan([of_model for (_, name), of_model in values.items() if name == metric]).any(axis=0)
 
 
 def _user_values(analysis: Analysis) -> Arrays:
@@ -217,10 +200,9 @@ def _pair(
     row: dict[str, Any] = {"first": first.label, "second": second.label, "users": None, "low": None, "high": None}
     row.update(dict.fromkeys(significance.Paired._fields))
     if all(key in values for key in keys):
-        has_value = ~np.isnan([values[key] for key in keys]).any(axis=0)
-        if has_value.any():
-            pair = significance.paired(*(values[key][has_value] for key in keys))
-            row.update(users=int(has_value.sum()), **pair._asdict())
+        n_users = int((~np.isnan(values[keys[0]] - values[keys[1]])).sum())
+        if n_users:
+            row.update(users=n_users, **significance.paired(*(values[key] for key in keys))._asdict())
     if all(key in bootstrap_means for key in keys):
         row["low"], row["high"] = significance.interval(bootstrap_means[keys[0]] - bootstrap_means[keys[1]])
     means = first.mean(metric), second.mean(metric)

@@ -47,18 +47,21 @@ class Paired(NamedTuple):
 
 
 def paired(first: np.ndarray, second: np.ndarray) -> Paired:
-    """Compare two models user by user.
+    """Compare two models over the users that have a value of both.
 
     Args:
-        first, second: values of the same users in the same order, shape (n_users,).
+        first, second: values of the same users in the same order, shape (n_users,); nan: the user has no value.
 
     Raises:
-        ValueError: no users, different shapes, a value that is not finite.
+        ValueError: different shapes, an infinite value, no user with both values.
     """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 1 or not first.size:
         raise ValueError(f"shapes {first.shape} and {second.shape} cannot be paired; give two equal, non-empty vectors")
-    difference = np.round(_finite(first) - _finite(second), DIGITS)
+    difference = _not_infinite(first) - _not_infinite(second)
+    difference = np.round(difference[~np.isnan(difference)], DIGITS)
+    if not len(difference):
+        raise ValueError("no user has a value of both models, which therefore cannot be compared")
     t, p_t, d_z = _student(difference)
     w, p_wilcoxon, rank_biserial = _signed_ranks(difference)
     wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
@@ -91,30 +94,40 @@ def bootstrap_means(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 
     user is drawn reduces it to one matrix product.
 
     Args:
-        values: shape (n_rows, n_users), at least one user.
+        values: shape (n_rows, n_users), at least one user; nan: the user has no value, and the mean is over the
+            others.
         resamples: number of bootstrap resamples.
         seed: of the draws.
 
     Returns:
-        Means, shape (n_rows, resamples).
+        Means, shape (n_rows, resamples); nan for a resample without a user that has a value.
 
     Raises:
-        ValueError: a value that is not finite.
+        ValueError: an infinite value.
     """
-    values = _finite(np.asarray(values, dtype=np.float64))
+    values = _not_infinite(np.asarray(values, dtype=np.float64))
+    has_value = ~np.isnan(values)
+    partial = np.flatnonzero(~has_value.all(axis=1))
+    values, has_value = np.where(has_value, values, 0.0), has_value[partial].astype(np.float64)
     users = values.shape[1]
     generator = np.random.default_rng(seed)
     chunk = max(1, min(256, _CHUNK_ELEMENTS // users))
-    means = np.empty((len(values), resamples))
+    means, n_drawn = np.empty((len(values), resamples)), np.full((len(partial), resamples), np.nan)
     for start in range(0, resamples, chunk):
         drawn = generator.integers(0, users, size=(min(chunk, resamples - start), users))
-        counts = np.stack([np.bincount(row, minlength=users) for row in drawn], axis=1)
-        means[:, start : start + chunk] = values @ counts.astype(np.float64)
-    return means / users
+        counts = np.stack([np.bincount(row, minlength=users) for row in drawn], axis=1).astype(np.float64)
+        means[:, start : start + chunk] = values @ counts
+        n_drawn[:, start : start + chunk] = has_value @ counts
+    result = means / users
+    result[partial] = means[partial] / np.where(n_drawn > 0, n_drawn, np.nan)
+    return result
 
 
 def interval(means: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Return the percentile interval (low, high) of bootstrap means, shape (resamples,)."""
+    """Return the percentile interval (low, high) of bootstrap means, shape (resamples,); nan means are left out."""
+    means = means[~np.isnan(means)]
+    if not len(means):
+        return math.nan, math.nan
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -142,9 +155,9 @@ def _unsorted(sorted_values: np.ndarray, order: np.ndarray) -> np.ndarray:
     return values
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
-    if not np.isfinite(values).all():
-        raise ValueError("a user's metric is not finite (nan or inf); run it again")
+def _not_infinite(values: np.ndarray) -> np.ndarray:
+    if np.isinf(values).any():
+        raise ValueError("a user's metric is infinite; run it again")
     return values
 
 
