@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from time import perf_counter
 from typing import Any, Callable
 
 import numpy as np
@@ -35,7 +36,7 @@ def collect_batch(collector: Any, scores: Tensor, rows: Any, positive_u: Tensor,
 
     Args:
         collector: of RecBole; its ``register`` lists what the metrics need. Its ``list_length``, where it has one, is
-            the length of the lists to keep.
+            the length of the lists to keep; the seconds for them are added to its ``list_seconds``.
         scores: (n_users, n_items) for a ranking, -inf where an item is not a candidate; (n_rows,) for values.
         rows: the batch, with the labels of values.
         positive_u, positive_i: row and item of each positive, (n_positives,) each; a repeated pair counts once.
@@ -48,16 +49,19 @@ def collect_batch(collector: Any, scores: Tensor, rows: Any, positive_u: Tensor,
     if k or length or need("rec.meanrank") or need("rec.group_positives"):
         positives = torch.zeros_like(scores, dtype=torch.bool)
         positives[positive_u, positive_i] = True
-    if k or length:
-        items, lists = top_items_and_lists(scores, k, length)
+    if k:
+        items = top_items(scores, k)
         if need("rec.items"):
             struct.update_tensor("rec.items", items)
         if need("rec.topk"):
             struct.update_tensor("rec.topk", torch.cat([_hits(items, positives), _count(positives)], dim=1).int())
-        if length:
-            struct.update_tensor(KEPT_ITEMS, lists.int())
-            struct.update_tensor(KEPT_HITS, _hits(lists, positives).byte())
-            struct.update_tensor(KEPT_POSITIVES, _count(positives).int())
+    if length:
+        start = perf_counter()
+        lists = lists_to_keep(scores, items if k else scores.new_empty((len(scores), 0), dtype=torch.int64), length)
+        struct.update_tensor(KEPT_ITEMS, lists.int())
+        struct.update_tensor(KEPT_HITS, _hits(lists, positives).byte())
+        struct.update_tensor(KEPT_POSITIVES, _count(positives).int())
+        collector.list_seconds += perf_counter() - start
     if need("rec.group_positives"):
         groups = target_groups(struct.get("data.split"), collector.config)
         struct.update_tensor("rec.group_positives", group_positives(positives, groups))
@@ -87,30 +91,22 @@ def top_items(scores: Tensor, k: int) -> Tensor:
     return items.masked_fill(best == -torch.inf, NO_ITEM)
 
 
-def top_items_and_lists(scores: Tensor, k: int, length: int) -> tuple[Tensor, Tensor]:
-    """The items that the metrics see, and the lists to keep, which begin with the same items.
+def lists_to_keep(scores: Tensor, items: Tensor, length: int) -> Tensor:
+    """The best candidates of each row in a list that begins with ``items``, (n_users, length).
 
-    ``torch.topk`` orders equal scores in a way that depends on k. So that the kept lists change no metric, the items
-    are those of ``topk`` with k wherever two of the first k + 1 scores of a row are equal.
+    ``torch.topk`` orders equal scores in a way that depends on k. The lists begin with the items that the metrics see,
+    so that they give the same values at the measured cut-offs.
 
     Args:
         scores: (n_users, n_items), -inf where an item is not a candidate.
-        k: number of items for the metrics; 0: none.
+        items: :func:`top_items` of a smaller k, (n_users, k); k may be 0.
         length: of the lists; at most the number of items counts.
-
-    Returns:
-        :func:`top_items` of k, (n_users, k), bit for bit; the lists, (n_users, length).
     """
-    length = min(length, scores.shape[1])
+    k, length = items.shape[1], min(length, scores.shape[1])
     if length <= k:
-        items = top_items(scores, k)
-        return items, items[:, :length]
-    best, order = torch.topk(scores, length, dim=-1)
-    lists = order.masked_fill(best == -torch.inf, NO_ITEM)
-    if not k or not bool(((best[:, :k] == best[:, 1 : k + 1]) & (best[:, :k] > -torch.inf)).any()):
-        return lists[:, :k], lists
-    items = top_items(scores, k)
-    return items, _begin_with(items, lists)
+        return items[:, :length]
+    lists = top_items(scores, length)
+    return lists if torch.equal(lists[:, :k], items) else _begin_with(items, lists)
 
 
 def _begin_with(items: Tensor, lists: Tensor) -> Tensor:

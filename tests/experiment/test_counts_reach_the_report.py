@@ -60,7 +60,7 @@ def test_rows_and_reasons_are_in_the_report(checkerboard, dropping, capsys):
     assert [each["models"] for each in found["accounts"]] == [["EASE", "BPR", "SASRec"]]
     assert found["accounts"][0]["dropped"] == account["dropped"]
     assert all(warning in model["warnings"] for model in found["models"])
-    assert "rows dropped: 15" in report.summary(store)
+    assert "rows dropped: 15" in report.summary(store.folder)
 
 
 def test_accounts_that_differ_are_told_by_models():

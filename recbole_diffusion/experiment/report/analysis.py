@@ -122,7 +122,10 @@ def _check(key: str, value: str, allowed: list[str]) -> None:
 def _compare(analysis: Analysis, resamples: int) -> None:
     """Set users, intervals and pairs."""
     values = _user_values(analysis)
-    bootstrap_means = _bootstrap(values, resamples) if resamples and analysis.users > 1 else {}
+    bootstrap_means: Arrays = {}
+    if resamples and values and analysis.users > 1:
+        means = significance.bootstrap_means(np.stack(list(values.values())), resamples)
+        bootstrap_means = dict(zip(values, means))
     analysis.intervals = {key: significance.interval(row) for key, row in bootstrap_means.items()}
     finished = [result for result in analysis.results if result.runs]
     reference = next(result for result in finished if result.label == analysis.reference)
@@ -133,26 +136,6 @@ def _compare(analysis: Analysis, resamples: int) -> None:
             (ALL_PAIRS, list(combinations(finished, 2))),
         ):
             analysis.pairs += _family(analysis, metric, family, pairs, values, bootstrap_means)
-
-
-def _bootstrap(values: Arrays, resamples: int) -> Arrays:
-    """The means over resampled users. Users without a value of a metric are left out of it."""
-    bootstrap_means: Arrays = {}
-    metrics_by_users: dict[bytes, list[str]] = {}
-    for metric in dict.fromkeys(metric for _, metric in values):
-        metrics_by_users.setdefault(_users_with_value(values, metric).tobytes(), []).append(metric)
-    for bits, metrics in metrics_by_users.items():
-        has_value = np.frombuffer(bits, dtype=bool)
-        keys = [key for key in values if key[1] in metrics]
-        if has_value.sum() > 1:
-            means = significance.bootstrap_means(np.stack([values[key][has_value] for key in keys]), resamples)
-            bootstrap_means.update(zip(keys, means))
-    return bootstrap_means
-
-
-def _users_with_value(values: Arrays, metric: str) -> np.ndarray:
-    """Which users have a value of the metric in all models, bool, (n_users,)."""
-    return ~np.isnan([of_model for (_, name), of_model in values.items() if name == metric]).any(axis=0)
 
 
 def _user_values(analysis: Analysis) -> Arrays:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -77,7 +77,7 @@ class ModelResult:
     best: Optional[dict[str, Any]]
     settings: dict[str, Any]
     users: Optional[UserMetrics]
-    users_of_runs: list[Optional[UserMetrics]]
+    users_of_runs: list[Optional[UserMetrics]] = field(default_factory=list)
 
     def by_seed(self, metric: str) -> dict[int, float]:
         """Return the test metric of each finished run that has it, by seed."""
@@ -145,19 +145,19 @@ class ComparisonResults:
     Attributes:
         plan: the content of comparison.json.
         results: of each data set by name, in the plan's order of models.
-        selection: the metrics of the report.
+        selection: the metrics of the report; None: those of the plan.
         splits: the data of each data set's split by name, where runs have kept their lists.
     """
 
     plan: dict[str, Any]
     results: dict[str, list[ModelResult]]
-    selection: Selection
-    splits: dict[str, SplitData]
+    selection: Optional[Selection] = None
+    splits: dict[str, SplitData] = field(default_factory=dict)
 
     @property
     def main_metric(self) -> str:
         """The metric that models are ranked by, in lower case."""
-        return self.selection.main
+        return str(self.plan["main_metric"]).lower() if self.selection is None else self.selection.main
 
     def metrics(self, dataset: str) -> list[str]:
         """Return the metrics of the tables, in lower case.
@@ -166,7 +166,9 @@ class ComparisonResults:
         """
         planned = [str(metric).lower() for metric in [*self.plan.get("metrics", ()), self.main_metric]]
         measured = [metric for result in self.results[dataset] for run in result.runs for metric in run["test"]]
-        shown = [*planned, *measured] if self.selection.columns is None else self.selection.required
+        shown = [*planned, *measured]
+        if self.selection is not None and self.selection.columns is not None:
+            shown = self.selection.required
         return [metric for metric in dict.fromkeys(shown) if not measured or metric in measured]
 
 
