@@ -139,6 +139,7 @@ class Card:
         path: ``package.module:Class`` (in the file: ``class``).
         task: ``general`` or ``sequential``.
         diffusion: whether it is a diffusion model.
+        yardstick: whether it is a model without training, of no paper, that others are measured by.
         process: family of its forward process; ``none`` without one.
         loader: ``user`` for one training row per user; None for RecBole's choice by input type.
         trainer: ``package.module:Class`` of the trainer; None for RecBole's choice.
@@ -158,6 +159,7 @@ class Card:
     path: str = _field_in_yaml("class")
     task: str = "general"
     diffusion: bool = False
+    yardstick: bool = False
     process: str = "none"
     loader: Optional[str] = None
     trainer: Optional[str] = None

@@ -23,7 +23,16 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "recommend": ("users", "k", "out", "exclude", "histories", "items", "samples"),
     "reproduce": ("data", "seeds", "protocol", "out"),
     "compare": (*_SHARED, "models", "tune", "cpus", "metric", "reference", "keep-lists"),
-    "robustness": (*_SHARED, "models", "cpus", "metric", "reference", "noise", "ratios", "below"),
+    "robustness": (
+        *(name for name in _SHARED if name != "resume"),
+        "models",
+        "cpus",
+        "metric",
+        "reference",
+        "noise",
+        "ratios",
+        "below",
+    ),
     "tune": (*_SHARED, "model", "trials", "space", "search", "scheduler", "grace", "executor", "seed"),
 }
 #: Names of other programs, and of arguments of RecBole's functions, for an option.

@@ -125,7 +125,7 @@ def test_a_slip_of_report_is_one_line(checkerboard, capsys):
     for words, message in (
         (["nowhere"], "is not the folder of a comparison"),
         (["dataset"], "is not the folder of a comparison"),
-        (["here", "--metric=Recall@7"], "recall@7"),
+        (["here", "--metric=Recall@700"], "topk=700 is more than"),
         (["here", "--reference=EASY"], "EASY"),
         (["here", "--seeds=3"], "--seeds is not an option of report"),
     ):

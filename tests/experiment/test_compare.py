@@ -299,7 +299,9 @@ def test_nothing_is_left_of_the_runs(checkerboard):
     assert sorted(each.name for each in Path().iterdir()) == sorted([*before, "here"])
     assert list((store.folder / "work").iterdir()) == []
     assert not (store.folder / "data").exists()
-    assert {each.name for each in store.folder.iterdir()} == {*("runs", "saved", "work", "comparison.json", ".lock")}
+    assert {each.name for each in store.folder.iterdir()} == {
+        *("runs", "lists", "saved", "work", "comparison.json", ".lock")
+    }
 
 
 def test_the_cost_of_a_base_counts_for_every_run_on_it(checkerboard):

@@ -23,6 +23,7 @@ OTHER_VALUES = {
     "eval_users_per_batch": 7,
     "checkpoint_dir": "elsewhere",
     "output_dir": "away",
+    "carbon_intensity": 400.0,
     "prepared_data": "kept",
     "pretrain_dir": "bases",
 }
