@@ -77,13 +77,9 @@ SGFCF_CASES = {
 
 @GRAPHS
 @pytest.mark.parametrize("case", SGFCF_CASES)
-def test_sgfcf_up_to_the_division_by_the_absolute_sum(case, item_graph):
-    """The official code divides the low-rank scores by their sum; here it is the sum of their absolute values."""
-    settings = SGFCF_CASES[case]
-    low_rank = scores_of(SGFCF, item_graph, {**settings, "gamma": 0.0})
-    full_rank = scores_of(SGFCF, item_graph, settings) - low_rank
-    expected = low_rank / low_rank.sum(axis=1, keepdims=True) + full_rank
-    np.testing.assert_allclose(expected, FROZEN[f"sgfcf/{case}"], rtol=1e-4, atol=1e-5)
+def test_sgfcf(case, item_graph):
+    settings = {**SGFCF_CASES[case], "row_sum": "signed"}
+    np.testing.assert_allclose(scores_of(SGFCF, item_graph, settings), FROZEN[f"sgfcf/{case}"], rtol=1e-4, atol=1e-5)
 
 
 TURBO_CASES = {

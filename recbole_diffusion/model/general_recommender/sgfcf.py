@@ -30,22 +30,23 @@ from recbole_diffusion.model.rows.history import SparseRows
 
 
 class SGFCF(ClosedFormRecommender):
-    r"""Sum of a low-rank and a full-rank graph filter of a user's row, each divided by its row's absolute sum.
+    r"""Sum of a low-rank and a full-rank graph filter of a user's row, each divided by its row's sum.
 
     :math:`N = (D_U + \alpha)^{-\epsilon} X (D_I + \alpha)^{-\epsilon}` has the singular values s, divided by the
     largest, and right singular vectors V. With :math:`y = x (D_I + \alpha)^{-\epsilon}` the scores are
 
-    .. math:: \frac{y V_k s^{2\beta - 1} V_k^\top}{|\cdot|_1} + \gamma \frac{y N^\top N}{|\cdot|_1}
+    .. math:: \frac{y V_k s^{2\beta - 1} V_k^\top}{\sum} + \gamma \frac{y N^\top N}{\sum}
 
-    The user's own degree cancels in both terms, so that any row can be scored. The individual exponents of the paper
-    (IGF) are left out.
+    The sums are of absolute values; with ``row_sum: signed`` they are plain, as in the official code, where a negative
+    one would turn the low-rank ranking round. The user's own degree cancels in both terms, so that any row can be
+    scored. The individual exponents of the paper (IGF) are left out.
 
     Keys: properties/model/SGFCF.yaml.
     """
 
     def prepare(self, config: Any, matrix: csr_matrix) -> None:
         """Normalise the interactions, and set up the sparse products if there are many items."""
-        self.gamma = config["gamma"]
+        self.gamma, self.is_absolute = config["gamma"], config["row_sum"] == "absolute"
         self.is_dense = is_dense(config["item_graph"], matrix.shape[1])
         users, self.item_factors = (powers(values, -config["eps"], config["alpha"]) for values in degrees(matrix))
         self.gram = GramProduct(scaled(matrix, users, self.item_factors), products=not self.is_dense)
@@ -61,8 +62,8 @@ class SGFCF(ClosedFormRecommender):
 
     def score(self, rows: SparseRows) -> Tensor:
         """Filter the rows (B, n_items - 1)."""
-        low_rank = _unit_sum(weighted_sum(rows, self.fitted["left"]) @ self.fitted["right"])
-        return low_rank + self.gamma * _unit_sum(self._full_rank(rows)) if self.gamma else low_rank
+        low_rank = self._unit_sum(weighted_sum(rows, self.fitted["left"]) @ self.fitted["right"])
+        return low_rank + self.gamma * self._unit_sum(self._full_rank(rows)) if self.gamma else low_rank
 
     def _full_rank(self, rows: SparseRows) -> Tensor:
         """:math:`y N^T N` for the rows."""
@@ -71,8 +72,7 @@ class SGFCF(ClosedFormRecommender):
         filtered: Tensor = self.gram((rows.dense() * self.fitted["items"]).t().contiguous())
         return filtered.t()
 
-
-def _unit_sum(rows: Tensor) -> Tensor:
-    """Divide each row by the sum of its absolute values; a row of zeros stays."""
-    total = rows.abs().sum(dim=1, keepdim=True)
-    return rows / total.where(total > 0, total.new_ones(()))
+    def _unit_sum(self, rows: Tensor) -> Tensor:
+        """Divide each row by its sum; a row with the sum 0 stays."""
+        total = (rows.abs() if self.is_absolute else rows).sum(dim=1, keepdim=True)
+        return rows / total.where(total != 0, total.new_ones(()))
