@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole.utils import ModelType, dataset_arguments
 
+from recbole_diffusion.data.time_order import model_needs_time
 from recbole_diffusion.settings.config import Config
 from recbole_diffusion.support.versions import version
 
@@ -25,7 +26,7 @@ def data_inputs(config: Config) -> dict[str, Any]:
     content = {name: config[name] or None for name in DATA_KEYS}  # a key that the model lacks is None
     content["dataset"] = config["dataset"]
     content["files"] = files_hash(Path(config["data_path"]), config["dataset"])
-    content["needs_time"] = bool(config.spec is not None and "time" in config.spec.needs)
+    content["needs_time"] = model_needs_time(config)
     content["versions"] = {package: version(package) for package in _VERSIONS}
     return through_json(content)
 

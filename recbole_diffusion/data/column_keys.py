@@ -118,6 +118,8 @@ def _check_unused(dataset: Any) -> None:
         needed_by[list_field(config)] = model
     if config["time-aware"]:
         needed_by[config["TIME_FIELD"]] = "time-aware=True"
+    if config["row_weights"] == "recency":
+        needed_by[config["TIME_FIELD"]] = "row_weights='recency'"
     if learning.required_input(config.model_class, config.final_config_dict) == "labels":
         needed_by[config["LABEL_FIELD"]] = model
     for suffix, names in (config["unused_col"] or {}).items():

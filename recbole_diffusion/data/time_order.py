@@ -39,6 +39,8 @@ def time_requirement(config: Any) -> Optional[TimeRequirement]:
     model = f"model={config['model']!r}"
     if config["time-aware"]:
         return TimeRequirement("time-aware=True", "set time-aware: False")
+    if config["row_weights"] == "recency":
+        return TimeRequirement("row_weights='recency'", "set row_weights: binary")
     if model_needs_time(config):
         return TimeRequirement(model, "take a model that does without")
     if config["benchmark_filename"] is not None:
@@ -55,7 +57,8 @@ def time_requirement(config: Any) -> Optional[TimeRequirement]:
 def model_needs_time(config: Any) -> bool:
     """Whether the model itself reads timestamps."""
     spec = getattr(config, "spec", None)
-    return bool(config["time-aware"] or (spec is not None and "time" in spec.needs))
+    weighs_by_time = config["time-aware"] or config["row_weights"] == "recency"
+    return bool(weighs_by_time or (spec is not None and "time" in spec.needs))
 
 
 def check_times(dataset: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,9 @@ from recbole_diffusion.model.rows.history import (
     InteractionMatrix,
     SparseRows,
     binary_history,
+    fitted_matrix,
     rank_weights,
+    row_history,
     time_history,
 )
 
@@ -107,3 +110,35 @@ def test_rows_without_a_wait_are_the_same_rows(users):
     rows = history._rows_without_wait(users, len(users) * history.longest)
     assert torch.equal(rows, history.sparse(users).dense())
     assert rows.is_contiguous()
+
+
+REPEATED = ([1, 1, 1, 2], [2, 3, 2, 4], [30.0, 20.0, 10.0, 5.0])
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"row_weights": "recency"}, [0, 0.9, 0.5, 0]),
+        ({"row_weights": "binary", "time-aware": True}, [0, 0.9, 0.5, 0]),
+        ({"row_weights": "binary"}, [0, 1.0, 1.0, 0]),
+        ({}, [0, 1.0, 1.0, 0]),
+    ],
+)
+def test_the_key_row_weights_makes_the_rows(keys, expected):
+    config = defaultdict(lambda: None, {"w_min": 0.1, "w_max": 0.9, **keys})
+    rows = row_history(config, dataset(*REPEATED)).rows(torch.tensor([1]))
+    torch.testing.assert_close(rows, torch.tensor([expected]))
+
+
+@pytest.mark.parametrize(
+    ("gram", "expected"), [("weighted", [0, 0.9, 0.5, 0]), ("binary", [0, 1, 1, 0]), (None, [0, 1, 1, 0])]
+)
+def test_the_key_gram_makes_the_fitted_matrix_and_leaves_the_rows(gram, expected):
+    history = time_history(dataset(*REPEATED), 0.1, 0.9)
+    matrix = fitted_matrix({"gram": gram}, history)
+    assert matrix.shape == (3, 4)
+    assert matrix.dtype == np.float64
+    np.testing.assert_allclose(matrix.toarray()[1], expected, rtol=1e-6)
+    matrix.data[:] = 7
+    matrix.indices[:] = 0
+    torch.testing.assert_close(history.rows(torch.tensor([1])), torch.tensor([[0, 0.9, 0.5, 0]]))

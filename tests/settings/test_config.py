@@ -33,6 +33,7 @@ def test_recboles_time_aware_weights(settings):
     ("model", "more", "who"),
     [
         ("DiffRec", {"time-aware": True}, "time-aware=True"),
+        ("DiffRec", {"row_weights": "recency"}, "row_weights='recency'"),
         ("LDiffRec", {"time-aware": True, "n_cate": 1}, "time-aware=True"),
         ("TDiffRec", {}, "model='TDiffRec'"),
         ("LTDiffRec", {"n_cate": 1}, "model='LTDiffRec'"),
@@ -61,6 +62,8 @@ def test_time_aware_is_the_other_model_and_says_so(model, better, settings, capl
     assert f"use --model={better}" in caplog.text
     new = run(better, "board", config_dict={**quick, "beta_fixed": True})
     assert new["test_result"] == old["test_result"]
+    key = run(model, "board", config_dict={**quick, "row_weights": "recency", "beta_fixed": True})
+    assert key["test_result"] == old["test_result"]
     assert new["test_result"] != run(model, "board", config_dict={**quick, "beta_fixed": True})["test_result"]
 
 

@@ -14,7 +14,7 @@ from typing import Any, Optional
 from torch import Tensor
 
 from recbole_diffusion.diffusion import Generators, StepCallback
-from recbole_diffusion.model.rows.history import SparseRows, binary_history, time_history
+from recbole_diffusion.model.rows.history import InteractionMatrix, SparseRows, row_history
 from recbole_diffusion.model.rows.row_recommender import RowRecommender
 from recbole_diffusion.model.rows.vector_diffusion import VectorDiffusion
 
@@ -26,19 +26,18 @@ class DiffRec(RowRecommender):
     generated row holds the scores of all items.
 
     Keys: properties/model/DiffRec.yaml. Deviations of the official code, and the key for each: docs/models/diffrec.md.
+
+    Args:
+        history: the users' rows; None: made by the key ``row_weights``.
     """
 
     diffusion: VectorDiffusion
 
-    def __init__(self, config: Any, dataset: Any) -> None:
+    def __init__(self, config: Any, dataset: Any, history: Optional[InteractionMatrix] = None) -> None:
+        super().__init__(config, dataset, row_history(config, dataset) if history is None else history)
         if config["time-aware"]:  # RecBole's key for T-DiffRec
-            history = time_history(dataset, config["w_min"], config["w_max"])
-        else:
-            history = binary_history(dataset)
-        super().__init__(config, dataset, history)
-        if config["time-aware"]:
             self.logger.warning("time-aware: True makes DiffRec the model TDiffRec; use --model=TDiffRec")
-        self.diffusion = VectorDiffusion(config, history.n_columns, self.make_denoiser)
+        self.diffusion = VectorDiffusion(config, self.history.n_columns, self.make_denoiser)
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Compute the mean over the batch's users of the weighted squared error (paper, eq. 9 to 12); scalar."""

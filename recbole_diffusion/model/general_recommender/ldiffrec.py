@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recbole_diffusion.diffusion import Generators, StepCallback
 from recbole_diffusion.model.embeddings.clusters import clusters_of_state, item_clusters
-from recbole_diffusion.model.rows.history import SparseRows, binary_history, time_history
+from recbole_diffusion.model.rows.history import InteractionMatrix, SparseRows, row_history
 from recbole_diffusion.model.rows.latent_diffusion import LatentDiffusion, LatentLosses
 from recbole_diffusion.model.rows.row_recommender import RowRecommender
 
@@ -30,18 +30,21 @@ class LDiffRec(RowRecommender):
 
     Args:
         labels: the cluster of each item, (n_items - 1,); None: computed by k-means on pretrained embeddings.
+        history: the users' rows; None: made by the key ``row_weights``.
     """
 
     diffusion: LatentDiffusion
     bias_std = 0.0
 
-    def __init__(self, config: Any, dataset: Any, labels: Optional[Tensor] = None) -> None:
+    def __init__(
+        self,
+        config: Any,
+        dataset: Any,
+        labels: Optional[Tensor] = None,
+        history: Optional[InteractionMatrix] = None,
+    ) -> None:
+        super().__init__(config, dataset, row_history(config, dataset) if history is None else history)
         if config["time-aware"]:  # RecBole's key for LT-DiffRec
-            history = time_history(dataset, config["w_min"], config["w_max"])
-        else:
-            history = binary_history(dataset)
-        super().__init__(config, dataset, history)
-        if config["time-aware"]:
             self.logger.warning("time-aware: True makes LDiffRec the model LTDiffRec; use --model=LTDiffRec")
         labels = item_clusters(config, dataset) if labels is None else labels
         self.diffusion = LatentDiffusion(config, labels, self.make_denoiser)

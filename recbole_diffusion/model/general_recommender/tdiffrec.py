@@ -9,36 +9,19 @@ Reference code:
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
-from torch import Tensor
-
-from recbole_diffusion.diffusion import Generators, StepCallback
-from recbole_diffusion.model.rows.history import SparseRows, time_history
-from recbole_diffusion.model.rows.row_recommender import RowRecommender
-from recbole_diffusion.model.rows.vector_diffusion import VectorDiffusion
+from recbole_diffusion.model.general_recommender.diffrec import DiffRec
+from recbole_diffusion.model.rows.history import time_history
 
 
-class TDiffRec(RowRecommender):
-    """DiffRec on rows in which later items have larger weights, in the network's input and in its target.
+class TDiffRec(DiffRec):
+    """DiffRec with ``row_weights: recency``, which weight the network's input and its target.
 
     The weights of a user's M items in time order are ``linspace(w_min, w_max, M)``.
 
     Keys: properties/model/TDiffRec.yaml.
     """
 
-    diffusion: VectorDiffusion
-
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset, time_history(dataset, config["w_min"], config["w_max"]))
-        self.diffusion = VectorDiffusion(config, self.history.n_columns, self.make_denoiser)
-
-    def calculate_loss(self, interaction: Any) -> Tensor:
-        """Compute the mean over the batch's users of the weighted squared error of the weighted row; scalar."""
-        return self.diffusion.loss(self.history.rows(interaction[self.USER_ID])).loss
-
-    def denoise(
-        self, rows: SparseRows, generator: Generators = None, callback: Optional[StepCallback] = None
-    ) -> Tensor:
-        """Run the reverse process from the weighted rows; its result holds the scores, (B, n_items - 1)."""
-        return self.diffusion.denoise(rows.dense(), generator, callback)

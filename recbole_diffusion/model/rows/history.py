@@ -130,6 +130,13 @@ class InteractionMatrix(nn.Module):
             np.concatenate([np.ones(len(users)), values]),
         )
 
+    def csr(self) -> csr_matrix:
+        """Return a copy as scipy's matrix, (n_users, n_items - 1), float64; column j is RecBole's item id j + 1."""
+        indptr, items, values = (buffer.cpu().numpy() for buffer in (self.indptr, self.items, self.values))
+        return csr_matrix(
+            (values.astype(np.float64), items, indptr), shape=(len(indptr) - 1, self.n_columns), copy=True
+        )
+
     def sparse(self, users: Tensor) -> SparseRows:
         """Return the rows of ``users`` (B,). The host waits for the number of their interactions."""
         start = self.indptr[users]
@@ -182,6 +189,39 @@ def time_history(dataset: Any, w_min: float, w_max: float) -> InteractionMatrix:
     return InteractionMatrix.of(
         users, items, (dataset.user_num, dataset.item_num), rank_weights(users, times[order], w_min, w_max)
     )
+
+
+def row_history(config: Any, dataset: Any) -> InteractionMatrix:
+    """Build the rows of a row model by its key ``row_weights``.
+
+    Args:
+        config: the settings. ``row_weights``: ``binary`` for weight 1, or ``recency`` for weights from ``w_min`` to
+            ``w_max`` by rank in time. RecBole's ``time-aware: True`` means ``recency`` too.
+        dataset: the train data set.
+
+    Raises:
+        ValueError: ``recency``, and the data set has no timestamps.
+    """
+    if config["row_weights"] == "recency" or config["time-aware"]:
+        return time_history(dataset, config["w_min"], config["w_max"])
+    return binary_history(dataset)
+
+
+def fitted_matrix(config: Any, history: InteractionMatrix) -> csr_matrix:
+    """Return the matrix that a model's item-item relations are computed from, by its key ``gram``.
+
+    Args:
+        config: the settings. ``gram``: ``binary`` for weight 1 for every interaction, or ``weighted`` for the weights
+            of the rows. Without the key: ``binary``.
+        history: the rows, from :func:`row_history`.
+
+    Returns:
+        (n_users, n_items - 1), float64; column j is RecBole's item id j + 1.
+    """
+    matrix = history.csr()
+    if config["gram"] != "weighted":
+        matrix.data[:] = 1
+    return matrix
 
 
 def _pairs(dataset: Any) -> tuple[np.ndarray, np.ndarray]:
