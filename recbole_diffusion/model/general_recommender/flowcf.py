@@ -18,7 +18,7 @@ from torch import Tensor
 from recbole_diffusion.diffusion import DiscreteFlow, Generators, StepCallback
 from recbole_diffusion.model.networks.flow_mlp import FlowMLP
 from recbole_diffusion.model.process import discrete_parts
-from recbole_diffusion.model.rows.history import InteractionMatrix, SparseRows, binary_history
+from recbole_diffusion.model.rows.history import InteractionMatrix, SparseRows, row_history
 from recbole_diffusion.model.rows.row_recommender import RowRecommender
 from recbole_diffusion.model.rows.vector_diffusion import VectorDiffusion
 
@@ -42,14 +42,16 @@ class FlowCF(RowRecommender):
     bias_std = 0.0
 
     def __init__(self, config: Any, dataset: Any) -> None:
-        super().__init__(config, dataset, binary_history(dataset))
+        super().__init__(config, dataset, row_history(config, dataset))
         parts = discrete_parts(config, self._prior(config["prior"]))
         self.diffusion = VectorDiffusion(config, self.history.n_columns, self.make_denoiser, parts)
 
     def _prior(self, name: str) -> Tensor:
         """Probability of each item in the prior, float64, (n_items - 1,)."""
         frequencies = popularity(self.history)
-        return frequencies if name == "popularity" else torch.full_like(frequencies, {"zero": 0.0, "uniform": 0.5}[name])
+        return (
+            frequencies if name == "popularity" else torch.full_like(frequencies, {"zero": 0.0, "uniform": 0.5}[name])
+        )
 
     def make_denoiser(self, config: Any, width: int, time_scale: float) -> FlowMLP:
         """Make the network. The embedded time runs from 0, at the prior, to 2 pi, at the data."""

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from recbole_diffusion.diffusion import Generators, StepCallback
 from recbole_diffusion.model.rows.graph_diffusion import GraphDiffusion
-from recbole_diffusion.model.rows.history import SparseRows, binary_history
-from recbole_diffusion.model.rows.item_graph import ItemGraph, binary_matrix
+from recbole_diffusion.model.rows.history import SparseRows, fitted_matrix, row_history
+from recbole_diffusion.model.rows.item_graph import ItemGraph
 from recbole_diffusion.model.rows.row_recommender import RowRecommender
 
 #: Whether the graph of items is a dense matrix, by the key ``item_graph``.
@@ -39,9 +39,9 @@ class GiffCF(RowRecommender):
     diffusion: GraphDiffusion
 
     def __init__(self, config: Any, dataset: Any, start: bool = True) -> None:
-        super().__init__(config, dataset, binary_history(dataset))
+        super().__init__(config, dataset, row_history(config, dataset))
         graph = ItemGraph(
-            binary_matrix(self.history),
+            fitted_matrix(config, self.history),
             config["user_power"],
             config["ideal_weight"],
             config["ideal_cutoff"],
@@ -62,7 +62,10 @@ class GiffCF(RowRecommender):
         """Return the item matrix with ``item_learning_rate``, and the other parameters."""
         items = self.diffusion.denoiser.items
         others = [parameter for parameter in self.parameters() if parameter is not items]
-        return [{"params": [items], "eps": self.adam_eps, **self.item_options}, {"params": others, "eps": self.adam_eps}]
+        return [
+            {"params": [items], "eps": self.adam_eps, **self.item_options},
+            {"params": others, "eps": self.adam_eps},
+        ]
 
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Compute the mean over the batch's users of the squared error of their rows; scalar."""

@@ -65,8 +65,7 @@ class GraphDiffusion(ReverseProcess, nn.Module):
         dense = rows.dense()
         embedded = weighted_sum(rows, self.denoiser.items)
         if self.norm_ord is not None:
-            norms = torch.linalg.vector_norm(dense, ord=float(self.norm_ord), dim=1, keepdim=True)
-            embedded = embedded / norms.clamp_min(1)
+            embedded = embedded / row_norms(rows, self.norm_ord)[:, None].clamp_min(1)
         return Condition(dense, self.graph.sparse_forward(rows), embedded)
 
     def denoise(self, rows: SparseRows, callback: Optional[StepCallback] = None) -> Tensor:
@@ -74,3 +73,10 @@ class GraphDiffusion(ReverseProcess, nn.Module):
         condition = self.condition(rows)
         denoise = functools.partial(self.denoiser, condition=condition)
         return self.solver.solve(denoise, self.solver.start(condition.rows, condition.smoothed), None, callback)
+
+
+def row_norms(rows: SparseRows, order: int) -> Tensor:
+    """Norms of sparse rows (B, n), of order 1 or 2; (B,)."""
+    powers = rows.values.abs() ** order
+    sums = powers.new_zeros(len(rows.offsets) - 1).index_add_(0, rows.row_index(), powers)
+    return sums ** (1 / order)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_diffusion.model.interactions.propagation import SparseProduct
-from recbole_diffusion.model.rows.history import InteractionMatrix, SparseRows
+from recbole_diffusion.model.rows.history import SparseRows
 
 #: Most items whose graph is a dense matrix, of 400 MB, with ``item_graph: auto``.
 MAX_DENSE_ITEMS = 10_000
@@ -28,7 +28,7 @@ class ItemGraph(nn.Module):
     need memory for the interactions only. Its buffers can be computed from the data and are not in the state dict.
 
     Args:
-        matrix: X, (users, items); the degrees are its numbers of entries.
+        matrix: X, (users, items); the degrees are its sums.
         user_power: p, the exponent of the users' degrees.
         ideal_weight: weight w of the ideal low-pass filter, see :meth:`forward`.
         ideal_cutoff: number of eigenvectors of the ideal low-pass filter.
@@ -101,19 +101,12 @@ def weighted_sum(rows: SparseRows, table: Tensor) -> Tensor:
     )
 
 
-def binary_matrix(history: InteractionMatrix) -> csr_matrix:
-    """Matrix of ones where users interacted, float64, (n_users, n_items - 1)."""
-    items, indptr = history.items.cpu().numpy(), history.indptr.cpu().numpy()
-    return csr_matrix((np.ones(len(items)), items, indptr), shape=(len(indptr) - 1, history.n_columns))
-
-
 def _factor(matrix: csr_matrix, user_power: float) -> csr_matrix:
     """Q, float64; degrees of 0 give rows and columns of zeros."""
-    present = (csr_matrix(matrix) != 0).astype(np.float64)
-    users, items = (np.asarray(present.sum(axis=axis)).ravel() for axis in (1, 0))
+    users, items = (np.asarray(matrix.sum(axis=axis), dtype=np.float64).ravel() for axis in (1, 0))
     left = np.power(users, user_power, out=np.zeros_like(users), where=users > 0)
     right = np.power(items, -0.5, out=np.zeros_like(items), where=items > 0)
-    return csr_matrix(diags(left) @ present @ diags(right))
+    return csr_matrix(diags(left) @ matrix @ diags(right))
 
 
 def _top_eigenpairs(factor: csr_matrix, count: int) -> tuple[np.ndarray, np.ndarray]:
