@@ -35,7 +35,9 @@ def renamed(prefix):
     state |= {"input.weight": first[:, :ITEMS], "time_input.weight": first[:, ITEMS:]}
     state["input.bias"] = frozen(f"{prefix}/mlp_layers.mlp_layers.1.bias")
     for ours, theirs in (("hidden.0", 4), ("output", 7)):
-        state |= {f"{ours}.{part}": frozen(f"{prefix}/mlp_layers.mlp_layers.{theirs}.{part}") for part in ("weight", "bias")}
+        state |= {
+            f"{ours}.{part}": frozen(f"{prefix}/mlp_layers.mlp_layers.{theirs}.{part}") for part in ("weight", "bias")
+        }
     return state
 
 
