@@ -137,9 +137,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
         convert.write_split(data, Path(folder) / "official", NAME, "official")
         for file in files:
             weights = read(file)
-            print(
-                f"\n{'/'.join(file.parts[-2:])}\n\n| | R@10 | R@20 | N@10 | N@20 | R'@10 | R'@20 |\n|---|---|---|---|---|---|---|"
-            )
+            print(f"\n{'/'.join(file.parts[-2:])}\n\n| | R@10 | R@20 | N@10 | N@20 | R'@10 | R'@20 |\n|{'---|' * 7}")
             for variant in options.variants:
                 values = rank(weights, {**convert.settings(Path(folder) / "official"), **VARIANTS[variant]})
                 print(f"| {variant} | {' | '.join(f'{value:.4f}' for value in values)} |", flush=True)
