@@ -100,7 +100,15 @@ def discrete_parts(config: Any, probabilities: Tensor) -> DiffusionParts:
     return DiffusionParts(process, JumpSolver(count), make_sampler("uniform", settings.steps), 0)
 
 
-def graph_parts(config: Any, smooth: Callable[[Tensor], Tensor]) -> DiffusionParts:
+class GraphParts(NamedTuple):
+    """``process``, ``solver`` and the timestep sampler ``times`` of a smoothing over a graph."""
+
+    process: GraphSmoothing
+    solver: GraphSolver
+    times: Times
+
+
+def graph_parts(config: Any, smooth: Callable[[Tensor], Tensor]) -> GraphParts:
     """Make the parts of a smoothing over a graph from GiffCF's keys.
 
     Args:
@@ -117,7 +125,7 @@ def graph_parts(config: Any, smooth: Callable[[Tensor], Tensor]) -> DiffusionPar
         smooth, settings.steps, config["alpha"], config["noise_scale"], noise_decay=config["noise_decay"]
     )
     solver = GraphSolver(process, range(count, -1, -1), config["noise_decay"])
-    return DiffusionParts(process, solver, make_sampler("uniform", settings.steps), 0)
+    return GraphParts(process, solver, make_sampler("uniform", settings.steps))
 
 
 def _check_steps(settings: ProcessSettings) -> None:

@@ -12,12 +12,12 @@ from conftest import FROZEN_DATA
 from scipy.sparse import csr_matrix
 
 from recbole_diffusion.diffusion import GraphSolver, Timesteps
+from recbole_diffusion.model.interactions import item_graph
+from recbole_diffusion.model.interactions.item_graph import ItemGraph
 from recbole_diffusion.model.networks.denoiser import timestep_embedding
 from recbole_diffusion.model.networks.mixing import ABLATIONS, MixingNetwork
-from recbole_diffusion.model.rows import item_graph
 from recbole_diffusion.model.rows.graph_diffusion import GraphDiffusion
 from recbole_diffusion.model.rows.history import SparseRows
-from recbole_diffusion.model.rows.item_graph import ItemGraph
 
 FROZEN = np.load(FROZEN_DATA / "giffcf_official.npz")
 KEYS = {

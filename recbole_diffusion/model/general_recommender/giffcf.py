@@ -15,9 +15,9 @@ from typing import Any, Optional
 from torch import Tensor
 
 from recbole_diffusion.diffusion import Generators, StepCallback
+from recbole_diffusion.model.interactions.item_graph import ItemGraph
 from recbole_diffusion.model.rows.graph_diffusion import GraphDiffusion
 from recbole_diffusion.model.rows.history import SparseRows, fitted_matrix, row_history
-from recbole_diffusion.model.rows.item_graph import ItemGraph
 from recbole_diffusion.model.rows.row_recommender import RowRecommender
 
 #: Whether the graph of items is a dense matrix, by the key ``item_graph``.

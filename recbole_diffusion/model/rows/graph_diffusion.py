@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Optional
+from typing import Any, Optional, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_diffusion.diffusion import GraphSolver, StepCallback
+from recbole_diffusion.diffusion import GraphSmoothing, GraphSolver, StepCallback
 from recbole_diffusion.model.networks.mixing import Condition, MixingNetwork
 from recbole_diffusion.model.process import graph_parts
 from recbole_diffusion.model.reverse import ReverseProcess
 from recbole_diffusion.model.rows.history import SparseRows
-from recbole_diffusion.model.rows.item_graph import ItemGraph, weighted_sum
+
+
+class RowSmoother(Protocol):
+    """A linear operator on rows of n_items entries; implementations are modules."""
+
+    n_items: int
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Smooth dense rows, (B, n_items)."""
+        ...
+
+    def sparse_forward(self, rows: SparseRows) -> Tensor:
+        """Smooth sparse rows; dense, (B, n_items)."""
+        ...
 
 
 class GraphDiffusion(ReverseProcess, nn.Module):
@@ -28,12 +41,14 @@ class GraphDiffusion(ReverseProcess, nn.Module):
         ValueError: ``inference_steps`` is more than ``steps``.
     """
 
+    process: GraphSmoothing
     solver: GraphSolver
 
-    def __init__(self, config: Any, graph: ItemGraph) -> None:
+    def __init__(self, config: Any, graph: RowSmoother) -> None:
         super().__init__()
         self.graph = graph
-        self.process, self.solver, self.timesteps, self.sampling_steps = graph_parts(config, graph)
+        self.process, self.solver, self.timesteps = graph_parts(config, graph)
+        self.sampling_steps = 0
         self.dropout, self.rescale, self.norm_ord = (
             config[key] for key in ("dropout_prob", "dropout_rescale", "norm_ord")
         )
@@ -63,7 +78,7 @@ class GraphDiffusion(ReverseProcess, nn.Module):
     def condition(self, rows: SparseRows) -> Condition:
         """Compute what the network needs of the rows (B, n_items) that it is conditioned on."""
         dense = rows.dense()
-        embedded = weighted_sum(rows, self.denoiser.items)
+        embedded = rows.times(self.denoiser.items)
         if self.norm_ord is not None:
             embedded = embedded / row_norms(rows, self.norm_ord)[:, None].clamp_min(1)
         return Condition(dense, self.graph.sparse_forward(rows), embedded)

@@ -9,7 +9,6 @@ import torch
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recbole_diffusion.model.interactions.propagation import SparseProduct
 from recbole_diffusion.model.rows.history import SparseRows
@@ -86,19 +85,7 @@ class ItemGraph(nn.Module):
         """Smooth sparse rows (B, n_items): the sum of the rows of A that they name, weighted."""
         if self.matrix is None:
             return self(rows.dense())
-        return weighted_sum(rows, self.matrix)
-
-
-def weighted_sum(rows: SparseRows, table: Tensor) -> Tensor:
-    """Product of sparse rows (B, n) and a table (n, d), differentiable in the table; (B, d)."""
-    return F.embedding_bag(
-        rows.columns,
-        table,
-        rows.offsets,
-        mode="sum",
-        per_sample_weights=rows.values.to(table.dtype),
-        include_last_offset=True,
-    )
+        return rows.times(self.matrix)
 
 
 def _factor(matrix: csr_matrix, user_power: float) -> csr_matrix:
