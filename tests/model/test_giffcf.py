@@ -95,6 +95,26 @@ def test_a_mixer_is_the_perceptron_on_the_stacked_inputs():
     torch.testing.assert_close(mixer(row, x, y), expected)
 
 
+@pytest.mark.parametrize("rows_need_it", [True, False])
+def test_the_gradient_of_a_mixer(rows_need_it):
+    """Against finite differences and, in float64, against autograd on the stacked inputs."""
+    torch.manual_seed(0)
+    mixer = Mixer(3).double()
+    x, y, row = torch.randn(4, 6).double(), torch.randn(4, 6).double(), torch.randn(4, 1).double()
+    x.requires_grad_()
+    row.requires_grad_()
+    y.requires_grad_(rows_need_it)
+    assert torch.autograd.gradcheck(mixer, (row, x, y))
+    stacked = torch.stack([x, y, row.expand(4, 6)], dim=-1)
+    expected = mixer.out(torch.nn.functional.silu(mixer.hidden(stacked))).squeeze(-1)
+    wanted = [row, x, *mixer.parameters()]
+    for ours, theirs in zip(
+        torch.autograd.grad(mixer(row, x, y).square().sum(), wanted),
+        torch.autograd.grad(expected.square().sum(), wanted),
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_the_spectral_start_by_hand():
     """The scores are half of (z E / I + c E / |c|) E' plus the smoothed row, whatever the step."""
     graph, rows = ItemGraph(csr_matrix(X)), torch.from_numpy(X)

@@ -2,10 +2,11 @@ r"""GiffCF's network: one item matrix in and out, and two perceptrons that mix e
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from recbole_diffusion.model.networks.denoiser import timestep_embedding
@@ -31,8 +32,8 @@ class Condition(NamedTuple):
 class Mixer(nn.Module):
     r"""Perceptron :math:`w_2^\top \mathrm{silu}(W_1 [x_1, .., x_n] + b_1) + b_2` on n numbers, with two hidden units.
 
-    The same perceptron for every element of tensors of one shape. It is written as sums of scaled tensors, since a
-    linear layer over a stacked last axis takes three times as long.
+    The same perceptron for every element of tensors of one shape. It is computed as sums of scaled tensors, since a
+    linear layer over a stacked last axis takes three times as long. There are no second derivatives.
 
     Args:
         n_inputs: n.
@@ -52,15 +53,59 @@ class Mixer(nn.Module):
 
     def forward(self, per_row: Tensor, *inputs: Tensor) -> Tensor:
         """Mix the tensors x_1 .. x_(n-1), (B, m), and x_n, (B, 1), which is ``per_row``; (B, m)."""
-        total = None
-        for weight, bias, scale in zip(self.hidden.weight, self.hidden.bias, self.out.weight[0]):
-            mixed = weight[-1] * per_row + bias
-            for x, factor in zip(inputs, weight):
-                mixed = torch.addcmul(mixed, x, factor)
-            term = scale * F.silu(mixed)
-            total = term if total is None else total + term
-        assert total is not None
-        return total + self.out.bias
+        weight = self.hidden.weight
+        inputs = tuple(x.to(weight.dtype) for x in (per_row, *inputs))  # autocast's products are of half precision
+        mixed: Tensor = _Mix.apply(weight, self.hidden.bias, self.out.weight, self.out.bias, *inputs)
+        return mixed
+
+
+class _Mix(torch.autograd.Function):
+    """The perceptron of :class:`Mixer` with its gradient: half of the passes over the data that autograd makes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, bias: Tensor, scales: Tensor, offset: Tensor, per_row: Tensor, *inputs: Tensor
+    ) -> Tensor:
+        out, hidden = None, []
+        for factors, shift, scale in zip(weight, bias, scales[0]):
+            before = torch.addcmul(factors[-1] * per_row + shift, inputs[0], factors[0])
+            for x, factor in zip(inputs[1:], factors[1:]):
+                before.addcmul_(x, factor)
+            after = F.silu(before)
+            out = torch.addcmul(offset, after, scale) if out is None else out.addcmul_(after, scale)
+            hidden += [before, after]
+        assert out is not None
+        ctx.save_for_backward(weight, scales, per_row, *hidden, *inputs)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        weight, scales, per_row, *tensors = ctx.saved_tensors
+        hidden, inputs = tensors[:4], tensors[4:]
+        of_inputs: list[Optional[Tensor]] = [None] * len(inputs)
+        gradient = gradient.contiguous()
+        of_weight, of_bias, of_scales, of_row = [], [], [], torch.zeros_like(per_row)
+        for factors, scale, before, after in zip(weight, scales[0], hidden[::2], hidden[1::2]):
+            inner = torch.ops.aten.silu_backward(gradient, before)
+            row_sums = inner.sum(dim=1, keepdim=True)
+            products = [_dot(inner, x) for x in inputs]
+            of_weight.append(scale * torch.stack([*products, _dot(row_sums, per_row)]))
+            of_bias.append(scale * row_sums.sum())
+            of_scales.append(_dot(gradient, after))
+            of_row = of_row + scale * factors[-1] * row_sums
+            for place, needed in enumerate(ctx.needs_input_grad[5:]):
+                total = of_inputs[place]
+                if needed:
+                    factor = scale * factors[place]
+                    of_inputs[place] = inner * factor if total is None else total.addcmul_(inner, factor)
+        of_layers = (torch.stack(of_weight), torch.stack(of_bias), torch.stack(of_scales)[None], gradient.sum()[None])
+        return (*of_layers, of_row, *of_inputs)
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """Sum of the products of two tensors of one shape; scalar."""
+    return torch.dot(x.reshape(-1), y.reshape(-1))
 
 
 class TimeNet(nn.Module):
