@@ -1,6 +1,6 @@
-"""What carries DiffRec's result on ml-1m_clean: the chain, the noise, the weights, the dropout, the mask, the clusters?
+"""What carries a result on ml-1m_clean: the chain, the noise, the weights, the dropout, the mask, the clusters?
 
-    python benchmarks/ablation.py --data PATH/ml-1m_clean.npz [--seeds 1] [--models DiffRec LDiffRec]
+    python benchmarks/ablation.py --data PATH/ml-1m_clean.npz [--seeds 1] [--models DiffRec LDiffRec FlowCF GiffCF]
 
 Each variant is trained as published but for the keys named, chosen on the official validation part and tested on the
 official test part. "test, only train masked" ranks for the same weights and the same targets, with the user's later
@@ -44,6 +44,15 @@ TRAINED: dict[str, dict[str, dict[str, Any]]] = {
         "no clusters (n_cate 1)": {"n_cate": 1},
         "weight of the diffusion's loss 0 (lamda 0, anneal_cap 0)": {"lamda": 0.0, "anneal_cap": 0.0},
     },
+    "FlowCF": {
+        "as published": {},
+        "prior zero: mere masking": {"prior": "zero"},
+        "prior uniform": {"prior": "uniform"},
+    },
+    "GiffCF": {
+        "as published": {},
+        "no dropout": {"dropout_prob": 0.0},
+    },
 }
 #: What is changed at inference, with the weights of the first line.
 INFERRED: dict[str, dict[str, dict[str, Any]]] = {
@@ -56,6 +65,29 @@ INFERRED: dict[str, dict[str, dict[str, Any]]] = {
         "... fed train and valid (test_input)": {"test_input": "train+valid"},
     },
     "LDiffRec": {"... one pass (inference_steps 1)": {"inference_steps": 1}},
+    "FlowCF": {
+        "... one pass (inference_steps 1)": {"inference_steps": 1},
+        "... all 9 steps": {"inference_steps": 9},
+    },
+    "GiffCF": {
+        "... one pass (inference_steps 1)": {"inference_steps": 1},
+        "... one pass, no residual (noise_decay 0)": {"inference_steps": 1, "noise_decay": 0.0},
+        "... one pass, no smoothed row z (ablation wo_latent)": {
+            "inference_steps": 1,
+            "noise_decay": 0.0,
+            "ablation": "wo_latent",
+        },
+        "... one pass, no projection of the row (ablation wo_precond)": {
+            "inference_steps": 1,
+            "noise_decay": 0.0,
+            "ablation": "wo_precond",
+        },
+        "... one pass, no rows at the end (ablation wo_postcond)": {
+            "inference_steps": 1,
+            "noise_decay": 0.0,
+            "ablation": "wo_postcond",
+        },
+    },
 }
 
 

@@ -1,7 +1,9 @@
 """Diffusion mathematics: processes, solvers, noise schedules, timestep samplers. Needs torch only."""
 
+from recbole_diffusion.diffusion.discrete import DiscreteFlow, JumpSolver
 from recbole_diffusion.diffusion.flow import LinearFlow
 from recbole_diffusion.diffusion.gaussian import GaussianDiffusion
+from recbole_diffusion.diffusion.graph import GraphSmoothing, GraphSolver
 from recbole_diffusion.diffusion.identity import IdentityProcess
 from recbole_diffusion.diffusion.noise import Generators, SharedGenerator, randn, row_generators
 from recbole_diffusion.diffusion.ode import OdeSolver
@@ -23,9 +25,13 @@ __all__ = [
     "ChainDenoiser",
     "ContinuousTimes",
     "Denoiser",
+    "DiscreteFlow",
     "GaussianDiffusion",
     "Generators",
+    "GraphSmoothing",
+    "GraphSolver",
     "IdentityProcess",
+    "JumpSolver",
     "LinearFlow",
     "LossSecondMomentTimesteps",
     "OdeSolver",

@@ -2,7 +2,8 @@ r"""Protocol of a forward process: corruption of clean data, and the meaning of 
 
 The reverse direction is a :class:`~recbole_diffusion.diffusion.solver.Solver`. The two are separate, as in flow
 matching libraries, so that a process need be neither Gaussian nor a chain of integer steps. Implementations:
-:mod:`~recbole_diffusion.diffusion.gaussian`, :mod:`~recbole_diffusion.diffusion.flow` and
+:mod:`~recbole_diffusion.diffusion.gaussian`, :mod:`~recbole_diffusion.diffusion.flow`,
+:mod:`~recbole_diffusion.diffusion.discrete`, :mod:`~recbole_diffusion.diffusion.graph` and
 :mod:`~recbole_diffusion.diffusion.identity`. The timestep sampler of training is a third part
 (:mod:`~recbole_diffusion.diffusion.timestep`): its state is in checkpoints, while a process has none.
 """

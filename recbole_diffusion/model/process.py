@@ -8,13 +8,19 @@ factor. :data:`~recbole_diffusion.model.process_settings.FAMILIES` translates th
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
+
+from torch import Tensor
 
 from recbole_diffusion.diffusion import (
     AffineSolver,
     ContinuousTimes,
+    DiscreteFlow,
     GaussianDiffusion,
+    GraphSmoothing,
+    GraphSolver,
     IdentityProcess,
+    JumpSolver,
     LinearFlow,
     OdeSolver,
     Process,
@@ -101,6 +107,51 @@ def _make_parts(settings: ProcessSettings) -> DiffusionParts:
     gaussian = _gaussian(settings)
     solver = AffineSolver(_gaussian_steps(gaussian, settings, count))
     return DiffusionParts(gaussian, solver, times, settings.sampling_steps)
+
+
+def discrete_parts(config: Any, probabilities: Tensor) -> DiffusionParts:
+    """Make the parts of a discrete flow from FlowCF's keys.
+
+    Args:
+        config: the settings.
+        probabilities: of a one in each coordinate of the prior, (d,).
+
+    Raises:
+        ValueError: more reverse steps than ``steps``.
+    """
+    settings = ProcessSettings(config["steps"], inference_steps=config["inference_steps"])
+    _check_steps(settings)
+    count = settings.steps if settings.inference_steps is None else settings.inference_steps
+    process = DiscreteFlow(settings.steps, probabilities)
+    return DiffusionParts(process, JumpSolver(count), make_sampler("uniform", settings.steps), 0)
+
+
+class GraphParts(NamedTuple):
+    """``process``, ``solver`` and the timestep sampler ``times`` of a smoothing over a graph."""
+
+    process: GraphSmoothing
+    solver: GraphSolver
+    times: Times
+
+
+def graph_parts(config: Any, smooth: Callable[[Tensor], Tensor]) -> GraphParts:
+    """Make the parts of a smoothing over a graph from GiffCF's keys.
+
+    Args:
+        config: the settings.
+        smooth: the linear operator, (B, d) to (B, d).
+
+    Raises:
+        ValueError: more reverse steps than ``steps``.
+    """
+    settings = ProcessSettings(config["steps"], inference_steps=config["inference_steps"])
+    _check_steps(settings)
+    count = settings.steps if settings.inference_steps is None else settings.inference_steps
+    process = GraphSmoothing(
+        smooth, settings.steps, config["alpha"], config["noise_scale"], noise_decay=config["noise_decay"]
+    )
+    solver = GraphSolver(process, range(count, -1, -1), config["noise_decay"])
+    return GraphParts(process, solver, make_sampler("uniform", settings.steps))
 
 
 def _check_steps(settings: ProcessSettings) -> None:

@@ -60,6 +60,17 @@ class SparseRows(NamedTuple):
         matrix[self.row_index(), self.columns] = self.values
         return matrix
 
+    def times(self, table: Tensor) -> Tensor:
+        """Multiply with a table (width, d), differentiable in the table; (B, d)."""
+        return F.embedding_bag(
+            self.columns,
+            table,
+            self.offsets,
+            mode="sum",
+            per_sample_weights=self.values.to(table.dtype),
+            include_last_offset=True,
+        )
+
     def select(self, mask: Tensor) -> SparseRows:
         """Keep the entries where ``mask`` (nnz,) is True, and all rows."""
         offsets = F.pad(mask.cumsum(0), (1, 0))[self.offsets]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from recbole_diffusion.diffusion import Generators, StepCallback, full_time, randn
 from recbole_diffusion.model.networks.denoiser import RowMLP
-from recbole_diffusion.model.process import process_of
+from recbole_diffusion.model.process import DiffusionParts, process_of
 from recbole_diffusion.model.reverse import ReverseProcess
 
 #: ``make_denoiser(config, width, time_scale)``: see :meth:`RowRecommender.make_denoiser`.
@@ -45,20 +45,28 @@ class DenoisingLoss(NamedTuple):
 
 
 class VectorDiffusion(ReverseProcess, nn.Module):
-    """Process, solver, timestep sampler and network, made from the keys of DiffRec.
+    """Process, solver, timestep sampler and network.
 
     Args:
         config: the settings; keys of the process, the loss, the inference and the network.
         width: width d of the vectors.
         make_denoiser: makes the network; see :meth:`RowRecommender.make_denoiser`.
+        parts: process, solver and timestep sampler; None: made from the keys of DiffRec.
 
     Raises:
         ValueError: ``inference_steps`` or ``sampling_steps`` is more than ``steps``.
     """
 
-    def __init__(self, config: Any, width: int, make_denoiser: MakeDenoiser = row_mlp) -> None:
+    def __init__(
+        self,
+        config: Any,
+        width: int,
+        make_denoiser: MakeDenoiser = row_mlp,
+        parts: Optional[DiffusionParts] = None,
+    ) -> None:
         super().__init__()
-        self.process, self.solver, self.timesteps, self.sampling_steps = process_of(config, "rows")
+        parts = process_of(config, "rows") if parts is None else parts
+        self.process, self.solver, self.timesteps, self.sampling_steps = parts
         self.eval_seed = config["eval_seed"]
         self.denoiser = make_denoiser(config, width, self.process.time_scale)
 
