@@ -253,12 +253,15 @@ def test_a_checkpoint_is_loaded_without_fitting(model_class, item_graph, monkeyp
 
 
 @pytest.mark.parametrize("shape", [(60, 40), (40, 60)])
-@pytest.mark.parametrize("iterated", [True, False])
-def test_singular_vectors_are_those_of_a_full_decomposition_and_repeat(shape, iterated, monkeypatch):
+@pytest.mark.parametrize("method", ["full", "Lanczos", "block"])
+def test_singular_vectors_are_those_of_a_full_decomposition_and_repeat(shape, method, monkeypatch):
     matrix = (np.random.default_rng(1).random(shape) < 0.2).astype(float)
     factor = symmetric(csr_matrix(matrix))
-    if iterated:
+    if method != "full":
         monkeypatch.setattr(item_filter, "MAX_FULL_SPECTRUM", 0)
+    if method == "block":
+        monkeypatch.setattr(item_filter, "MAX_LANCZOS_ENTRIES", 0)
+        monkeypatch.setattr(item_filter, "BLOCK_ITERATIONS", 200)
     values, vectors = right_singular(factor, 6)
     _, expected, right = np.linalg.svd(factor.toarray(), full_matrices=False)
     np.testing.assert_allclose(values, expected[:6], rtol=1e-9)
