@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from recbole_diffusion.diffusion import AffineSolver, Generators, Solver, StepCallback
+from recbole_diffusion.diffusion import Generators, Solver, StepCallback
 from recbole_diffusion.diffusion.sampler import Denoiser
 from recbole_diffusion.model import hooks
 from recbole_diffusion.model.reverse import ReverseProcess
@@ -28,16 +28,15 @@ def reverse_processes(model: Any) -> list[ReverseProcess]:
     return [module for module in model.modules() if isinstance(module, ReverseProcess)]
 
 
-class ReplacedInput:
-    """A solver whose network sees a replacement of x_t in every call.
+class _Wrapper:
+    """A solver around another one, whose other attributes are those of the inner one.
 
     Args:
-        solver: the solver.
-        replace: gives the replacement.
+        solver: the inner solver.
     """
 
-    def __init__(self, solver: Solver, replace: Replace) -> None:
-        self.solver, self.replace = solver, replace
+    def __init__(self, solver: Solver) -> None:
+        self.solver = solver
 
     @property
     def nfe(self) -> Optional[int]:
@@ -48,6 +47,22 @@ class ReplacedInput:
     def stochastic(self) -> bool:
         """Whether the method draws noise."""
         return self.solver.stochastic
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.solver, name)
+
+
+class ReplacedInput(_Wrapper):
+    """A solver whose network sees a replacement of x_t in every call.
+
+    Args:
+        solver: the solver.
+        replace: gives the replacement.
+    """
+
+    def __init__(self, solver: Solver, replace: Replace) -> None:
+        super().__init__(solver)
+        self.replace = replace
 
     def solve(
         self,
@@ -60,15 +75,12 @@ class ReplacedInput:
         return self.solver.solve(lambda x, t: denoise(self.replace(x, t), t), start, generator, callback)
 
 
-class ShuffledCondition(ReplacedInput):
+class ShuffledCondition(_Wrapper):
     """A solver whose network has, for each row, the condition of another row of the batch.
 
     The starts are shifted by one row against the conditions, which the network holds, and the results are shifted back.
     Where the network has no condition beside x_t, or a batch has one row, nothing changes.
     """
-
-    def __init__(self, solver: Solver) -> None:
-        super().__init__(solver, lambda x, t: x)
 
     def solve(
         self,
@@ -81,6 +93,25 @@ class ShuffledCondition(ReplacedInput):
         return self.solver.solve(denoise, start.roll(1, 0), generator, callback).roll(-1, 0)
 
 
+class NoCalls(_Wrapper):
+    """A solver without network calls: the start is the result."""
+
+    @property
+    def nfe(self) -> int:
+        """Number of function evaluations: 0."""
+        return 0
+
+    def solve(
+        self,
+        denoise: Denoiser,
+        start: Tensor,
+        generator: Generators = None,
+        callback: Optional[StepCallback] = None,
+    ) -> Tensor:
+        """Return the start."""
+        return start
+
+
 class _Stopped(Exception):
     """Ends a reverse process at a state."""
 
@@ -89,7 +120,7 @@ class _Stopped(Exception):
         self.state = state
 
 
-class StoppedAfter:
+class StoppedAfter(_Wrapper):
     """A solver whose reverse process ends after ``count`` steps; 0: at its start.
 
     The state after the last of these steps is its result.
@@ -99,17 +130,8 @@ class StoppedAfter:
     """
 
     def __init__(self, solver: Solver, count: float) -> None:
-        self.solver, self.count, self.taken = solver, count, 0
-
-    @property
-    def nfe(self) -> Optional[int]:
-        """Number of function evaluations of the whole reverse process."""
-        return self.solver.nfe
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether the method draws noise."""
-        return self.solver.stochastic
+        super().__init__(solver)
+        self.count, self.taken = count, 0
 
     def solve(
         self,
@@ -218,7 +240,7 @@ def target_as_input(model: Any, targets: Callable[[Any], Tensor]) -> Iterator[No
 @contextlib.contextmanager
 def without_chain(model: Any) -> Iterator[None]:
     """Make no network call: the start of the reverse process is its result."""
-    with solvers_replaced(model, lambda module: AffineSolver([])):
+    with solvers_replaced(model, lambda module: NoCalls(module.solver)):
         yield
 
 

@@ -7,8 +7,10 @@ factor. :data:`~recbole_diffusion.model.process_settings.FAMILIES` translates th
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Optional
 
 from torch import Tensor
 
@@ -64,31 +66,53 @@ def process_of(config: Any, family: str = "rows") -> DiffusionParts:
 def make_parts(settings: ProcessSettings) -> DiffusionParts:
     """Make process, solver and timestep sampler, for models whose keys :func:`process_of` does not know.
 
-    The process keeps its settings, so that :func:`other_solver` can make another solver for it.
+    The process keeps its :class:`SolverFamily`, so that :func:`other_solver` can make another solver for it.
 
     Raises:
         ValueError: see :func:`process_of`.
     """
     parts = _make_parts(settings)
-    parts.process.settings = settings  # type: ignore[attr-defined]
+    names = SOLVERS.get(settings.process, ())
+    if names:
+        own = settings.solver if settings.solver in names else names[0]
+        make = {name: functools.partial(_solver_of, settings, name) for name in names}
+        parts.process.solvers = SolverFamily(own, settings.steps, make)  # type: ignore[attr-defined]
     return parts
 
 
-def solver_names(process: Any) -> tuple[str, ...]:
-    """Return the names of the solvers that :func:`other_solver` can make for a process; empty if there are none."""
-    settings = getattr(process, "settings", None)
-    return SOLVERS.get(settings.process, ()) if settings is not None else ()
+def _solver_of(settings: ProcessSettings, name: str, process: Any, count: int) -> Solver:
+    return make_parts(replace(settings, solver=name, inference_steps=count)).solver
 
 
-def other_solver(process: Any, name: str, count: int) -> Solver:
+class SolverFamily(NamedTuple):
+    """The solvers that a process can have without another training.
+
+    Attributes:
+        own: name of the model's own solver.
+        steps: T, the largest number of reverse steps.
+        make: by name, ``make(process, count)``: a solver of ``count`` steps.
+    """
+
+    own: str
+    steps: int
+    make: Mapping[str, Callable[[Any, int], Solver]]
+
+
+def solver_family(process: Any) -> Optional[SolverFamily]:
+    """Return the solvers of a process; None if it has its own only."""
+    return getattr(process, "solvers", None)
+
+
+def other_solver(process: Any, name: Optional[str], count: int) -> Solver:
     """Make another solver for the process of a trained model.
 
     Args:
-        process: made by :func:`process_of` or :func:`make_parts`.
-        name: one of :func:`solver_names`.
+        process: one with a :func:`solver_family`.
+        name: of a solver; None: the model's own.
         count: number of reverse steps, at most T.
     """
-    return make_parts(replace(process.settings, solver=name, inference_steps=count)).solver
+    family: SolverFamily = process.solvers
+    return family.make[family.own if name is None else name](process, count)
 
 
 def _make_parts(settings: ProcessSettings) -> DiffusionParts:
@@ -123,6 +147,7 @@ def discrete_parts(config: Any, probabilities: Tensor) -> DiffusionParts:
     _check_steps(settings)
     count = settings.steps if settings.inference_steps is None else settings.inference_steps
     process = DiscreteFlow(settings.steps, probabilities)
+    process.solvers = SolverFamily("jump", settings.steps, {"jump": _jump_solver})  # type: ignore[assignment]
     return DiffusionParts(process, JumpSolver(count), make_sampler("uniform", settings.steps), 0)
 
 
@@ -150,8 +175,17 @@ def graph_parts(config: Any, smooth: Callable[[Tensor], Tensor]) -> GraphParts:
     process = GraphSmoothing(
         smooth, settings.steps, config["alpha"], config["noise_scale"], noise_decay=config["noise_decay"]
     )
-    solver = GraphSolver(process, range(count, -1, -1), config["noise_decay"])
-    return GraphParts(process, solver, make_sampler("uniform", settings.steps))
+    make_solver = functools.partial(_graph_solver, config["noise_decay"])
+    process.solvers = SolverFamily("smoothing", settings.steps, {"smoothing": make_solver})  # type: ignore[assignment]
+    return GraphParts(process, make_solver(process, count), make_sampler("uniform", settings.steps))
+
+
+def _jump_solver(process: Any, count: int) -> JumpSolver:
+    return JumpSolver(count)
+
+
+def _graph_solver(noise_decay: float, process: Any, count: int) -> GraphSolver:
+    return GraphSolver(process, range(count, -1, -1), noise_decay)
 
 
 def _check_steps(settings: ProcessSettings) -> None:

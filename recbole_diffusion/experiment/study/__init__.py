@@ -146,7 +146,11 @@ def _run(
 
 def _cheapest_note(result: StudyResult, row: results.Row) -> str:
     """Name the cheapest setting that is not significantly worse, with the interval of its difference."""
-    if row.label == result.reference:
+    reference = next(other for other in result.rows if other.label == result.reference)
+    fewer = [o for o in result.rows if None not in (o.nfe, reference.nfe) and (o.nfe or 0) < (reference.nfe or 0)]
+    if not fewer:
+        return f"No setting has fewer network calls than {result.reference} ({reference.nfe})."
+    if row.nfe == reference.nfe:
         return f"Every setting with fewer network calls than {result.reference} is significantly worse."
     low, high = row.difference_low, row.difference_high
     interval = "" if low is None or high is None else f", 95 % interval of the difference {low:+.4f} to {high:+.4f}"

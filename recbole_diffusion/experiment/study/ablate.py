@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recbole_diffusion.experiment.study.checkpoint_study import Studied, Variant
 from recbole_diffusion.model import hooks, interventions
-from recbole_diffusion.model.process import other_solver, solver_names
+from recbole_diffusion.model.process import other_solver, solver_family
 
 FULL = "full chain"
 
@@ -57,8 +57,7 @@ def _of_chain(studied: Studied, left_out: list[str]) -> list[Variant]:
     model = studied.model
     modules = interventions.reverse_processes(model)
     variants = []
-    own = [module.process.settings.solver for module in modules if solver_names(module.process)]
-    if len(own) == len(modules):
+    if all(solver_family(module.process) is not None for module in modules):
         variants.append(Variant("one call", {"inference_steps": 1}, _one_call))
     else:
         left_out.append("one call: the model's process knows no other number of steps")
@@ -90,9 +89,7 @@ def _replacing(replacement: Callable[[Any], interventions.Replace]) -> Callable[
 @contextlib.contextmanager
 def _one_call(studied: Studied) -> Iterator[None]:
     """One step of the model's own solver."""
-    with interventions.solvers_replaced(
-        studied.model, lambda module: other_solver(module.process, module.process.settings.solver, 1)
-    ):
+    with interventions.solvers_replaced(studied.model, lambda module: other_solver(module.process, None, 1)):
         yield
 
 

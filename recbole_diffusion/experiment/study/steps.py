@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 from recbole_diffusion.experiment.study.checkpoint_study import Studied, Variant
 from recbole_diffusion.model import interventions
-from recbole_diffusion.model.process import other_solver, solver_names
+from recbole_diffusion.model.process import SolverFamily, other_solver, solver_family
 
 #: Numbers of steps that are tried where none are passed, up to T.
 STEPS: tuple[Union[int, str], ...] = (1, 2, 5, 10, 20, 50, "full")
 AS_TRAINED = "as trained"
 
 
-def processes_of(studied: Studied) -> list[Any]:
-    """Return the forward processes of the model's reverse processes.
+def solvers_of(studied: Studied) -> SolverFamily:
+    """Return the solvers that all reverse processes of the model can have.
 
     Raises:
         ValueError: the model has no reverse process, or none whose solver can be exchanged; one line.
@@ -25,9 +25,10 @@ def processes_of(studied: Studied) -> list[Any]:
     name = type(studied.model).__name__
     if not modules:
         raise ValueError(f"{name} has no reverse process, so that there are no steps to vary")
-    if not all(solver_names(module.process) for module in modules):
+    families = [solver_family(module.process) for module in modules]
+    if families[0] is None or None in families:
         raise ValueError(f"{name} has one solver only: its process knows no other numbers of steps")
-    return [module.process for module in modules]
+    return families[0]
 
 
 def variants(
@@ -43,8 +44,8 @@ def variants(
     Raises:
         ValueError: an unknown solver, or more steps than T.
     """
-    processes = processes_of(studied)
-    allowed, total = solver_names(processes[0]), processes[0].settings.steps
+    family = solvers_of(studied)
+    allowed, total = [*family.make], family.steps
     names = list(solvers or allowed)
     for name in names:
         if name not in allowed:
