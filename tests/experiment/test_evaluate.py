@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SMALL
+from conftest import SMALL, write_inter
 from recbole.data.interaction import Interaction
 
 import recbole_diffusion
@@ -374,3 +374,16 @@ def test_the_command_prints_the_table_and_writes_the_files(made, capsys):
 def test_evaluate_is_a_public_name():
     assert "evaluate" in recbole_diffusion.__all__
     assert callable(recbole_diffusion.evaluate)
+
+
+def test_targets_that_are_of_the_past_are_counted(tmp_path):
+    """A user who comes back to an item: the list without past items cannot hold it."""
+    rows = [(f"u{user}", f"i{(user + place) % 9}", 100 * user + place) for user in range(8) for place in range(6)]
+    rows += [(f"u{user}", f"i{user % 9}", 100 * user + 50) for user in range(3)]  # three users come back at the end
+    write_inter(tmp_path / "dataset", "again", rows, "user_id:token item_id:token timestamp:float")
+    settings = {"data_path": str(tmp_path / "dataset"), "load_col": {"inter": ["user_id", "item_id", "timestamp"]}}
+    settings["eval_args"] = {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}
+    lists = pd.DataFrame({"user": [f"u{user}" for user in range(8)], "item": ["i8"] * 8, "rank": [1] * 8})
+    result = evaluate(lists, "again", topk=3, metrics=["Recall"], config_dict={**settings, "state": "ERROR"})
+    (entry,) = result.entries
+    assert any(note.startswith("3 of 8 targets are also of their user's past") for note in entry.notes)

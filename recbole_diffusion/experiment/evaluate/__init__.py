@@ -239,7 +239,7 @@ def _of_lists(label: str, source: Any, split: EvaluationSplit, request: _Request
     metrics = [metric for metric in config["metrics"] if request.metrics or metric.lower() not in NOT_OF_LISTS]
     lists, account = foreign_lists.ranked_lists(frame, columns, split, max(config["topk"]), request.options)
     values, users = evaluate_lists(lists, metrics, config["topk"], split.data, config.final_config_dict)
-    notes = [f"{len(frame):,} rows, {columns.describe()}", *account.notes]
+    notes = [f"{len(frame):,} rows, {columns.describe()}", *account.notes, *_targets_in_past(split)]
     left_out = [metric for metric in config["metrics"] if metric not in metrics]
     if left_out:
         notes.append(f"without {', '.join(left_out)}, which needs the scores of all items")
@@ -247,6 +247,19 @@ def _of_lists(label: str, source: Any, split: EvaluationSplit, request: _Request
         label, str(source) if is_file else "DataFrame", "lists", values, _with_names(users, split), notes,
         account.counts,
     )  # fmt: skip
+
+
+def _targets_in_past(split: EvaluationSplit) -> list[str]:
+    """A line about targets that are of their user's past, which a model's evaluation ranks and lists leave out."""
+    past = {code for code in (split.past[:, 0] * split.data.n_items + split.past[:, 1]).tolist()}
+    targets = split.data.targets[:, 0] * split.data.n_items + split.data.targets[:, 1]
+    count = sum(code in past for code in targets.tolist())
+    if not count:
+        return []
+    return [
+        f"{count:,} of {len(targets):,} targets are also of their user's past: lists without past items cannot hold "
+        "them, while the evaluation of a model ranks them; rm_dup_inter: first removes such repeats"
+    ]
 
 
 def _with_names(users: Optional[UserMetrics], split: EvaluationSplit) -> Optional[UserMetrics]:
