@@ -251,7 +251,7 @@ def _of_lists(label: str, source: Any, split: EvaluationSplit, request: _Request
 
 def _targets_in_past(split: EvaluationSplit) -> list[str]:
     """A line about targets that are of their user's past, which a model's evaluation ranks and lists leave out."""
-    past = {code for code in (split.past[:, 0] * split.data.n_items + split.past[:, 1]).tolist()}
+    past = {*(split.past[:, 0] * split.data.n_items + split.past[:, 1]).tolist()}
     targets = split.data.targets[:, 0] * split.data.n_items + split.data.targets[:, 1]
     count = sum(code in past for code in targets.tolist())
     if not count:
