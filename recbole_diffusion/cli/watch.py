@@ -24,7 +24,7 @@ def parser() -> Command:
     command.positional("checkpoint", "checkpoint of a model with a reverse process")
     command.option("users", "u1,u2", "names of users, as in the data's files; default: the first five")
     command.option("split", "test", "part whose items are held out: valid or test", default="test")
-    command.option("folder", "FOLDER", "where the csv files and plots go; default: watch, beside the checkpoint's run")
+    command.option("folder", "FOLDER", "where the csv files and plots go; default: outputs/watch-...")
     command.flag("trust-checkpoint", "load a checkpoint that holds pickled objects; they can run code")
     command.flag("debug", "print the traceback of an error")
     return command
