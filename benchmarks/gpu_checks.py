@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import torch
 from gpu_report import Row, forget_peak, peak_note, synchronise
@@ -32,11 +32,13 @@ def models() -> list[str]:
     return [name for name, spec in registry.specs().items() if spec.card is not None]
 
 
-def checks(device: torch.device) -> Iterator[tuple[str, float, Callable[[], list[Row]]]]:
+def checks(
+    device: torch.device, names: Optional[list[str]] = None
+) -> Iterator[tuple[str, float, Callable[[], list[Row]]]]:
     """Names, seconds and functions, in the order in which they are to run; they write into the working folder."""
     write_board(Path("dataset"))
     keys = {**SETTINGS, "data_path": "dataset", "use_gpu": device.type == "cuda", "state": "ERROR", "eval_step": 1}
-    for model in models():
+    for model in names or models():
         settings = {**keys, **quick(model), "epochs": 2}
         for name, check in (
             ("trains one epoch", _trains),
@@ -200,7 +202,7 @@ def synchronising(task: Callable[[], object], device: torch.device) -> list[str]
             task()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return [f"{Path(each.filename).name}:{each.lineno}" for each in caught if "synchroniz" in str(each.message)]
+    return [f"{Path(each.filename).name}:{each.lineno}" for each in caught if "called a synchronizing" in str(each.message)]
 
 
 def _mixed(kind: str, name: str, model: str, settings: Keys, device: torch.device) -> list[Row]:

@@ -308,8 +308,8 @@ def cddrec(bench: Bench) -> list[Row]:
         return _stepped(bench, ready, "CDDRec", "beauty")
 
 
-def embeddings(bench: Bench, model: str, width: int) -> list[Row]:
-    """DDRM and HDRM at their official sizes on random tables."""
+def embedding_keys(bench: Bench, model: str, width: int) -> Keys:
+    """Keys of DDRM or HDRM at its official size, on random tables of ``width`` numbers a row."""
     name = "ml-1m_clean"
     shape, table = bench.rows(name), bench.folder / f"{model}.npz"
     size, random = gpu_data.ROWS[name].scaled(bench.scale), np.random.default_rng(0)
@@ -321,9 +321,14 @@ def embeddings(bench: Bench, model: str, width: int) -> list[Row]:
         user_token=np.arange(size.users).astype(str),
         item_token=np.arange(size.items).astype(str),
     )
-    ready = bench.build(model, {**shape, "pretrain": str(table), "matmul_precision": "high"})
+    return {**shape, "pretrain": str(table), "matmul_precision": "high"}
+
+
+def embeddings(bench: Bench, model: str, width: int) -> list[Row]:
+    """DDRM and HDRM at their official sizes on random tables."""
+    ready = bench.build(model, embedding_keys(bench, model, width))
     with precision(ready.config):
-        return _stepped(bench, ready, model, name)
+        return _stepped(bench, ready, model, "ml-1m_clean")
 
 
 def _stepped(bench: Bench, ready: Prepared, model: str, name: str) -> list[Row]:

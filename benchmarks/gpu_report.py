@@ -49,15 +49,16 @@ class Row:
 class Report:
     """Rows so far, in ``gpu.json`` and ``gpu.md`` of a folder after each, so that a cut-off run keeps what it had."""
 
-    def __init__(self, folder: Path, head: dict[str, Any]) -> None:
-        self.folder, self.head, self.rows = folder, head, list[Row]()
+    def __init__(self, folder: Path, head: dict[str, Any], quiet: bool = False) -> None:
+        self.folder, self.head, self.quiet, self.rows = folder, head, quiet, list[Row]()
         self.start = perf_counter()
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
         ratio = "" if row.ratio is None else f"{row.ratio:.2f} x"
         cells = [row.name, row.value, row.beside, ratio, row.aim, row.verdict, row.note]
-        print(f"{perf_counter() - self.start:5.0f} s  " + " | ".join(cell for cell in cells if cell), flush=True)
+        if not self.quiet:
+            print(f"{perf_counter() - self.start:5.0f} s  " + " | ".join(cell for cell in cells if cell), flush=True)
         self.write()
 
     def write(self) -> None:

@@ -5,7 +5,7 @@ from recbole_diffusion.diffusion.flow import LinearFlow
 from recbole_diffusion.diffusion.gaussian import GaussianDiffusion
 from recbole_diffusion.diffusion.graph import GraphSmoothing, GraphSolver
 from recbole_diffusion.diffusion.identity import IdentityProcess
-from recbole_diffusion.diffusion.noise import Generators, SharedGenerator, randn, row_generators
+from recbole_diffusion.diffusion.noise import Generators, SharedGenerator, draw, randn, row_generators
 from recbole_diffusion.diffusion.ode import OdeSolver
 from recbole_diffusion.diffusion.process import PathSample, Process, full_time, row_mse
 from recbole_diffusion.diffusion.sampler import Denoiser, Step, StepCallback, sample
@@ -44,6 +44,7 @@ __all__ = [
     "Times",
     "Timesteps",
     "UniformTimesteps",
+    "draw",
     "full_time",
     "make_betas",
     "make_sampler",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from recbole_diffusion.diffusion import Generators, Solver, StepCallback
+from recbole_diffusion.diffusion import Generators, Solver, StepCallback, randn
 from recbole_diffusion.diffusion.sampler import Denoiser
 from recbole_diffusion.model import hooks
 from recbole_diffusion.model.reverse import ReverseProcess
@@ -192,11 +192,10 @@ def noise_alone(module: ReverseProcess, seed: int = 0) -> Replace:
 
     For a Gaussian process it is :math:`\sqrt{1 - \bar\alpha_t}\, z`.
     """
-    generators: dict[torch.device, torch.Generator] = {}
+    generator = torch.Generator().manual_seed(seed)  # of the CPU: the same noise on every device
 
     def replace(x: Tensor, t: Tensor) -> Tensor:
-        generator = generators.setdefault(x.device, torch.Generator(x.device).manual_seed(seed))
-        noise = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
+        noise = randn(x, generator)
         process = module.process
         if not t.is_floating_point():  # the reverse process may go on beyond the forward one's last step
             t = t.clamp(max=process.steps - 1)

@@ -49,8 +49,8 @@ class ReverseProcess:
         self.eval_seed = seed
 
     def generators(self, users: Tensor) -> Generators:
-        """Make one noise generator per user, (B,); None if inference draws no noise."""
-        return row_generators(users.tolist(), self.eval_seed, users.device) if self.draws_noise else None
+        """Make one noise generator per user, (B,), of the CPU; None if inference draws no noise."""
+        return row_generators(users.tolist(), self.eval_seed) if self.draws_noise else None
 
 
 class ReportsNfe:

@@ -151,7 +151,7 @@ def test_row_generators_make_a_row_independent_of_its_batch(order, size):
     steps = d.ancestral_steps(12, noise=True)
 
     def run(rows):
-        return sample(lambda x, t: 0.5 * x, start[rows], steps, row_generators(rows, 7, start.device))
+        return sample(lambda x, t: 0.5 * x, start[rows], steps, row_generators(rows, 7))
 
     whole = run(list(range(6)))
     part = list(order)[:size]

@@ -46,8 +46,11 @@ class SequenceRecommender(Hooks, SequentialRecommender):
         self.eval_seed = seed
 
     def generator(self) -> torch.Generator:
-        """Make the generator of the noise at inference, seeded by ``eval_seed`` in every call."""
-        return torch.Generator(next(self.parameters()).device).manual_seed(self.eval_seed)
+        """Make the generator of the noise at inference, seeded by ``eval_seed`` in every call.
+
+        It is of the CPU, so that the scores are the same on every device.
+        """
+        return torch.Generator().manual_seed(self.eval_seed)
 
     def sequences(self, interaction: Any) -> tuple[Tensor, Tensor]:
         """Return the batch's sequences, right-padded or cut to MAX_ITEM_LIST_LENGTH, and their lengths.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_diffusion.data.pairs import sequence_pairs
-from recbole_diffusion.diffusion import GaussianDiffusion
+from recbole_diffusion.diffusion import GaussianDiffusion, draw
 from recbole_diffusion.model.interactions.negatives import Negatives
 from recbole_diffusion.model.networks.checkpointed_sum import checkpointed_sum
 from recbole_diffusion.model.networks.dropout import dropout
@@ -274,7 +274,7 @@ class CDDRec(ReportsNfe, SequenceRecommender):
         last = self.encode(left_padded(sequences, lengths))[:, -1]
         x = self.decoder(last, self.decoder.step_bias()[0])
         if self.eval_noise:
-            noise = torch.randn(x.shape[1], dtype=x.dtype, device=x.device, generator=self.generator())
+            noise = draw(x.shape[1:], x, self.generator())
             x = x + self.noise_std[0] * noise
         return x
 

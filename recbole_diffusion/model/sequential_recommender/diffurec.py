@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_diffusion.diffusion import SharedGenerator, StepCallback, make_betas, sample
+from recbole_diffusion.diffusion import SharedGenerator, StepCallback, draw, make_betas, sample
 from recbole_diffusion.model.networks.denoiser import timestep_embedding
 from recbole_diffusion.model.networks.dropout import dropout
 from recbole_diffusion.model.process import process_of
@@ -172,12 +172,10 @@ class DiffuRec(ReverseProcess, ReportsNfe, SequenceRecommender):
         age = packed.items_after % self.max_seq_length
 
         def denoiser(x: Tensor, t: Tensor) -> Tensor:
-            lambda_noise = torch.randn(
-                (self.max_seq_length, x.shape[1]), dtype=x.dtype, device=x.device, generator=generator
-            )
+            lambda_noise = draw((self.max_seq_length, x.shape[1]), x, generator)
             return self.approximate(packed, tokens, x, t, lambda_noise[age])
 
-        start = torch.randn((1, tokens.shape[1]), dtype=tokens.dtype, device=tokens.device, generator=generator)
+        start = draw((1, tokens.shape[1]), tokens, generator)
         x0 = sample(denoiser, start.expand(len(packed.order), -1), self.solver, SharedGenerator(generator), callback)
         return x0[packed.inverse]
 
