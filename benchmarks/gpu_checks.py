@@ -47,6 +47,7 @@ def checks(
             ("resumes bit for bit", _resumes),
             ("checkpoint opens on the other device", _travels),
             ("synchronisations in a step", _synchronisations),
+            ("CUDA graphs change nothing", _graphs),
             ("bfloat16", partial(_mixed, "bfloat16")),
             ("float16", partial(_mixed, "float16")),
         ):
@@ -182,6 +183,21 @@ def _synchronisations(name: str, model: str, settings: Keys, device: torch.devic
     return [Row("check", name, str(sum(places.values())), note=note, numbers={"places": dict(places)})]
 
 
+def _graphs(name: str, model: str, settings: Keys, device: torch.device) -> list[Row]:
+    """Six epochs of small batches, validated after each, with steps as graphs and without: the same weights."""
+    settings = {**settings, "epochs": 6, "train_batch_size": 16, "deterministic": True, "stopping_step": 100}
+    weights, note, count = [], "", 0
+    for graphed in (False, True):
+        built = build(model, {**settings, "cuda_graphs": graphed})
+        trainer = train(built)
+        weights.append(_weights(built))
+        note = "; ".join(text for text in built.config.notes if "cuda_graphs" in text)
+        count = len(trainer._graphs.graphs) if trainer._graphs is not None else 0
+    different = _different(*weights)
+    text = f"{count} graphs, {different} of {len(weights[0])} tensors differ"
+    return [Row("check", name, text, verdict=_verdict(different == 0 and (count > 0 or bool(note))), note=note)]
+
+
 def _endless(loader: Any) -> Iterator[Any]:
     while True:
         yield from loader
@@ -202,7 +218,9 @@ def synchronising(task: Callable[[], object], device: torch.device) -> list[str]
             task()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return [f"{Path(each.filename).name}:{each.lineno}" for each in caught if "called a synchronizing" in str(each.message)]
+    return [
+        f"{Path(each.filename).name}:{each.lineno}" for each in caught if "called a synchronizing" in str(each.message)
+    ]
 
 
 def _mixed(kind: str, name: str, model: str, settings: Keys, device: torch.device) -> list[Row]:

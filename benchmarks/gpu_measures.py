@@ -22,6 +22,7 @@ from recbole_diffusion.data.convert import LEAVE_ONE_OUT
 from recbole_diffusion.data.convert import settings as reading
 from recbole_diffusion.testing.building import trainer_of
 from recbole_diffusion.training import numerics
+from recbole_diffusion.training.epoch_loop import Step
 
 Keys = dict[str, Any]
 COMMON: Keys = {
@@ -90,6 +91,7 @@ class Bench:
         net = quick_start.build_model(config, loaders)
         trainer = trainer_of(config, net)
         numerics.compile_networks(config, net)  # as ``fit`` does
+        trainer._allow_graphs()
         trainer.eval_collector.data_collect(loaders[0])
         return Prepared(config, net, trainer, loaders)
 
@@ -101,18 +103,12 @@ class Bench:
         return seconds(evaluate, self.device, self.repeats, warm=int(self.device.type == "cuda"))
 
     def step(self, ready: Prepared) -> float:
-        """One training step on batches that are on the device already."""
+        """One training step on batches that are on the device already; a graph's with ``cuda_graphs``."""
         batches = [batch.to(self.device) for batch in itertools.islice(ready.loaders[0], 4)]
-        source = itertools.cycle(batches)
-
-        def one() -> None:
-            ready.model.train()
-            ready.trainer.optimizer.zero_grad()
-            losses = ready.model.calculate_loss(next(source))
-            (sum(losses) if isinstance(losses, tuple) else losses).backward()
-            ready.trainer.optimizer.step()
-
-        return seconds(one, self.device, 10 * self.repeats, warm=5)
+        source, plain = itertools.cycle(batches), Step(ready.trainer, ready.model.calculate_loss)
+        step = ready.trainer.graphed_steps(plain) or plain
+        ready.model.train()
+        return seconds(lambda: step(next(source)), self.device, 10 * self.repeats, warm=6)
 
 
 # -- floors --------------------------------------------------------------------------------------------------------
@@ -164,7 +160,7 @@ def rows_of(name: str, keys: Optional[Keys] = None) -> Keys:
 
 
 def diffrec(bench: Bench, name: str) -> Iterator[Row]:
-    """Epoch and evaluation of DiffRec, in float32; on a GPU also with TF32, in bfloat16 and, on ml-1m, compiled."""
+    """Epoch and evaluation of DiffRec, in float32; on a GPU also with TF32, in bfloat16 and as graphs."""
     start = perf_counter()
     shape = bench.rows(name)
     written, loaders = perf_counter() - start, None
@@ -172,8 +168,7 @@ def diffrec(bench: Bench, name: str) -> Iterator[Row]:
     if bench.device.type == "cuda":
         variants["TF32"] = {"matmul_precision": "high"}
         variants["bfloat16"] = {"matmul_precision": "high", "enable_amp": True, "amp_dtype": "bfloat16"}
-    if bench.device.type == "cuda" and name == "ml-1m_clean":  # compiling takes half a minute
-        variants["TF32, compiled"] = {"matmul_precision": "high", "compile": True}
+        variants["TF32, graphs"] = {"matmul_precision": "high", "cuda_graphs": True}
     for variant, keys in variants.items():
         forget_peak(bench.device)
         start = perf_counter()
@@ -200,7 +195,7 @@ def diffrec(bench: Bench, name: str) -> Iterator[Row]:
             row.aim, row.verdict = _aim(bench, took, AIMS[name])
             row.numbers = {"seconds": took, "floor": floor, "batches": batches}
             yield row
-            if variant in ("float32", "TF32"):
+            if variant in ("float32", "TF32") and not (variant == "float32" and name == "amazon-book_clean"):
                 yield _evaluated(bench, ready, f"DiffRec evaluation, {name}, {variant}")
         written = 0.0
         _free(ready)
@@ -271,23 +266,25 @@ def diffurec(bench: Bench, name: str, length: int) -> Iterator[Row]:
     shape = {**bench.sequences(name), "MAX_ITEM_LIST_LENGTH": length, "matmul_precision": "high"}
     took: dict[str, float] = {}
     loaders = None
-    for layout in ("packed", "padded"):
+    for layout in ("packed", "padded", *(["padded, graph"] if bench.device.type == "cuda" else [])):
         forget_peak(bench.device)
-        ready = bench.build("DiffuRec", {**shape, "sequence_layout": layout}, loaders)
+        keys = {"sequence_layout": layout.partition(",")[0], "cuda_graphs": layout.endswith("graph")}
+        ready = bench.build("DiffuRec", {**shape, **keys}, loaders)
         loaders = ready.loaders
         with precision(ready.config):
             took[layout] = bench.step(ready)
             batches = len(ready.loaders[0])
-            ranked = bench.evaluation(ready)
+            ranked = 0.0 if keys["cuda_graphs"] else bench.evaluation(ready)
         row = Row("measure", f"DiffuRec training step, {name}, length {length}, {layout}", duration(took[layout]))
         row.beside = f"an epoch of {batches} batches {duration(took[layout] * batches)}"
         row.note, row.numbers = peak_note(bench.device), {"seconds": took[layout], "batches": batches}
         yield row
-        yield Row("measure", f"DiffuRec evaluation, {name}, length {length}, {layout}", duration(ranked))
+        if not keys["cuda_graphs"]:
+            yield Row("measure", f"DiffuRec evaluation, {name}, length {length}, {layout}", duration(ranked))
         _free(ready)
     ready = bench.build("DiffuRec", shape, loaders)
     chosen = ready.model.layout(bench.device)
-    faster = min(took, key=lambda layout: took[layout])
+    faster = min(("packed", "padded"), key=lambda layout: took[layout])
     verdict = "met" if chosen == faster or took[chosen] <= 1.05 * took[faster] else "missed"
     yield Row(
         "measure",
@@ -301,11 +298,9 @@ def diffurec(bench: Bench, name: str, length: int) -> Iterator[Row]:
     _free(ready)
 
 
-def cddrec(bench: Bench) -> list[Row]:
+def cddrec(bench: Bench) -> Iterator[Row]:
     """CDDRec at its official size, the products of its step beside it."""
-    ready = bench.build("CDDRec", {**bench.sequences("beauty"), "matmul_precision": "high"})
-    with precision(ready.config):
-        return _stepped(bench, ready, "CDDRec", "beauty")
+    return _stepped(bench, "CDDRec", {**bench.sequences("beauty"), "matmul_precision": "high"}, "beauty")
 
 
 def embedding_keys(bench: Bench, model: str, width: int) -> Keys:
@@ -324,25 +319,29 @@ def embedding_keys(bench: Bench, model: str, width: int) -> Keys:
     return {**shape, "pretrain": str(table), "matmul_precision": "high"}
 
 
-def embeddings(bench: Bench, model: str, width: int) -> list[Row]:
+def embeddings(bench: Bench, model: str, width: int) -> Iterator[Row]:
     """DDRM and HDRM at their official sizes on random tables."""
-    ready = bench.build(model, embedding_keys(bench, model, width))
-    with precision(ready.config):
-        return _stepped(bench, ready, model, "ml-1m_clean")
+    return _stepped(bench, model, embedding_keys(bench, model, width), "ml-1m_clean")
 
 
-def _stepped(bench: Bench, ready: Prepared, model: str, name: str) -> list[Row]:
-    """Step and evaluation, with the bare products that torch counts in a step (its flops at the device's own rate)."""
-    forget_peak(bench.device)
-    took = bench.step(ready)
-    floor = counted_floor(bench, ready)
-    row = Row("measure", f"{model} training step, {name}", duration(took), f"products {duration(floor)}", took / floor)
-    row.aim, row.verdict = f"<= {STEP_RATIO:g} x products", "met" if took <= STEP_RATIO * floor else "missed"
-    row.note, row.numbers = peak_note(bench.device), {"seconds": took, "floor": floor}
-    ranked = bench.evaluation(ready)
-    result = [row, Row("measure", f"{model} evaluation, {name}", duration(ranked), numbers={"seconds": ranked})]
-    _free(ready)
-    return result
+def _stepped(bench: Bench, model: str, keys: Keys, name: str) -> Iterator[Row]:
+    """Step, on a GPU also as a graph, and evaluation, beside the bare products of a step (:func:`counted_floor`)."""
+    loaders = None
+    for graphed in (False, True) if bench.device.type == "cuda" else (False,):
+        forget_peak(bench.device)
+        ready = bench.build(model, {**keys, "cuda_graphs": graphed}, loaders)
+        loaders = ready.loaders
+        with precision(ready.config):
+            took, floor = bench.step(ready), counted_floor(bench, ready)
+            what = f"{model} training step, {name}" + (", graph" if graphed else "")
+            row = Row("measure", what, duration(took), f"products {duration(floor)}", took / floor)
+            row.aim, row.verdict = f"<= {STEP_RATIO:g} x products", "met" if took <= STEP_RATIO * floor else "missed"
+            row.note, row.numbers = peak_note(bench.device), {"seconds": took, "floor": floor}
+            yield row
+            if not graphed:
+                ranked = bench.evaluation(ready)
+                yield Row("measure", f"{model} evaluation, {name}", duration(ranked), numbers={"seconds": ranked})
+        _free(ready)
 
 
 def counted_floor(bench: Bench, ready: Prepared) -> float:
@@ -372,7 +371,8 @@ def official_diffrec(bench: Bench, checkout: Path) -> list[Row]:
     files = Files(bench.folder, bench.folder / f"{name}-arrays", bench.folder / "items.npz")
     theirs = official("DiffRec", checkout, files, cuda=bench.device.type == "cuda")
     keys = {"noise_scale": 0.005, "noise_min": 0.005, "noise_max": 0.01, "steps": 40, "learning_rate": 1e-3}
-    ready = bench.build("DiffRec", {**bench.rows(name), **rows_of(name, keys), "matmul_precision": "high"})
+    keys = {**keys, "matmul_precision": "high", "cuda_graphs": bench.device.type == "cuda"}
+    ready = bench.build("DiffRec", {**bench.rows(name), **rows_of(name, keys)})
     with precision(ready.config):
         ours = bench.epoch(ready), bench.evaluation(ready)
     them = tuple(seconds(task, bench.device, bench.repeats) for task in (theirs.epoch, theirs.evaluate))
@@ -399,15 +399,15 @@ def measures(bench: Bench, checkout: Optional[Path]) -> Iterator[tuple[str, floa
 
     Of the seconds, writing and reading the data takes most: 20 s for yelp_clean, a minute for amazon-book_clean.
     """
-    yield "DiffRec, ml-1m_clean", 50, partial(diffrec, bench, "ml-1m_clean")
-    yield "DiffRec, yelp_clean", 45, partial(diffrec, bench, "yelp_clean")
+    yield "DiffRec, ml-1m_clean", 12, partial(diffrec, bench, "ml-1m_clean")
+    yield "DiffRec, yelp_clean", 30, partial(diffrec, bench, "yelp_clean")
     if checkout is not None:
-        yield "official DiffRec", 40, partial(official_diffrec, bench, checkout)
+        yield "official DiffRec", 15, partial(official_diffrec, bench, checkout)
     yield "DiffuRec, beauty", 50, partial(diffurec, bench, "beauty", 50)
-    yield "DDRM", 15, partial(embeddings, bench, "DDRM", 64)
-    yield "HDRM", 15, partial(embeddings, bench, "HDRM", 512)
+    yield "DDRM", 12, partial(embeddings, bench, "DDRM", 64)
+    yield "HDRM", 12, partial(embeddings, bench, "HDRM", 512)
     yield "CDDRec", 20, partial(cddrec, bench)
-    yield "DiffRec, amazon-book_clean", 100, partial(diffrec, bench, "amazon-book_clean")
+    yield "DiffRec, amazon-book_clean", 50, partial(diffrec, bench, "amazon-book_clean")
     yield "L-DiffRec, T-DiffRec", 40, partial(family, bench, "yelp_clean")
     yield "DiffuRec, ml-1m", 60, partial(diffurec, bench, "ml-1m", 200)
 

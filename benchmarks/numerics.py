@@ -1,10 +1,11 @@
 """Do the keys of torch's numerics change the ranking? Recall@20 with each, beside the spread of the seeds.
 
     python benchmarks/numerics.py --data PATH/ml-1m_clean.npz [--seeds 5] [--others 3] [--epochs 5] [--out FILE.json]
+    python benchmarks/numerics.py --data PATH/ml-1m_clean.npz --device cuda --others 5 --epochs 1000 --jobs 10
 
 DiffRec is trained as published for a few epochs on the official split of ml-1m, tested after the best epoch on the
-validation part. ``matmul_precision: high`` has no effect on a CPU without TF32 units, so TF32 is emulated: both factors
-of every float32 matrix product, in training and in evaluation, forward and backward, are rounded to 10 bits of
+validation part. ``matmul_precision: high`` has no effect on a CPU without TF32 units, so TF32 is emulated there: both
+factors of every float32 matrix product, in training and in evaluation, forward and backward, are rounded to 10 bits of
 mantissa. A run that ``--out`` holds already is not repeated. Markdown, on stdout.
 """
 
@@ -13,10 +14,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from statistics import mean, stdev
 from time import perf_counter
@@ -36,13 +39,14 @@ from recbole_diffusion.testing.products import FACTORS
 from recbole_diffusion.training.run_folder import environment
 
 NAME, METRIC = "ml-1m_clean", "recall@20"
-QUIET = {"state": "error", "show_progress": False, "use_gpu": False, "metric_decimal_place": 6}
+QUIET = {"state": "error", "show_progress": False, "metric_decimal_place": 6}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "matmul_precision": {"matmul_precision": "high"},
     "TF32": {},
     "bfloat16": {"enable_amp": True, "amp_dtype": "bfloat16"},
     "compile": {"compile": True},
+    "graphs": {"cuda_graphs": True},
 }
 MEANING = {
     "plain": "float32, the default",
@@ -50,7 +54,10 @@ MEANING = {
     "TF32": "TF32, emulated: what `matmul_precision: high` does on a GPU",
     "bfloat16": "`enable_amp: True`, `amp_dtype: bfloat16`",
     "compile": "`compile: True`",
+    "graphs": "`cuda_graphs: True`",
 }
+#: On a GPU, TF32 is a GPU's own, and graphs are possible.
+ON_A_GPU = {"matmul_precision": "`matmul_precision: high` (TF32)"}
 #: Recall@20 of each variant's seeds, by name and number.
 Results = dict[str, dict[str, float]]
 #: Bits of a float32's mantissa that TF32 leaves out.
@@ -76,16 +83,17 @@ def _is_float(x: Any) -> bool:
     return isinstance(x, Tensor) and x.dtype == torch.float32
 
 
-def result_of(variant: str, keys: dict[str, Any]) -> tuple[float, float]:
-    """Recall@20 of the test part, and the seconds of the run."""
+def result_of(variant: str, seed: int, keys: dict[str, Any], threads: int) -> tuple[str, int, float, float]:
+    """Variant, seed, Recall@20 of the test part, and the seconds of the run."""
     start = perf_counter()
+    torch.set_num_threads(threads)
     emulation = TensorFloat32() if variant == "TF32" else contextlib.nullcontext()
     with emulation, contextlib.redirect_stdout(sys.stderr):
-        found = run("DiffRec", NAME, config_dict={**keys, **VARIANTS[variant]}, saved=False)
-    return float(found["test_result"][METRIC]), perf_counter() - start
+        found = run("DiffRec", NAME, config_dict={**keys, **VARIANTS[variant], "seed": seed}, saved=False)
+    return variant, seed, float(found["test_result"][METRIC]), perf_counter() - start
 
 
-def table(results: Results) -> str:
+def table(results: Results, meaning: dict[str, str]) -> str:
     """Markdown: each variant's runs, their mean and deviation, and the paired differences from the plain runs."""
     seeds = sorted(results["plain"])
     lines = ["| | " + " | ".join(f"seed {seed}" for seed in seeds) + " | mean ± sd | mean difference, same seeds |"]
@@ -95,7 +103,7 @@ def table(results: Results) -> str:
         spread = f"{mean(runs.values()):.4f} ± {stdev(runs.values()):.4f}" if len(runs) > 1 else ""
         differences = [value - results["plain"][seed] for seed, value in runs.items() if seed in results["plain"]]
         last = "" if variant == "plain" or not differences else f"{mean(differences):+.5f}"
-        lines.append(f"| {MEANING[variant]} | {' | '.join(cells)} | {spread} | {last} |")
+        lines.append(f"| {meaning[variant]} | {' | '.join(cells)} | {spread} | {last} |")
     return "\n".join(lines)
 
 
@@ -103,7 +111,7 @@ def _runs(variants: Sequence[str], seeds: int, others: int) -> Iterator[tuple[st
     """Variant and seed of each run: seed by seed, so that an interrupted script has compared the same seeds."""
     for seed in range(1, max(seeds, others) + 1):
         for variant in dict.fromkeys(variants):
-            if seed <= {"plain": seeds, "matmul_precision": 1}.get(variant, others):
+            if seed <= {"plain": seeds}.get(variant, others):
                 yield variant, seed
 
 
@@ -113,29 +121,36 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--seeds", type=int, default=5, help="of the plain run: 1, 2, ...")
     parser.add_argument("--others", type=int, default=3, help="seeds of each other variant")
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="default: all that the device has")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("numerics.json"))
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    on_gpu = options.device == "cuda"
+    variants = options.variants or [name for name in VARIANTS if name != ("TF32" if on_gpu else "graphs")]
     file, out, here = options.data.resolve(), options.out.resolve(), Path.cwd()
     published = load_setting("DiffRec", NAME).settings
     results: Results = json.loads(out.read_text()) if out.exists() else {}
-    with tempfile.TemporaryDirectory() as name:
+    pool = ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn"))
+    with tempfile.TemporaryDirectory() as name, pool:
         os.chdir(name)  # RecBole logs where it is started
         convert.write_split(file, Path(name) / "data", NAME)
-        shared = {**published, **convert.settings(Path(name) / "data"), **QUIET, "epochs": options.epochs}
-        for variant, seed in _runs(["plain", *options.variants], options.seeds, options.others):
-            if str(seed) in results.setdefault(variant, {}):
-                continue
-            value, took = result_of(variant, {**shared, "seed": seed})
-            results[variant][str(seed)] = value
+        shared = {**published, **convert.settings(Path(name) / "data"), **QUIET, "use_gpu": on_gpu}
+        shared = {**shared, "epochs": options.epochs}
+        runs = list(_runs(["plain", *variants], options.seeds, options.others))
+        missing = [(variant, seed) for variant, seed in runs if str(seed) not in results.get(variant, {})]
+        tasks = [pool.submit(result_of, variant, seed, shared, options.threads) for variant, seed in missing]
+        for task in as_completed(tasks):
+            variant, seed, value, took = task.result()
+            results.setdefault(variant, {})[str(seed)] = value
             atomic_write_text(out, json.dumps(results, indent=1) + "\n")
             print(f"{variant}, seed {seed}: {value:.5f} in {took:.0f} s", file=sys.stderr, flush=True)
         os.chdir(here)  # Windows cannot remove a folder that is in use
-    print(table(results))
+    in_order = {variant: results[variant] for variant in VARIANTS if variant in results}
+    print(table(in_order, {**MEANING, **(ON_A_GPU if on_gpu else {})}))
     print(f"\nDiffRec on {NAME}, {options.epochs} epochs, validated every {published['eval_step']}; R@20 on test.")
-    print(f"Settings: {published}. {environment()}")
+    print(f"Device: {torch.cuda.get_device_name() if on_gpu else 'CPU'}. Settings: {published}. {environment()}")
 
 
 if __name__ == "__main__":

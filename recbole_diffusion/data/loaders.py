@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from logging import getLogger
 from typing import Any, Optional
 
+import numpy as np
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader, KnowledgeBasedDataLoader, UserDataLoader
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
@@ -12,6 +15,7 @@ from recbole.data.interaction import Interaction
 from recbole.data.utils import get_dataloader as recbole_get_dataloader  # the original, also under enable()
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType
+from torch import Tensor
 
 from recbole_diffusion import registry
 from recbole_diffusion.data.sequences import SeenItems
@@ -77,11 +81,48 @@ class FullSortLoader(FullSortEvalDataLoader):
         self.set_batch_size(self.step if self.is_sequential else self.step * self._dataset.item_num)
 
     def collate_fn(self, index: Any) -> Any:
+        """A batch of users, or of sequences: rows, (row, item) of what is not ranked, row and item of each positive.
+
+        RecBole loops over the users of a batch, which takes longer than a GPU needs to score them.
+        """
+        if not self.is_sequential:
+            index = torch.as_tensor(np.asarray(index, dtype=np.int64))
+            history_pairs, positive_pairs = (lists.pairs(index) for lists in self._items_of_rows)
+            return self.user_df[index], history_pairs, *positive_pairs
         interaction, history, positive_u, positive_i = super().collate_fn(index)
         if self.seen_items is not None:
             items = interaction[getattr(self._dataset, f"{self.iid_field}_list_field")]
             history = self.seen_items.to_mask(interaction[self.uid_field], items, torch.as_tensor(index))
         return interaction, history, positive_u, positive_i
+
+    @functools.cached_property
+    def _items_of_rows(self) -> tuple[ItemLists, ItemLists]:
+        """The history and the positives of each row, in the order of ``uid_list``."""
+        users = self.uid_list.numpy()
+        return ItemLists(self.uid2history_item[users]), ItemLists(self.uid2positive_item[users])
+
+
+class ItemLists:
+    """Lists of items of different length, one after the other.
+
+    Args:
+        lists: int64 tensors.
+    """
+
+    def __init__(self, lists: Sequence[Tensor]) -> None:
+        self.lengths = torch.tensor([len(items) for items in lists], dtype=torch.int64)
+        self.items = torch.cat([torch.empty(0, dtype=torch.int64), *lists])
+        self.starts = self.lengths.cumsum(0) - self.lengths
+
+    def pairs(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The items of some lists, as pairs of the list's place in ``rows`` and the item, int64 (n,) each."""
+        lengths = self.lengths[rows]
+        place = torch.repeat_interleave(torch.arange(len(rows)), lengths)
+        if len(rows) and torch.equal(rows, torch.arange(int(rows[0]), int(rows[0]) + len(rows))):  # as loaders ask
+            start = int(self.starts[rows[0]])
+            return place, self.items[start : start + len(place)]
+        index = torch.arange(len(place)) + (self.starts[rows] - lengths.cumsum(0) + lengths)[place]
+        return place, self.items[index]
 
 
 class KnowledgeLoader(KnowledgeBasedDataLoader):

@@ -143,8 +143,7 @@ class GaussianDiffusion(nn.Module):
             weights = (1 - self.alpha_bar) / ((1 - self.alpha_bar_prev).square() * (1 - self.betas))
         else:
             weights = torch.ones_like(self.betas)
-        weights[0] = first
-        return weights
+        return torch.cat([torch.full_like(weights[:1], first), weights[1:]])  # an assignment waits for the device
 
     def _x0_tables(self) -> tuple[Tensor, Tensor]:
         r"""Tables (a, b) with :math:`\hat x_0 = a x_t + b\,\mathrm{out}`."""

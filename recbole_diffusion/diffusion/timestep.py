@@ -30,6 +30,9 @@ class Times(Protocol):
     An adaptive sampler also has an attribute ``gather``: a function that all-gathers the values (n,) of this rank's
     rows over all ranks, in the row order of a single process. It is the identity by default. Distributed training
     replaces it, so that every rank learns from the losses of all rows.
+
+    A sampler may have a method ``is_settled()``: True once it draws without asking the device for values, so that a
+    training step can be captured as a CUDA graph.
     """
 
     def sample(self, n: int, generator: Optional[torch.Generator] = None) -> Timesteps:
@@ -39,6 +42,12 @@ class Times(Protocol):
     def update(self, t: Tensor, loss: Tensor) -> None:
         """Update the sampler with the losses (B,) at the times t (B,)."""
         ...
+
+
+def is_settled(times: Times) -> bool:
+    """Whether a sampler never again asks the device for values: its ``is_settled``; False for one without."""
+    ask = getattr(times, "is_settled", None)
+    return ask is not None and bool(ask())
 
 
 def _identity(values: Tensor) -> Tensor:
@@ -63,6 +72,10 @@ class UniformTimesteps(nn.Module):
 
     def update(self, t: Tensor, loss: Tensor) -> None:
         """Do nothing: the uniform distribution does not depend on the losses."""
+
+    def is_settled(self) -> bool:
+        """Whether no draw asks the device for values; see :class:`Times`."""
+        return True
 
 
 class LossSecondMomentTimesteps(UniformTimesteps):
@@ -93,6 +106,10 @@ class LossSecondMomentTimesteps(UniformTimesteps):
         if not self._full:
             self._full = not bool((self.count < self.history).any())
         return self._full
+
+    def is_settled(self) -> bool:
+        """Whether every step has ``history`` losses."""
+        return self.is_full()
 
     def assume_full(self) -> None:
         """Do not ask the device; for tensors without values."""
@@ -167,6 +184,10 @@ class ContinuousTimes(nn.Module):
         """Update the sampler of intervals with the losses (B,) at the times t (B,)."""
         interval = (t * (self.steps / self.end)).ceil().long() - 1
         self.law.update(interval.clamp(0, self.steps - 1), loss)
+
+    def is_settled(self) -> bool:
+        """Whether the sampler of intervals has settled."""
+        return is_settled(self.law)
 
 
 def make_sampler(name: str, steps: int, history: int = 10, uniform_prob: float = 0.001) -> UniformTimesteps:

@@ -55,6 +55,20 @@ class Hooks:
         """Return the networks that the key ``compile`` compiles: modules whose forward passes take the time."""
         return []
 
+    def step_is_capturable(self, batch_size: int) -> Optional[bool]:
+        """Return whether a training step can be captured as a CUDA graph; for the key ``cuda_graphs``.
+
+        It can if ``calculate_loss`` reads nothing but the batch, parameters and buffers, draws from torch's global
+        generator on the device alone, changes buffers in place, and never waits for a value.
+
+        Args:
+            batch_size: rows of the batch.
+
+        Returns:
+            True: it can; False: not yet; None: never.
+        """
+        return None
+
     def end_epoch(self) -> None:
         """Called after each epoch of training, before validation."""
 

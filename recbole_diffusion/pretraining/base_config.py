@@ -60,8 +60,9 @@ def _inherited_settings(config: Any) -> dict[str, Any]:
     """The run's values of the keys that the base model shares."""
     plain = config.plain() if isinstance(config, Config) else plain_settings(config)
     inherited = {key: plain[key] for key in _shared_keys(config) if key in plain and plain[key] is not None}
-    # Base models name no networks to compile.
-    for key in ("train_neg_sample_args", "model", "dataset", "save_dataset", "save_dataloaders", "compile"):
+    # Base models name no networks to compile, and no steps to record.
+    not_inherited = ("train_neg_sample_args", "model", "dataset", "save_dataset", "save_dataloaders")
+    for key in (*not_inherited, "compile", "cuda_graphs"):
         inherited.pop(key, None)
     return inherited
 

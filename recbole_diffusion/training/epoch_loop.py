@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from recbole_diffusion.training import mixed_precision
+from recbole_diffusion.model import hooks
+from recbole_diffusion.training import cuda_graphs, mixed_precision
 
 #: Batches between two looks for nan on a GPU. Each look waits for the device once.
 LOOK_EVERY = 50
@@ -43,43 +44,74 @@ def train(trainer: Any, train_data: Any, epoch: int, loss_function: Optional[Cal
     trainer.model.train()
     if trainer.is_distributed and train_data.shuffle:
         train_data.sampler.set_epoch(epoch)
-    loss_function = loss_function or trainer.model.calculate_loss
-    scaler = mixed_precision.gradient_scaler(trainer)
+    step = Step(trainer, loss_function or trainer.model.calculate_loss)
+    graphs = trainer.graphed_steps(step) if loss_function is None else None
+    step = step if graphs is None else graphs.step
     look_every = _look_every(trainer.device)
-    sums, is_tuple = None, False
+    sums = None
     for number, interaction in enumerate(_with_bar(trainer, train_data, epoch, bar), 1):
+        batch = to_device(interaction, trainer.device)
+        if graphs is not None and hooks.of(trainer.model).step_is_capturable(len(interaction)):
+            losses = graphs(batch)
+        else:
+            losses = step(batch, looks_for_nan=look_every == 1)
+        sums = losses if sums is None else sums + losses
+        if look_every > 1 and number % look_every == 0:
+            trainer._check_nan(sums.sum())
+    if sums is None:
+        return None
+    if graphs is not None:
+        cuda_graphs.mark_as_changed(trainer.model)
+    trainer._check_nan(sums.sum())
+    return tuple(sums.tolist()) if step.is_tuple else sums.tolist()[0]
+
+
+class Step:
+    """A training step: loss, backward pass, update.
+
+    Attributes:
+        is_tuple: whether the model returns several losses; known after the first step.
+    """
+
+    def __init__(self, trainer: Any, loss_function: Callable[..., Any]) -> None:
+        self.trainer, self.loss_function, self.is_tuple = trainer, loss_function, False
+        self.scaler = mixed_precision.gradient_scaler(trainer)
+
+    def __call__(self, batch: Interaction, looks_for_nan: bool = False) -> Tensor:
+        """Train on a batch that is on the device; returns its losses, float64 (n,).
+
+        Raises:
+            ValueError: a loss is nan, with ``looks_for_nan``; nothing is updated then.
+        """
+        trainer = self.trainer
         trainer.optimizer.zero_grad()
         reduced = 0  # with several ranks, a zero whose backward pass averages the gradients
         if trainer.is_distributed:
             trainer.set_reduce_hook()
             reduced = trainer.sync_grad_loss()
         with mixed_precision.autocast(trainer):
-            losses = loss_function(to_device(interaction, trainer.device))
-        is_tuple = isinstance(losses, tuple)
-        loss = sum(losses) if is_tuple else losses
-        values = torch.stack([part.detach().double().reshape(()) for part in (losses if is_tuple else (losses,))])
-        sums = values if sums is None else sums + values
-        if number % look_every == 0:
-            trainer._check_nan(loss if look_every == 1 else sums.sum())
-        _update(trainer, loss + reduced, scaler)
-    if sums is None:
-        return None
-    trainer._check_nan(sums.sum())
-    return tuple(sums.tolist()) if is_tuple else sums.tolist()[0]
+            losses = self.loss_function(batch)
+        self.is_tuple = isinstance(losses, tuple)
+        loss = sum(losses) if self.is_tuple else losses
+        if looks_for_nan:
+            trainer._check_nan(loss)
+        self._update(loss + reduced)
+        parts = losses if self.is_tuple else (losses,)
+        return torch.stack([part.detach().double().reshape(()) for part in parts])
+
+    def _update(self, loss: Tensor) -> None:
+        """Backward pass and update of the parameters."""
+        trainer, scaler = self.trainer, self.scaler
+        scaler.scale(loss).backward()
+        if trainer.clip_grad_norm:
+            clip_grad_norm_(trainer.model.parameters(), **trainer.clip_grad_norm)
+        scaler.step(trainer.optimizer)
+        scaler.update()
 
 
 def _look_every(device: torch.device) -> int:
     """Batches between two looks for nan."""
     return 1 if device.type == "cpu" else LOOK_EVERY
-
-
-def _update(trainer: Any, loss: Tensor, scaler: Any) -> None:
-    """Backward pass and update of the parameters."""
-    scaler.scale(loss).backward()
-    if trainer.clip_grad_norm:
-        clip_grad_norm_(trainer.model.parameters(), **trainer.clip_grad_norm)
-    scaler.step(trainer.optimizer)
-    scaler.update()
 
 
 def to_device(interaction: Interaction, device: torch.device) -> Interaction:

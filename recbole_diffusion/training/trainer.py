@@ -25,7 +25,7 @@ from recbole.utils import calculate_valid_score, dict2str, get_local_time, set_c
 
 from recbole_diffusion.model import hooks
 from recbole_diffusion.support import terminal
-from recbole_diffusion.training import checkpoint, epoch_loop, epochs, mixed_precision, numerics
+from recbole_diffusion.training import checkpoint, cuda_graphs, epoch_loop, epochs, mixed_precision, numerics
 from recbole_diffusion.training.evaluation_loop import EvaluationLoop
 from recbole_diffusion.training.resume import Result
 
@@ -45,6 +45,8 @@ class Training(EvaluationLoop):
         name = f"{config['model']}-{config['dataset']}-{get_local_time()}-{uuid.uuid4().hex[:6]}.pth"
         self.saved_model_file = os.path.join(self.checkpoint_dir, name)
         self.epochs_done: list[dict[str, Any]] = []
+        self._uses_graphs = False
+        self._graphs: Optional[cuda_graphs.GraphedSteps] = None
         mixed_precision.check(config)
         self.enable_scaler = mixed_precision.scales(config)
         for note in mixed_precision.notes(config):
@@ -114,6 +116,7 @@ class Training(EvaluationLoop):
             self._note(note)
         self._train_data, self._collected = train_data, None
         self._restore_generators()
+        self._allow_graphs()
         if not saved:
             self._move_best_weights_to_memory()
         if self.keeps_in_files:
@@ -163,6 +166,25 @@ class Training(EvaluationLoop):
             if own_epoch.__func__ is Trainer._train_epoch:
                 return epoch_loop.train(self, train_data, epoch_idx, loss_func, bool(show_progress))
             return own_epoch(train_data, epoch_idx, loss_func, show_progress)
+
+    def _allow_graphs(self) -> None:
+        """Have training steps launched as CUDA graphs where ``cuda_graphs`` asks for it and the model allows it."""
+        self._graphs = None
+        asked = bool(self.config["cuda_graphs"])
+        self.model.train()  # a model may decide by its mode
+        reason = cuda_graphs.reason_against(self)
+        self._uses_graphs = asked and reason is None
+        if asked and reason is not None:
+            self._note(f"cuda_graphs has no effect: {reason}")
+        elif reason is None and not asked:
+            self.logger.info("cuda_graphs: True may train several times as fast here, with the same values")
+        cuda_graphs.prepare(self.optimizer, self._uses_graphs)
+
+    def graphed_steps(self, step: cuda_graphs.Step) -> Optional[cuda_graphs.GraphedSteps]:
+        """The run's steps as graphs, made of its first epoch's step; None without ``cuda_graphs``."""
+        if self._uses_graphs and self._graphs is None:
+            self._graphs = cuda_graphs.GraphedSteps(step, self.optimizer)
+        return self._graphs
 
     def _validates_after(self, epoch: int) -> bool:
         """Whether a validation follows this epoch: every ``eval_step`` epochs.

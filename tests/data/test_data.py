@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import HEADER, SMALL, write_inter
+from recbole.data.dataloader import FullSortEvalDataLoader
 
 from recbole_diffusion import quick_start
 from recbole_diffusion.compat import repairs
@@ -253,3 +254,21 @@ def test_tokens_that_are_no_times_are_refused_where_they_order(tmp_path, setting
     more = {**settings, "load_col": None}
     with pytest.raises(ValueError, match=r"tokens\.inter: line 2, column 'timestamp': 'monday' is no time"):
         quick_start.prepare(quick_start.configure("TDiffRec", "tokens", config_dict=more))
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2, 3, 4], [7, 2, 2, 9], [], [5]])
+def test_a_batch_of_users_is_that_of_recboles_loader(rows, settings):
+    """Users, what is not ranked and the positives, also for rows out of order and repeated ones."""
+    config = quick_start.configure("BPR", "board", config_dict=settings)
+    _, (_, _, loader) = quick_start.prepare(config)
+    found = loader.collate_fn(rows)
+    if not rows:
+        assert [len(part) for part in (*found[1], *found[2:])] == [0] * 4
+        return
+    expected = FullSortEvalDataLoader.collate_fn(loader, rows)
+    assert torch.equal(found[0]["user_id"], expected[0]["user_id"])
+    for one, other in ((found[1], expected[1]), (found[2:], expected[2:])):
+        assert sorted(zip(*(part.tolist() for part in one))) == sorted(zip(*(part.tolist() for part in other)))
+        assert all(part.dtype == torch.int64 for part in one)
+    assert len(found[1][0])
+    assert len(found[2])

@@ -448,6 +448,31 @@ def test_places_in_the_losses_of_cropped_rows(mode, built):
     assert torch.isfinite(net.loss(batch))
 
 
+@pytest.mark.parametrize(
+    "keys", [{}, {"cross_view": "all"}, {"aug_ops": ["crop"]}, {"infonce": "exact"}, {"aug_weight": "item_id"}]
+)
+def test_cddrecs_masks_give_the_losses_of_the_selected_positions(keys, built, monkeypatch):
+    """What a GPU does instead of waiting for the number of positions: the same loss and gradients, in eval mode."""
+    _, net, _, loaders = built("CDDRec", **QUICK, steps=3, **keys)
+    net = net.double().eval()
+    batch = net.batch(next(iter(loaders[0])))
+    is_item, every = batch.items.flatten() > 0, batch.items.numel()
+    drawn = [net.draw(*[torch.empty(every, 8, dtype=torch.float64)] * 2) for _ in range(3)]
+    rows = torch.ones_like(is_item) if net.all_cross_view else is_item
+
+    def selected(noise):
+        return noise._replace(first=noise.first[rows], second=noise.second[rows], target=noise.target[is_item])
+
+    results = []
+    for masks in (False, True):
+        monkeypatch.setattr(net, "masks_positions", lambda device, masks=masks: masks)
+        monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        loss = net.loss(batch, drawn if masks else [selected(noise) for noise in drawn])
+        results.append([loss, *torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)])
+    for one, other in zip(*results):
+        torch.testing.assert_close(one, other)
+
+
 def test_weights_of_cddrecs_losses(built):
     """Each is what its key says; without the second view and InfoNCE only the first logistic loss is left."""
     _, net, _, loaders = built("CDDRec", **QUICK, steps=2, cd_aug_weight=0.0, cl_weight=0.0)

@@ -126,3 +126,17 @@ def test_random_features_do_not_depend_on_the_blocks():
     torch.testing.assert_close(loss, plain)
     for a, b in zip(found, torch.autograd.grad(plain, [one, two])):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("infonce", [exact_infonce, rff_infonce])
+def test_infonce_of_some_rows(infonce):
+    """A mask gives the loss and the gradients of the selected rows."""
+    torch.manual_seed(0)
+    one, two = torch.randn(2, 9, 4, dtype=torch.float64, requires_grad=True)
+    is_row = torch.tensor([1, 0, 1, 1, 0, 1, 0, 1, 1], dtype=torch.bool)
+    frequencies = [torch.randn(4, 50, dtype=torch.float64)] if infonce is rff_infonce else []
+    results = []
+    for arguments in ((one[is_row], two[is_row], 0.5, *frequencies), (one, two, 0.5, *frequencies, is_row)):
+        loss = infonce(*arguments)
+        results.append([loss, *torch.autograd.grad(loss, [one, two])])
+    torch.testing.assert_close(results[1], results[0])

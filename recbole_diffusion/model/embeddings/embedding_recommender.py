@@ -10,6 +10,7 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_diffusion.diffusion.timestep import is_settled
 from recbole_diffusion.model.embeddings.base_model import BaseModel, TrainableBaseModel
 from recbole_diffusion.model.embeddings.embedding_diffusion import (
     DenoisedPairs,
@@ -117,6 +118,10 @@ class EmbeddingRecommender(ReportsNfe, Hooks, GeneralRecommender):
         if isinstance(self.base, TrainableBaseModel) and self.base_loss_weight:
             losses += (self.base_loss_weight * self.base.loss(interaction),)
         return losses
+
+    def step_is_capturable(self, batch_size: int) -> Optional[bool]:
+        """Return whether the base model is frozen: RecBole's models may need the host; see :class:`Hooks`."""
+        return None if isinstance(self.base, TrainableBaseModel) else is_settled(self.diffusion.timesteps)
 
     def _sum_over_blocks(self, loss: Callable[..., Tensor], size: int, user: Tensor, item: Tensor) -> Tensor:
         """Sum the loss over the triples; on a CPU in blocks whose hidden states fit its cache.

@@ -14,6 +14,7 @@ from typing import Any, Optional
 from torch import Tensor
 
 from recbole_diffusion.diffusion import Generators, StepCallback
+from recbole_diffusion.diffusion.timestep import is_settled
 from recbole_diffusion.model.rows.history import InteractionMatrix, SparseRows, row_history
 from recbole_diffusion.model.rows.row_recommender import RowRecommender
 from recbole_diffusion.model.rows.vector_diffusion import VectorDiffusion
@@ -42,6 +43,10 @@ class DiffRec(RowRecommender):
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Compute the mean over the batch's users of the weighted squared error (paper, eq. 9 to 12); scalar."""
         return self.diffusion.loss(self.history.rows(interaction[self.USER_ID])).loss
+
+    def step_is_capturable(self, batch_size: int) -> Optional[bool]:
+        """Return whether rows are filled without a wait and the times are drawn without one; see :class:`Hooks`."""
+        return is_settled(self.diffusion.timesteps) if self.history.fills_without_wait(batch_size) else None
 
     def denoise(
         self, rows: SparseRows, generator: Generators = None, callback: Optional[StepCallback] = None

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from recbole_diffusion.diffusion import DiscreteFlow, Generators, StepCallback
+from recbole_diffusion.diffusion.timestep import is_settled
 from recbole_diffusion.model.networks.flow_mlp import FlowMLP
 from recbole_diffusion.model.process import discrete_parts
 from recbole_diffusion.model.rows.history import InteractionMatrix, SparseRows, row_history
@@ -68,6 +69,10 @@ class FlowCF(RowRecommender):
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Compute the mean over the batch's users and the items of the squared error; scalar."""
         return self.diffusion.loss(self.history.rows(interaction[self.USER_ID])).loss
+
+    def step_is_capturable(self, batch_size: int) -> Optional[bool]:
+        """Return whether rows are filled without a wait and the times are drawn without one; see :class:`Hooks`."""
+        return is_settled(self.diffusion.timesteps) if self.history.fills_without_wait(batch_size) else None
 
     def denoise(
         self, rows: SparseRows, generator: Generators = None, callback: Optional[StepCallback] = None

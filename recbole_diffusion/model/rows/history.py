@@ -173,10 +173,13 @@ class InteractionMatrix(nn.Module):
 
     def rows(self, users: Tensor) -> Tensor:
         """Return the rows of ``users`` (B,), dense float32, (B, n_items - 1)."""
-        bound = len(users) * self.longest
-        if users.device.type == "cpu" or bound > MAX_BOUND:
+        if users.device.type == "cpu" or not self.fills_without_wait(len(users)):
             return self.sparse(users).dense()
-        return self._rows_without_wait(users, bound)
+        return self._rows_without_wait(users, len(users) * self.longest)
+
+    def fills_without_wait(self, n_users: int) -> bool:
+        """Whether :meth:`rows` on a GPU fills up to a bound instead of waiting for the number of interactions."""
+        return n_users * self.longest <= MAX_BOUND
 
     def _rows_without_wait(self, users: Tensor, bound: int) -> Tensor:
         """Return :meth:`rows`. Up to ``bound`` places are written; those in excess go to an element that is cut off."""

@@ -11,7 +11,7 @@ low temperatures or few dimensions it can be negative, and its logarithm nan.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
@@ -19,15 +19,19 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
-def exact_infonce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Compute InfoNCE of two views (n, d), with a matrix of (2n, 2n); scalar."""
+def exact_infonce(first: Tensor, second: Tensor, temperature: float, is_row: Optional[Tensor] = None) -> Tensor:
+    """Compute InfoNCE of two views (n, d), with a matrix of (2n, 2n); scalar. For ``is_row``: :func:`rff_infonce`."""
     z1, z2 = F.normalize(first, dim=1), F.normalize(second, dim=1)
     z = torch.cat([z1, z2])
     similarity = (z @ z.T / temperature).fill_diagonal_(-torch.inf)
-    return similarity.logsumexp(dim=1).mean() - (z1 * z2).sum(dim=1).mean() / temperature
+    if is_row is not None:
+        similarity = similarity.masked_fill(~is_row.repeat(2), -torch.inf)
+    return _mean(similarity.logsumexp(dim=1), is_row) - _mean((z1 * z2).sum(dim=1), is_row) / temperature
 
 
-def rff_infonce(first: Tensor, second: Tensor, temperature: float, frequencies: Tensor) -> Tensor:
+def rff_infonce(
+    first: Tensor, second: Tensor, temperature: float, frequencies: Tensor, is_row: Optional[Tensor] = None
+) -> Tensor:
     r"""Compute InfoNCE of two views with sums estimated from random Fourier features; scalar.
 
     :math:`e^{z \cdot z'/\tau} = e^{1/\tau}\, \mathrm E \cos(w \cdot (z - z'))` for unit vectors and
@@ -37,45 +41,62 @@ def rff_infonce(first: Tensor, second: Tensor, temperature: float, frequencies: 
         first, second: (n, d).
         temperature: :math:`\tau`.
         frequencies: (d, D), standard normal, drawn for each call.
+        is_row: (n,) bool; the loss is that of these rows of both views. None: all.
     """
     z1, z2 = F.normalize(first, dim=1), F.normalize(second, dim=1)
-    sums = _KernelSums.apply(torch.cat([z1, z2]), frequencies / math.sqrt(temperature))
+    weights = None if is_row is None else is_row.repeat(2).to(z1.dtype)
+    sums = _KernelSums.apply(torch.cat([z1, z2]), frequencies / math.sqrt(temperature), weights)
     n_frequencies = frequencies.shape[1]
     scale = math.exp(1 / temperature) / n_frequencies
-    return (sums.clamp(min=n_frequencies) * scale).log().mean() - (z1 * z2).sum(dim=1).mean() / temperature
+    logarithms = (sums.clamp(min=n_frequencies) * scale).log()
+    return _mean(logarithms, is_row) - _mean((z1 * z2).sum(dim=1), is_row) / temperature
+
+
+def _mean(values: Tensor, is_row: Optional[Tensor]) -> Tensor:
+    """Mean of values (k n,) over the rows ``is_row`` (n,) of each of the k parts; scalar."""
+    if is_row is None:
+        return values.mean()
+    counted = is_row.repeat(len(values) // len(is_row))
+    return values.masked_fill(~counted, 0.0).sum() / counted.sum()
 
 
 class _KernelSums(torch.autograd.Function):
-    r""":math:`k_i = \sum_j \sum_r \cos(a_{ir} - a_{jr})` of angles :math:`a = z W` for z (n, d), W (d, D), in O(nD).
+    r""":math:`k_i = \sum_j w_j \sum_r \cos(a_{ir} - a_{jr})` of angles :math:`a = z W`, in O(nD).
+
+    z: (n, d). W: (d, D). The weights w (n,) are 1 if None.
 
     Forward and backward are written by hand in blocks of rows that fit the cache, because most of the time of a
     training step is spent here.
     """
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, frequencies: Tensor) -> Tensor:
+    def forward(ctx: Any, z: Tensor, frequencies: Tensor, weights: Optional[Tensor]) -> Tensor:
         cos = z.new_empty(len(z), frequencies.shape[1])
         sin = torch.empty_like(cos)
         for rows in _blocks(len(z), z.device):
             angles = z[rows] @ frequencies
             torch.cos(angles, out=cos[rows])
             torch.sin(angles, out=sin[rows])
-        ones = z.new_ones(len(z))
+        ones = z.new_ones(len(z)) if weights is None else weights
         sums = ones @ cos, ones @ sin
-        ctx.save_for_backward(frequencies, cos, sin, *sums)
+        ctx.save_for_backward(frequencies, cos, sin, *sums, *([] if weights is None else [weights]))
         return cos @ sums[0] + sin @ sums[1]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        frequencies, cos, sin, sum_cos, sum_sin = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        frequencies, cos, sin, sum_cos, sum_sin, *weights = ctx.saved_tensors
         weighted_cos, weighted_sin = gradient @ cos, gradient @ sin
         z_gradients = []
         for rows in _blocks(len(cos), cos.device):
-            angle_gradient = torch.addr(weighted_sin.expand_as(cos[rows]), gradient[rows], sum_sin).mul_(cos[rows])
-            cos_gradient = torch.addr(weighted_cos.expand_as(cos[rows]), gradient[rows], sum_cos)
+            as_others_see = [
+                sums * weights[0][rows, None] if weights else sums.expand_as(cos[rows])
+                for sums in (weighted_sin, weighted_cos)
+            ]
+            angle_gradient = torch.addr(as_others_see[0], gradient[rows], sum_sin).mul_(cos[rows])
+            cos_gradient = torch.addr(as_others_see[1], gradient[rows], sum_cos)
             z_gradients.append(angle_gradient.addcmul_(cos_gradient, sin[rows], value=-1) @ frequencies.T)
-        return torch.cat(z_gradients), None
+        return torch.cat(z_gradients), None, None
 
 
 def _blocks(n: int, device: torch.device) -> list[slice]:

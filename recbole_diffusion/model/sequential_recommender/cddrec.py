@@ -79,12 +79,17 @@ class LossPositions(NamedTuple):
     ``predicted``: (n,), predicted positions among the B * L of the batch. ``with_target``: (m,), those of the n that
     hold an item and so have a target. ``second_weight``: (m,), their weights in the second view's logistic loss.
     ``cross_view``: those of the n in the InfoNCE between the views.
+
+    With masks, all B * L positions are in each of them, and ``has_target`` and ``in_cross_view``, (B * L,) bool, say
+    which of them count.
     """
 
     predicted: Tensor
     with_target: Tensor
     second_weight: Tensor
     cross_view: Tensor
+    has_target: Optional[Tensor] = None
+    in_cross_view: Optional[Tensor] = None
 
 
 class CDDRec(ReportsNfe, SequenceRecommender):
@@ -196,9 +201,16 @@ class CDDRec(ReportsNfe, SequenceRecommender):
             return checkpointed_sum(step_loss, range(self.process.steps), in_full_precision, parameters)
 
     def loss_positions(self, batch: Batch) -> LossPositions:
-        """Select the positions of the losses: those with an item, or with ``cross_view: all`` every position."""
+        """Select the positions of the losses: those with an item, or with ``cross_view: all`` every position.
+
+        On a GPU masks select them: the host would wait for the number of positions, and a step could not be captured.
+        """
         is_item, second_items = batch.items.flatten() > 0, batch.second_view.flatten()
         every = torch.arange(len(is_item), device=is_item.device)
+        if self.masks_positions(is_item.device):
+            second_weight = second_items.float() if self.aug_weight == "item_id" else (second_items > 0).float()
+            in_cross_view = None if self.all_cross_view else is_item & (second_items > 0)
+            return LossPositions(every, every, second_weight * is_item, every, is_item, in_cross_view)
         predicted = every if self.all_cross_view else is_item.nonzero().squeeze(1)
         with_target, second_items = is_item[predicted].nonzero().squeeze(1), second_items[predicted]
         cross_view = every if self.all_cross_view else second_items.nonzero().squeeze(1)
@@ -206,6 +218,14 @@ class CDDRec(ReportsNfe, SequenceRecommender):
         if self.aug_weight != "item_id":
             second_weight = second_weight > 0
         return LossPositions(predicted, with_target, second_weight.float(), cross_view)
+
+    def masks_positions(self, device: torch.device) -> bool:
+        """Whether positions of the losses are selected by masks, which need no wait: elsewhere than on the CPU."""
+        return device.type != "cpu"
+
+    def step_is_capturable(self, batch_size: int) -> Optional[bool]:
+        """Return whether positions are selected by masks; see :class:`Hooks`."""
+        return True if self.masks_positions(self.item_embedding.weight.device) else None
 
     def encode(self, items: Tensor) -> Tensor:
         """Encode left-padded items (B, L) to the states after the decoder's self-attention, (B, L, d)."""
@@ -249,22 +269,27 @@ class CDDRec(ReportsNfe, SequenceRecommender):
         x = self.decoder(first, step_bias) + std * noise.first
         y = self.decoder(second, step_bias) + std * noise.second
         noised_target = self.sqrt_alpha_bar[t] * target + self.sqrt_one_minus_alpha_bar[t] * noise.target
+        weight, counts = positions.second_weight, positions.has_target
+        first_weight = torch.ones_like(weight) if counts is None else counts.to(weight.dtype)
         x_with_target, y_with_target = (_select_rows(rows, positions.with_target) for rows in (x, y))
         return StepLosses(
-            _logistic_loss(x_with_target, noised_target, negative, torch.ones_like(positions.second_weight)),
+            _logistic_loss(x_with_target, noised_target, negative, first_weight),
             _logistic_loss(y_with_target, noised_target, negative, positions.second_weight),
-            self._infonce(x_with_target, noised_target, noise.in_view_frequencies),
+            self._infonce(x_with_target, noised_target, noise.in_view_frequencies, positions.has_target),
             self._infonce(
                 _select_rows(x, positions.cross_view),
                 _select_rows(y, positions.cross_view),
                 noise.cross_view_frequencies,
+                positions.in_cross_view,
             ),
         )
 
-    def _infonce(self, first: Tensor, second: Tensor, frequencies: Optional[Tensor]) -> Tensor:
+    def _infonce(
+        self, first: Tensor, second: Tensor, frequencies: Optional[Tensor], is_row: Optional[Tensor]
+    ) -> Tensor:
         if frequencies is None:
-            return exact_infonce(first, second, self.temperature)
-        return rff_infonce(first, second, self.temperature, frequencies)
+            return exact_infonce(first, second, self.temperature, is_row)
+        return rff_infonce(first, second, self.temperature, frequencies, is_row)
 
     def states(self, sequences: Tensor, lengths: Tensor) -> Tensor:
         """Predict at t = 0 and the last position, (B, d); with ``eval_noise``, add one draw that all rows share.

@@ -87,6 +87,10 @@ class DiffuRec(ReverseProcess, ReportsNfe, SequenceRecommender):
         packed = self._pack(*self.sequences(interaction))
         return self.loss(packed, interaction[self.POS_ITEM_ID][packed.order], self.draw(packed))
 
+    def step_is_capturable(self, batch_size: int) -> Optional[bool]:
+        """Return whether the batches are padded: packed ones differ in shape; see :class:`Hooks`."""
+        return True if self.layout(self.item_embedding.weight.device) == "padded" else None
+
     def draw(self, packed: Packed) -> Optional[DiffuRecNoise]:
         """Draw steps and noise for a batch; None if x_t does not reach the network."""
         if not self._conditioned:
@@ -110,14 +114,15 @@ class DiffuRec(ReverseProcess, ReportsNfe, SequenceRecommender):
     def layout(self, device: torch.device) -> str:
         """Layout of the batches on a device, ``packed`` or ``padded``: the key ``sequence_layout``.
 
-        ``auto`` packs on the CPU, where padding costs time. On a GPU padding costs less than the groups' many small
-        kernels and the wait for their lengths; compiled networks need batches of one shape. Visible padding
-        (``mask_mode: official``) cannot be packed.
+        ``auto`` packs on the CPU, where padding costs time, and at ranking. In training on a GPU, padding costs less
+        than the groups' many small kernels and the wait for their lengths (docs/results/gpu.md); compiled networks need
+        batches of one shape. Visible padding (``mask_mode: official``) cannot be packed.
         """
         if self.see_padding:
             return "padded"
         if self.sequence_layout == "auto":
-            return "packed" if device.type == "cpu" and not self.compiled else "padded"
+            packs = device.type == "cpu" or not self.training
+            return "packed" if packs and not self.compiled else "padded"
         return str(self.sequence_layout)
 
     def tokens(self, packed: Packed) -> Tensor:
