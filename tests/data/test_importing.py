@@ -445,6 +445,20 @@ def test_files_that_cannot_be_read(text, line):
     refused(text, line)
 
 
+@pytest.mark.parametrize("text", ["\n\nuser,item\na,b\nc,d\n", "\nuser::item\na::b\nc::d\n", "user,item\ra,b\rc,d\r"])
+def test_empty_first_lines_and_old_line_breaks_make_no_row(text):
+    imported(text)
+    assert inter() == (["user_id:token", "item_id:token"], [["a", "b"], ["c", "d"]])
+
+
+def test_long_cells_and_characters_that_are_no_line_break():
+    imported(f'user,item,review\na,b,"{"x," * 100_000}"\nc,d,-\n')
+    assert inter()[1] == [["a", "b"], ["c", "d"]]
+    imported("user\titem\na\x85x\tb\nc\td\n", name="next_line")
+    assert inter("next_line")[1] == [["a\x85x", "b"], ["c", "d"]]
+    assert csv.field_size_limit() == 131_072
+
+
 def test_latin_1_and_quotes_and_headers_that_are_given():
     imported("user_id,item_id\nué,a\n".encode("latin-1"), sources.Form(encoding="latin-1"))
     assert inter()[1] == [["ué", "a"]]
