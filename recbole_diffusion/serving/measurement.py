@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Optional
 
-import numpy as np
-
 from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.serving.trained import Trained
 from recbole_diffusion.training import fit
-
-#: Half the width of a 95 % interval in standard errors of the normal distribution.
-Z = 1.959964
 
 
 class Measured(NamedTuple):
@@ -40,10 +35,3 @@ def measure(trained: Trained) -> dict[str, Measured]:
         if result is not None:
             measured[split] = Measured(result, trainer.per_user)
     return measured
-
-
-def half_width(values: np.ndarray) -> Optional[float]:
-    """Half the width of the 95 % interval of a mean over users, by the normal distribution; None for one user."""
-    if len(values) < 2:
-        return None
-    return float(Z * values.std(ddof=1) / np.sqrt(len(values)))

@@ -7,8 +7,9 @@ from typing import Any, Optional
 
 from recbole_diffusion import registry
 from recbole_diffusion.data import fit_on
+from recbole_diffusion.evaluation.per_user import half_width
 from recbole_diffusion.serving import recbole_histories
-from recbole_diffusion.serving.measurement import Measured, half_width
+from recbole_diffusion.serving.measurement import Measured
 from recbole_diffusion.serving.run_facts import RunFacts
 from recbole_diffusion.settings import scopes
 from recbole_diffusion.settings.config import Config

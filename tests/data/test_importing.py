@@ -590,6 +590,14 @@ def test_an_export_with_iso_dates_is_read_to_the_same_times():
 # The command
 
 
+@pytest.mark.parametrize("seconds", ["-1.5", "-0.25", "-86400", "1.5", "0"])
+def test_an_exported_date_is_the_time(seconds):
+    imported(f"user,item,time\na,b,{seconds}\n", name="one", time_unit="s")
+    exporting.export(files.find("one"), Path("iso.csv"), "iso")
+    date = Path("iso.csv").read_text().split("\n")[1].split(",")[2]
+    assert (pd.Timestamp(date) - pd.Timestamp(0, tz="UTC")).total_seconds() == float(seconds)
+
+
 def test_a_csv_becomes_a_data_set_that_a_run_finds(capsys):
     rows = [f"u{u},i{(u + n) % 12},{1 + n % 5},2024-01-{1 + n:02d}" for u in range(12) for n in range(6)]
     Path("r.csv").write_text("\n".join(["userId,movieId,rating,date", *rows]) + "\n")

@@ -261,6 +261,13 @@ def test_rows_in_order_need_neither_score_nor_rank(made):
     assert "the order of its rows" in ordered.table()
 
 
+def test_a_score_that_is_named_decides_beside_a_rank(made):
+    ranked = made.lists.assign(rank=made.lists.groupby("user_id").cumcount(ascending=False))
+    by_score = evaluate(ranked, like=made.checkpoint, columns={"score": "score"})
+    np.testing.assert_equal(by_score.metrics, made.result["test_result"])
+    assert "ordered by rank=rank" in evaluate(ranked, like=made.checkpoint).table()
+
+
 def test_whole_numbers_are_names():
     assert list_files.texts(pd.Series([1.0, np.nan, 3.0])).tolist()[::2] == ["1", "3"]
     assert list_files.texts(pd.Series([1, 2])).tolist() == ["1", "2"]

@@ -113,6 +113,8 @@ def find_columns(frame: Any, passed: Mapping[str, Optional[str]], source: str) -
         if name is not None and name not in frame.columns:
             raise ValueError(f"{source} has no column {name!r}; it has {', '.join(map(str, frame.columns))}")
         columns[kind] = name or next((existing[guess] for guess in guesses if guess in existing), None)
+    if passed.get("score") is not None and passed.get("rank") is None:
+        columns["rank"] = None  # the named column decides, not one whose name looks like a rank
     for kind in ("user", "item"):
         if columns[kind] is None:
             raise ValueError(

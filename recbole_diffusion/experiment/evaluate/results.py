@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 
-from recbole_diffusion.evaluation.per_user import UserMetrics
+from recbole_diffusion.evaluation.per_user import UserMetrics, half_width
 from recbole_diffusion.experiment.report import captions, records, significance, tables
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
 from recbole_diffusion.experiment.report.results import ComparisonResults, ModelResult, higher_is_better
@@ -22,7 +22,6 @@ from recbole_diffusion.support.json_values import nan_to_null
 
 #: Above this number of users intervals are normal: the bootstrap would draw 10,000 numbers per user.
 BOOTSTRAP_USERS = 20_000
-_Z = 1.959963984540054
 
 
 class Entry(NamedTuple):
@@ -323,10 +322,12 @@ def _intervals(values: np.ndarray) -> list[tuple[float, float]]:
     """The 95 % interval of each row's mean; values (n_metrics, n_users), nan where a user has no value."""
     if values.shape[1] <= BOOTSTRAP_USERS:
         return [significance.interval(means) for means in significance.bootstrap_means(values)]
-    bounds = []
-    for row in values:
-        row = row[~np.isnan(row)]
-        half = _Z * row.std(ddof=1) / math.sqrt(len(row)) if len(row) > 1 else math.nan
-        mean = float(row.mean()) if len(row) else math.nan
-        bounds.append((mean - half, mean + half))
-    return bounds
+    return [_normal_interval(row) for row in values]
+
+
+def _normal_interval(values: np.ndarray) -> tuple[float, float]:
+    half = half_width(values)
+    if half is None:
+        return math.nan, math.nan
+    mean = float(np.nanmean(values))
+    return mean - half, mean + half
