@@ -10,7 +10,7 @@ from typing import Any, Optional
 from recbole_diffusion.cli.command import Command, integer
 
 _EPILOG = """\
-The table is text with any delimiter (csv, tsv, '::'), parquet, or json lines; also packed (.gz, .xz, .bz2, .zip).
+The table is text with any delimiter (csv, tsv, '::'), parquet, or json; also packed (.gz, .xz, .bz2, .zip).
 It writes DATA_PATH/NAME/NAME.inter, with --items NAME.item, and the card NAME.card.json and NAME.card.md.
 Rows are dropped in this order: without a value, --positive, --drop-duplicates, --min-user and --min-item.
 Ids stay the text that they are. Rows keep their order. Times become seconds since 1970 (UTC).

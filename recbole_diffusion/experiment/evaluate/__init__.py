@@ -232,7 +232,7 @@ def _of_lists(label: str, source: Any, split: EvaluationSplit, request: _Request
             '(--eval_args="{mode: full}" with the split\'s other entries)'
         )
     is_file = isinstance(source, (str, Path))
-    frame = list_files.read(Path(source)) if is_file else source
+    frame = list_files.read(Path(source), request.columns.values()) if is_file else source
     what = f"file {str(source)!r}" if is_file else "the frame"
     columns = list_files.find_columns(frame, request.columns, what)
     frame = list_files.long_form(frame, columns)
