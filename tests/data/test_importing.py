@@ -18,7 +18,7 @@ import recbole_diffusion
 from recbole_diffusion import cli, quick_start
 from recbole_diffusion.data.importing import importer, names, sources, times
 from recbole_diffusion.data.importing.coded import code
-from recbole_diffusion.data.importing.importer import Request
+from recbole_diffusion.data.importing.request import Request
 from recbole_diffusion.data.importing.table import Table
 from recbole_diffusion.data.stored import exporting, files
 

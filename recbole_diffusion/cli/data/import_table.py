@@ -71,10 +71,11 @@ def main(words: Sequence[str]) -> int:
         return code
     options, _ = command.read(words)
     from recbole_diffusion.data.importing import importer, sources
+    from recbole_diffusion.data.importing.request import Request
 
     start = time.perf_counter()
     form = sources.Form(options.delimiter, options.header, options.quotes, options.encoding)
-    imported = importer.import_file(options.file, importer.Request(**_request(options)), form, options.items)
+    imported = importer.import_file(options.file, Request(**_request(options)), form, options.items)
     print(imported.summary())
     place = "" if options.data_path == "dataset" else f" --data_path={options.data_path}"
     print(f"{time.perf_counter() - start:.1f} s; run it with")
@@ -83,7 +84,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _request(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of :class:`recbole_diffusion.data.importing.importer.Request`."""
+    """The arguments of :class:`recbole_diffusion.data.importing.request.Request`."""
     same = ["name", "user", "item", "rating", "time", "positive", "drop_duplicates", "min_user", "min_item"]
     same += ["time_unit", "time_format", "item_id", "data_path", "overwrite"]
     request = {key: getattr(options, key) for key in same}
