@@ -12,10 +12,13 @@ import pytest
 import torch
 from conftest import SMALL, write_inter
 from recbole.data.interaction import Interaction
+from scipy import stats
 
 import recbole_diffusion
 from recbole_diffusion import cli, evaluate, load, run
 from recbole_diffusion.data import pipeline
+from recbole_diffusion.evaluation.per_user import UserMetrics
+from recbole_diffusion.experiment.evaluate.entry import BOOTSTRAP_USERS, Entry
 from recbole_diffusion.testing import write_board
 
 METRICS = ["Recall", "NDCG", "MAP", "ItemCoverage", "Novelty", "RecallTail", "Serendipity", "ILD", "RecallLowActivity"]
@@ -266,6 +269,19 @@ def test_a_score_that_is_named_decides_beside_a_rank(made):
     by_score = evaluate(ranked, like=made.checkpoint, columns={"score": "score"})
     np.testing.assert_equal(by_score.metrics, made.result["test_result"])
     assert "ordered by rank=rank" in evaluate(ranked, like=made.checkpoint).table()
+
+
+def test_intervals_of_many_users_are_normal():
+    values = np.random.default_rng(3).random(BOOTSTRAP_USERS + 1)
+    values[::7] = np.nan
+    users = UserMetrics(np.arange(len(values)).astype(str), {"recallcold@10": values})
+    entry = Entry("a", "a.csv", "lists", {}, users, [], {})
+    present = values[~np.isnan(values)]
+    half = stats.norm.ppf(0.975) * present.std(ddof=1) / np.sqrt(len(present))
+    bounds = entry.intervals()["recallcold@10"]
+    assert bounds == pytest.approx((present.mean() - half, present.mean() + half), abs=1e-12)
+    assert entry.n_values("recallcold@10") == len(present)
+    assert entry.n_values("giniindex@10") is None
 
 
 # Several entries
