@@ -28,9 +28,11 @@ __all__ = [
     "get_model",
     "get_trainer",
     "is_diffusion",
+    "is_yardstick",
     "ours",
     "register_model",
     "specs",
+    "yardsticks",
 ]
 
 ENTRY_POINTS = "recbole_diffusion.models"
@@ -48,6 +50,8 @@ USER_WISE_IN_RECBOLE = frozenset(
 )
 #: RecBole's models that are diffusion models.
 DIFFUSION_IN_RECBOLE = frozenset({"DiffRec", "LDiffRec"})
+#: RecBole's models without training by which others are measured; ours say so in their cards.
+YARDSTICKS_IN_RECBOLE = ("Pop", "ItemKNN", "EASE")
 _registered: dict[str, ModelSpec] = {}
 
 
@@ -237,3 +241,17 @@ def is_diffusion(model: Union[str, type]) -> bool:
         if base_class.__module__.startswith("recbole."):
             return base_class.__name__ in DIFFUSION_IN_RECBOLE
     return False
+
+
+def yardsticks(task: str) -> tuple[ModelSpec, ...]:
+    """Return our models without training for a task, ``general`` or ``sequential``, by which others are measured."""
+    return tuple(spec for spec in ours() if spec.task == task and spec.card is not None and spec.card.yardstick)
+
+
+def is_yardstick(model: str) -> bool:
+    """Return whether a model, by its name or ``recbole:Name``, is one without training by which others are measured."""
+    spec = find_spec(model)
+    if spec is not None:
+        return spec.card is not None and spec.card.yardstick
+    name = model[len(RECBOLE_PREFIX) :] if model.startswith(RECBOLE_PREFIX) else model
+    return name in YARDSTICKS_IN_RECBOLE

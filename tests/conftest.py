@@ -73,6 +73,13 @@ def _figures_undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 
 
 @pytest.fixture
+def no_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the plots of reports, whose layout takes seconds, but in tests that ask for the fixture ``drawn``."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("recbole_diffusion.experiment.report.files._draw_function", lambda: None)
+
+
+@pytest.fixture
 def drawn() -> None:
     """Draw the figures of this test."""
 

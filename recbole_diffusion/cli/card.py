@@ -43,7 +43,8 @@ def main(words: Sequence[str]) -> int:
     facts, measured = run_facts.read(Path(options.checkpoint), options.trust_checkpoint), None
     if options.evaluate:
         loaded = quick_start.load(options.checkpoint, options.trust_checkpoint, dict(settings))
-        measured = measurement.measure(loaded)
+        evaluated = {split: measurement.evaluate(loaded, split) for split in ("valid", "test")}
+        measured = {split: values for split, values in evaluated.items() if values.metrics}
     text = model_card.make(facts, measured)
     if options.out is None:
         print(text, end="")

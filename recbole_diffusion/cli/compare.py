@@ -42,7 +42,7 @@ def parser() -> Command:
         "the best one on the validation split is trained and tested with every seed",
         integer,
     )
-    command.flag("yardsticks", "add models without training: Pop, ItemKNN, EASE, Transitions, ItemMean, as they suit")
+    command.flag("yardsticks", "add the models without training that suit, see docs/models/yardsticks.md")
     add_resources(command)
     command.option(
         "folder", "FOLDER", "folder of the results; default: outputs/compare-...\nfinished runs in it are not repeated"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import NamedTuple, Optional
 
 import numpy as np
 
@@ -24,6 +25,8 @@ PARTIAL = frozenset(
         "tailpercentage",
     }
 )
+#: Half the width of a 95 % interval in standard errors of the normal distribution.
+_Z = 1.959963984540054
 
 
 class UserMetrics(NamedTuple):
@@ -37,6 +40,19 @@ class UserMetrics(NamedTuple):
 
     users: np.ndarray
     metrics: dict[str, np.ndarray]
+
+
+def half_width(values: np.ndarray) -> Optional[float]:
+    """Half the width of the 95 % interval of the mean over the users with a value, by the normal distribution.
+
+    Args:
+        values: of one metric, (n_users,); nan where a user does not have it.
+
+    Returns:
+        None with fewer than two values.
+    """
+    values = values[~np.isnan(values)]
+    return float(_Z * values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
 def may_be_nan(metric: str) -> bool:

@@ -13,6 +13,9 @@ from recbole_diffusion.settings import schema
 from recbole_diffusion.settings.config import Config, plain_settings
 from recbole_diffusion.support import yaml_files
 
+#: Keys of overall.yaml that are of one training; ``enable_amp``, which ``amp_dtype`` belongs to, is RecBole's.
+_OF_TRAINING = {"preset", "lr_decay_step", "lr_decay_gamma", "amp_dtype"}
+
 
 def base_config(
     config: Any,
@@ -93,11 +96,7 @@ def take_settings(config: Any, base: Config) -> None:
 
 def _shared_keys(config: Any) -> set[str]:
     """Keys that both models of a run share: data, evaluation, device, folders."""
-    shared = {*schema.read_keys(yaml_files.properties() / "overall.yaml")} - {
-        "preset",
-        "lr_decay_step",
-        "lr_decay_gamma",
-    }
+    shared = {*schema.read_keys(yaml_files.properties() / "overall.yaml")} - _OF_TRAINING
     for category in ("General", "Evaluation", "Dataset"):
         shared.update(config.parameters.get(category, ()))
     return shared

@@ -1,49 +1,74 @@
-"""Evaluate a loaded model on its validation and test split, with the metrics of each user."""
+"""The evaluation of a loaded model on any part of its split, as a run evaluates it, without training."""
 
 from __future__ import annotations
 
+import math
+import tempfile
+from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-import numpy as np
+import torch
 
+from recbole_diffusion.data.loaders import get_dataloader
+from recbole_diffusion.evaluation.list_evaluation import RankedLists
 from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.serving.trained import Trained
-from recbole_diffusion.training import fit
-
-#: Half the width of a 95 % interval in standard errors of the normal distribution.
-Z = 1.959964
+from recbole_diffusion.training import fit, run_folder, run_log
+from recbole_diffusion.training.trainer import Training
 
 
-class Measured(NamedTuple):
-    """The metrics of one split.
+class Evaluated(NamedTuple):
+    """The evaluation of a model.
 
     Attributes:
-        result: value of each metric.
-        per_user: values per user; None where they are not known.
+        metrics: each metric's value; empty for an empty part.
+        users: the values of each user, by id; None where a metric is not a mean over users.
+        lists: the recommended lists, with ids; None if none were kept.
+        users_per_s: users ranked per second; nan if that was not measured.
     """
 
-    result: dict[str, float]
-    per_user: Optional[UserMetrics]
+    metrics: dict[str, float]
+    users: Optional[UserMetrics] = None
+    lists: Optional[RankedLists] = None
+    users_per_s: float = math.nan
 
 
-def measure(trained: Trained) -> dict[str, Measured]:
-    """Evaluate on the validation and the test split; empty splits are left out.
+def evaluate(trained: Trained, phase: str, list_length: int = 0) -> Evaluated:
+    """Compute the metrics of a loaded model as a run does.
 
-    Returns:
-        By split, ``valid`` and ``test``.
+    Args:
+        trained: model and data; ``metrics`` and ``topk`` are settings.
+        phase: ``train``, ``valid`` or ``test``.
+        list_length: length of the recommended lists that are kept; 0: none.
+
+    Raises:
+        ValueError: the model has a trainer of its own that does not evaluate this way.
     """
-    trainer = fit.make_trainer(trained.config, trained.model)
-    trainer._train_data = trained.train_data  # metrics such as coverage count its rows
-    measured: dict[str, Measured] = {}
-    for split, loader in (("valid", trained.valid_data), ("test", trained.test_data)):
-        result: Any = trainer.evaluate(loader, load_best_model=False, show_progress=trained.config["show_progress"])
-        if result is not None:
-            measured[split] = Measured(result, trainer.per_user)
-    return measured
+    config, loader = trained.config, _loader(trained, phase)
+    if not loader:
+        return Evaluated({})
+    with tempfile.TemporaryDirectory() as folder, run_folder.hide_known_warnings(), run_log.plain_bars():
+        config["checkpoint_dir"] = folder  # RecBole's trainers create it
+        with run_log.tensorboard_in(Path(folder)):
+            trainer = fit.make_trainer(config, trained.model)
+            if not isinstance(trainer, Training):
+                raise ValueError(
+                    f"{config['model']} has RecBole's trainer of decision trees, which evaluates after a training only"
+                )
+            trainer._train_data, trainer.list_length = trained.train_data, list_length
+            result = trainer.evaluate(loader, load_best_model=False, show_progress=config["show_progress"])
+    speed = trainer.evaluation["users"] / max(trainer.evaluation["seconds"], 1e-9)
+    return Evaluated(dict(result or {}), trainer.per_user, trainer.lists, speed)
 
 
-def half_width(values: np.ndarray) -> Optional[float]:
-    """Half the width of the 95 % interval of a mean over users, by the normal distribution; None for one user."""
-    if len(values) < 2:
-        return None
-    return float(Z * values.std(ddof=1) / np.sqrt(len(values)))
+def _loader(trained: Trained, phase: str) -> Any:
+    """The evaluation loader of a part; for the training part one that ranks its items among all items."""
+    if phase == "valid":
+        return trained.valid_data
+    if phase == "test":
+        return trained.test_data
+    part = trained.train_data._dataset
+    part = part.copy(part.inter_feat[torch.arange(len(part.inter_feat))])  # the loader sorts the rows in place
+    other = next(loader._sampler for loader in (trained.test_data, trained.valid_data) if loader)
+    sampler = type(other)("train", part, other.distribution).set_phase("train")  # knows no item of the later parts
+    return get_dataloader(trained.config, "test")(trained.config, part, sampler, shuffle=False)

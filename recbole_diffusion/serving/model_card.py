@@ -7,8 +7,9 @@ from typing import Any, Optional
 
 from recbole_diffusion import registry
 from recbole_diffusion.data import fit_on
+from recbole_diffusion.evaluation.per_user import half_width
 from recbole_diffusion.serving import recbole_histories
-from recbole_diffusion.serving.measurement import Measured, half_width
+from recbole_diffusion.serving.measurement import Evaluated
 from recbole_diffusion.serving.run_facts import RunFacts
 from recbole_diffusion.settings import scopes
 from recbole_diffusion.settings.config import Config
@@ -19,7 +20,7 @@ from recbole_diffusion.support import yaml_files
 _NOT_SHOWN = scopes.keys(Scope.WHERE, Scope.SHOWN, Scope.DERIVED, Scope.BATCHED, Scope.DEVICE) | {"seed"}
 
 
-def make(facts: RunFacts, measured: Optional[Mapping[str, Measured]] = None) -> str:
+def make(facts: RunFacts, measured: Optional[Mapping[str, Evaluated]] = None) -> str:
     """Make the card.
 
     Args:
@@ -74,9 +75,9 @@ def _data(facts: RunFacts) -> str:
     return "\n".join(lines)
 
 
-def _metrics(facts: RunFacts, measured: Optional[Mapping[str, Measured]]) -> str:
+def _metrics(facts: RunFacts, measured: Optional[Mapping[str, Evaluated]]) -> str:
     splits = _splits(facts) if measured is None else dict(measured)
-    names = [metric for split in splits.values() for metric in split.result]
+    names = [metric for split in splits.values() for metric in split.metrics]
     if not names:
         joined = facts.settings.get("fit_on") not in (None, "train")
         return "None: the model was trained on all rows." if joined else "None are known."
@@ -86,26 +87,26 @@ def _metrics(facts: RunFacts, measured: Optional[Mapping[str, Measured]]) -> str
     return "\n".join(lines) + f"\n\n{_about_intervals(splits, measured is not None)}"
 
 
-def _splits(facts: RunFacts) -> dict[str, Measured]:
+def _splits(facts: RunFacts) -> dict[str, Evaluated]:
     """The metrics that the run has measured."""
     valid = facts.state.get("best_valid_result") or facts.metrics.get("best_valid_result")
     test = facts.metrics.get("test_result")
-    splits = {"valid": Measured(valid, None)} if valid else {}
-    return {**splits, "test": Measured(test, facts.per_user)} if test else splits
+    splits = {"valid": Evaluated(valid)} if valid else {}
+    return {**splits, "test": Evaluated(test, facts.per_user)} if test else splits
 
 
-def _cell(split: Optional[Measured], metric: str) -> str:
-    if split is None or split.result.get(metric) is None:
+def _cell(split: Optional[Evaluated], metric: str) -> str:
+    if split is None or split.metrics.get(metric) is None:
         return "-"
-    text = f"{split.result[metric]:.4f}"
-    values = None if split.per_user is None else split.per_user.metrics.get(metric)
+    text = f"{split.metrics[metric]:.4f}"
+    values = None if split.users is None else split.users.metrics.get(metric)
     half = None if values is None else half_width(values)
     return text if half is None else f"{text} ± {half:.4f}"
 
 
-def _about_intervals(splits: Mapping[str, Measured], is_new: bool) -> str:
+def _about_intervals(splits: Mapping[str, Evaluated], is_new: bool) -> str:
     lines = [] if "test" in splits else ["No test metrics: the run has none, or its folder is gone."]
-    users = [len(split.per_user.users) for split in splits.values() if split.per_user is not None]
+    users = [len(split.users.users) for split in splits.values() if split.users is not None]
     if users:
         lines.append(f"±: half of the 95 % interval of the mean over {users[-1]:,} users, by the normal distribution.")
     else:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recbole_diffusion.data import names
+from recbole_diffusion.data.importing import frames
 from recbole_diffusion.model import hooks
 from recbole_diffusion.model.histories import Histories
 from recbole_diffusion.serving import recbole_histories, tables, users
@@ -116,22 +117,30 @@ def _table(given: HistoriesInput, dataset: Any) -> tuple[list[str], pd.DataFrame
         ValueError: no such columns, no users, or a time that is none.
     """
     if isinstance(given, Mapping):
-        items = {name: tables.texts(values) for name, values in zip(tables.texts(list(given)), given.values())}
+        items = {name: frames.texts(values) for name, values in zip(frames.texts(list(given)), given.values())}
         repeated = np.repeat(np.array(list(items), dtype=object), [len(values) for values in items.values()])
         all_items = [item for values in items.values() for item in values]
         frame = pd.DataFrame({"user": repeated, "item": np.array(all_items, dtype=object)}, dtype=object)
         return _checked(list(items), "histories"), frame
     is_frame = isinstance(given, pd.DataFrame)
     source = "histories" if is_frame else f"file {str(given)!r}"
-    raw: pd.DataFrame = given if is_frame else tables.read_table(Path(given))
+    raw: pd.DataFrame = given if is_frame else frames.read(Path(given), _names_of_columns(dataset))
     user = tables.needed_column(raw, "user", dataset.uid_field, source)
     item = tables.needed_column(raw, "item", dataset.iid_field, source)
-    frame = pd.DataFrame({"user": tables.texts(raw[user]), "item": tables.texts(raw[item])}, dtype=object)
+    frame = pd.DataFrame({"user": frames.texts(raw[user]), "item": frames.texts(raw[item])}, dtype=object)
+    if (frame["user"] == "").any():
+        raise ValueError(f"{source}, row {int((frame['user'] == '').to_numpy().argmax()) + 1}: no user; name one")
     listed = _checked(tables.distinct(frame["user"].tolist()), source)
     time = tables.find_column(raw, "time", dataset.time_field or "time")
     if time is not None:
         frame = frame.iloc[np.argsort(_times(raw[time], source, str(time)), kind="stable")].reset_index(drop=True)
     return listed, frame
+
+
+def _names_of_columns(dataset: Any) -> list[str]:
+    """Names by which a first line is recognised as that of the columns."""
+    fields = [field for field in (dataset.uid_field, dataset.iid_field, dataset.time_field) if field]
+    return [*fields, *(name for names_of in tables.ALIASES.values() for name in names_of)]
 
 
 def _checked(listed: list[str], source: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Callable
 
 import numpy as np
 
-from recbole_diffusion.serving import tables
+from recbole_diffusion.data.importing import frames
 from recbole_diffusion.serving.recommendation import Batch
 from recbole_diffusion.support.atomic_write import atomic_write
 
@@ -45,7 +45,7 @@ def check(path: str) -> None:
     if not Path(path).absolute().parent.is_dir() or Path(path).is_dir():
         raise ValueError(f"out={path!r} is not allowed; allowed: a file in an existing folder")
     if suffix == ".parquet":
-        tables.need_pyarrow(f"to write {path!r}", "--out=FILE.csv")
+        frames.need_pyarrow(f"to write {path!r}", "--out=FILE.csv")
 
 
 def write(path: str, batches: Iterable[Batch]) -> None:

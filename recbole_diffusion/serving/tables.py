@@ -1,15 +1,14 @@
-"""Tables and lists of names in files that users write: csv, tsv, json lines, parquet, or one name a line."""
+"""Columns of users, items and times in the tables that users write, and lists of names, one a line."""
 
 from __future__ import annotations
 
-import gzip
-import lzma
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
-import numpy as np
 import pandas as pd
+
+from recbole_diffusion.data.importing import frames
 
 #: Names of columns by what they hold, in lower case, beside the data set's own field.
 ALIASES = {
@@ -17,49 +16,8 @@ ALIASES = {
     "item": ("item", "item_id", "itemid", "iid"),
     "time": ("time", "timestamp", "date", "datetime"),
 }
+#: A list of names is a table if its first line holds one of these.
 _SEPARATORS = "\t,;|"
-
-
-def read_table(file: Path) -> pd.DataFrame:
-    """Read a table as texts; a suffix of RecBole's column names, such as ``:token``, is dropped.
-
-    Raises:
-        ValueError: the file does not exist, is empty or is no table.
-    """
-    if not file.is_file():
-        raise ValueError(f"file {str(file)!r} does not exist")
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    try:
-        if suffixes[-1:] == [".parquet"]:
-            need_pyarrow(f"to read {str(file)!r}", "a csv file")
-            frame = pd.read_parquet(file)
-        elif {".jsonl", ".ndjson"} & {*suffixes}:
-            frame = pd.read_json(file, lines=True, dtype=False, convert_dates=False)
-        else:
-            frame = pd.read_csv(file, sep=_separator(file), dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-        raise ValueError(f"file {str(file)!r} cannot be read as a table: {' '.join(str(error).split())}") from error
-    return frame.rename(columns=lambda name: str(name).partition(":")[0].strip())
-
-
-def need_pyarrow(purpose: str, alternative: str) -> None:
-    """Check that pyarrow can be imported.
-
-    Raises:
-        ValueError: it cannot; the message names the way out.
-    """
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f"pyarrow is needed {purpose}: pip install pyarrow, or take {alternative}") from error
-
-
-def _separator(file: Path) -> str:
-    """The separator that occurs most often in the first line; a comma if none does."""
-    openers: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
-    with openers.get(file.suffix.lower(), open)(file, "rt", encoding="utf-8-sig") as stream:
-        line = stream.readline()
-    return max(_SEPARATORS, key=lambda separator: (line.count(separator), separator == ","))
 
 
 def find_column(frame: pd.DataFrame, kind: str, field: str) -> Optional[str]:
@@ -89,16 +47,6 @@ def needed_column(frame: pd.DataFrame, kind: str, field: str, source: str) -> st
     return column
 
 
-def texts(column: Any) -> np.ndarray:
-    """The values of a column as texts, as they stand in the data's files; object, (n,).
-
-    Whole numbers have no decimal point, also where pandas has made floats of them because a value is missing.
-    """
-    values = column.tolist() if hasattr(column, "tolist") else list(column)
-    whole = [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
-    return np.array([str(value) for value in whole], dtype=object)
-
-
 def read_names(file: Path, kind: str, field: str) -> list[str]:
     """Read names of users or items: one a line, or a table with a column of them.
 
@@ -112,9 +60,8 @@ def read_names(file: Path, kind: str, field: str) -> list[str]:
     """
     if not file.is_file():
         raise ValueError(f"file {str(file)!r} does not exist")
-    if {".parquet", ".jsonl", ".ndjson"} & {suffix.lower() for suffix in file.suffixes}:
-        frame = read_table(file)
-        return texts(frame[needed_column(frame, kind, field, f"file {str(file)!r}")]).tolist()
+    if {".parquet", ".jsonl", ".ndjson", ".json"} & {suffix.lower() for suffix in file.suffixes}:
+        return _names_of_table(file, kind, field)
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
@@ -124,8 +71,13 @@ def read_names(file: Path, kind: str, field: str) -> list[str]:
     if not any(separator in lines[0] for separator in _SEPARATORS):
         is_title = lines[0].partition(":")[0].lower() in (field.lower(), *ALIASES[kind])
         return lines[1:] if is_title else lines
-    frame = read_table(file)
-    return texts(frame[needed_column(frame, kind, field, f"file {str(file)!r}")]).tolist()
+    return _names_of_table(file, kind, field)
+
+
+def _names_of_table(file: Path, kind: str, field: str) -> list[str]:
+    frame = frames.read(file, (field, *ALIASES[kind]))
+    names: list[str] = frames.texts(frame[needed_column(frame, kind, field, f"file {str(file)!r}")]).tolist()
+    return names
 
 
 def distinct(names: Sequence[str]) -> list[str]:

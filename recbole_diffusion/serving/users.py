@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_diffusion.data import names
+from recbole_diffusion.data.importing import frames
 from recbole_diffusion.serving import tables
 
 #: All users, names of users, or a file of them.
@@ -35,7 +36,7 @@ def requested(users: Users, kind: str, field: str) -> Optional[list[str]]:
     elif isinstance(users, str):
         listed = [name.strip() for name in users.split(",") if name.strip()]
     else:
-        listed = tables.texts(users).tolist()
+        listed = frames.texts(users).tolist()
     if not listed:
         raise ValueError(f"no {kind}s are given; allowed: all, names, or a file of names")
     return tables.distinct(listed)

@@ -219,3 +219,12 @@ def test_the_record_is_json(server):
     fetched(entry(f"{server}/small.zip"))
     digest = hashlib.sha256(Path("served/small.zip").read_bytes()).hexdigest()
     assert json.loads(Path("dataset/.downloads/small/checksums.json").read_text()) == {"small.zip": f"sha256:{digest}"}
+
+
+def test_an_archive_with_several_files_of_one_kind_is_refused():
+    """One of them would silently be the data set, e.g. the test part of files that are split."""
+    head = "user_id:token\titem_id:token\n"
+    address = zipped("parts.zip", {"x.train.inter": f"{head}a\tb\n", "x.test.inter": f"{head}a\tc\n"})
+    with pytest.raises(ValueError, match=r"holds several files of one kind; in it: x\.test\.inter, x\.train\.inter"):
+        fetched(entry(address, format="atomic", table=None, arguments={}))
+    assert not Path("dataset", "small").exists()

@@ -18,7 +18,7 @@ import recbole_diffusion
 from recbole_diffusion import cli, quick_start
 from recbole_diffusion.data.importing import importer, names, sources, times
 from recbole_diffusion.data.importing.coded import code
-from recbole_diffusion.data.importing.importer import Request
+from recbole_diffusion.data.importing.request import Request
 from recbole_diffusion.data.importing.table import Table
 from recbole_diffusion.data.stored import exporting, files
 
@@ -433,7 +433,8 @@ def test_frames_of_other_libraries(library):
         (b'user_id\titem_id\n"u"\ta\n', "cells between tabs are in quotes; give --quotes=yes"),
         (b"<html>", "is HTML or XML; download the file itself"),
         (b"{'user_id': 'u'}\n", "line 1 is no json object .* it is text of Python, not json"),
-        (b"[{}]", "is one json list; write json lines"),
+        (b"[{}, 1]", "entry 2 of its list is no json object"),
+        (b"[{}", "is no json"),
         (b"onlyonecolumn\nx\n", "no delimiter was recognised"),
         (b"user_id,item_id,rating\nu,a,good\n", "row 1, column 'rating': 'good' is no finite number"),
         (b"user_id,item_id,rating\nu,a,1\nu,b,inf\n", "row 2, column 'rating': 'inf' is no finite number"),
@@ -443,6 +444,20 @@ def test_frames_of_other_libraries(library):
 )
 def test_files_that_cannot_be_read(text, line):
     refused(text, line)
+
+
+@pytest.mark.parametrize("text", ["\n\nuser,item\na,b\nc,d\n", "\nuser::item\na::b\nc::d\n", "user,item\ra,b\rc,d\r"])
+def test_empty_first_lines_and_old_line_breaks_make_no_row(text):
+    imported(text)
+    assert inter() == (["user_id:token", "item_id:token"], [["a", "b"], ["c", "d"]])
+
+
+def test_long_cells_and_characters_that_are_no_line_break():
+    imported(f'user,item,review\na,b,"{"x," * 100_000}"\nc,d,-\n')
+    assert inter()[1] == [["a", "b"], ["c", "d"]]
+    imported("user\titem\na\x85x\tb\nc\td\n", name="next_line")
+    assert inter("next_line")[1] == [["a\x85x", "b"], ["c", "d"]]
+    assert csv.field_size_limit() == 131_072
 
 
 def test_latin_1_and_quotes_and_headers_that_are_given():
@@ -574,6 +589,14 @@ def test_an_export_with_iso_dates_is_read_to_the_same_times():
 
 
 # The command
+
+
+@pytest.mark.parametrize("seconds", ["-1.5", "-0.25", "-86400", "1.5", "0"])
+def test_an_exported_date_is_the_time(seconds):
+    imported(f"user,item,time\na,b,{seconds}\n", name="one", time_unit="s")
+    exporting.export(files.find("one"), Path("iso.csv"), "iso")
+    date = Path("iso.csv").read_text().split("\n")[1].split(",")[2]
+    assert (pd.Timestamp(date) - pd.Timestamp(0, tz="UTC")).total_seconds() == float(seconds)
 
 
 def test_a_csv_becomes_a_data_set_that_a_run_finds(capsys):

@@ -11,7 +11,7 @@ from conftest import SMALL, write_inter
 
 from recbole_diffusion import cli, quick_start
 from recbole_diffusion.data import pipeline
-from recbole_diffusion.data.stored import files, split_files, splitting
+from recbole_diffusion.data.stored import describing, files, split_files, splitting
 from recbole_diffusion.data.stored.splitting import Rows, Way, split
 
 HEADER = "user_id:token item_id:token rating:float timestamp:float"
@@ -95,6 +95,15 @@ def test_the_split_is_the_one_that_a_run_makes(way, eval_args, shop):
             assert pipeline.describe(dataset, loaders)["split_sha256"] == hashes["run"]
 
 
+@pytest.mark.parametrize(
+    ("ratio", "parts"),
+    [((0.8, 0.2, 0.0), [0] * 8 + [1] * 2), ((1.0, 0.0, 0.0), [0] * 10), ((0.8, 0.0, 0.2), [0] * 8 + [2] * 2)],
+)
+def test_a_share_of_0_has_no_row(ratio, parts):
+    rows = Rows(np.arange(10) % 3, np.arange(10), np.arange(10), np.arange(10.0))
+    assert split(rows, Way("time", ratio)).parts.tolist() == parts
+
+
 def test_each_row_of_sequences_has_the_items_before_it(shop):
     split_files.write(shop, Way("leave-one-out"), max_length=3)
     history = {user: [item for item, _ in rows] for user, rows in by_user(PARTS).items()}
@@ -104,6 +113,18 @@ def test_each_row_of_sequences_has_the_items_before_it(shop):
         assert [(row[1], row[3]) for row in rows["valid"]] == [(items[-2], " ".join(items[:-2]))]
         expected = [(items[n], " ".join(items[max(0, n - 3) : n])) for n in range(1, len(items) - 2)]
         assert [(row[1], row[3]) for row in rows["train"]] == expected
+
+
+def test_items_that_only_lists_hold_are_in_train(tmp_path):
+    """In sequences a user's first item is never a target, but it is in the lists: here f, a target of test."""
+    orders = {"u": "faxb", "v": "axf"}
+    lines = [(user, item, 5, place) for user, items in orders.items() for place, item in enumerate(items)]
+    write_inter(tmp_path / "dataset", "few", lines, HEADER)
+    split_files.write(files.find("few"), Way("leave-one-out"))
+    assert [row[1::2] for row in part("train-seq", "few")] == [("a", "f")]
+    unseen = describing.describe(files.find("few"))["unseen"]
+    assert unseen["few.valid-seq.inter"] == {"users": 1, "items": 1}  # v and x
+    assert unseen["few.test-seq.inter"] == {"users": 1, "items": 1}  # v and b
 
 
 def test_lists_of_train_hold_no_item_of_a_later_part(shop):

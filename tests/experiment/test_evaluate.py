@@ -12,11 +12,13 @@ import pytest
 import torch
 from conftest import SMALL, write_inter
 from recbole.data.interaction import Interaction
+from scipy import stats
 
 import recbole_diffusion
 from recbole_diffusion import cli, evaluate, load, run
 from recbole_diffusion.data import pipeline
-from recbole_diffusion.experiment.evaluate import list_files
+from recbole_diffusion.evaluation.per_user import UserMetrics
+from recbole_diffusion.experiment.evaluate.entry import BOOTSTRAP_USERS, Entry
 from recbole_diffusion.testing import write_board
 
 METRICS = ["Recall", "NDCG", "MAP", "ItemCoverage", "Novelty", "RecallTail", "Serendipity", "ILD", "RecallLowActivity"]
@@ -176,15 +178,16 @@ def test_the_split_of_the_settings_is_that_of_the_run(made):
     assert other.entries[0].counts["seen_rows"] > 0
 
 
-@pytest.mark.parametrize("name", ["top.tsv", "top.csv.gz", "top.jsonl", "lists.jsonl", "top.parquet"])
+@pytest.mark.parametrize("name", ["top.tsv", "top.csv.gz", "top.jsonl", "lists.jsonl", "lists.json", "top.parquet"])
 def test_formats_and_names_of_columns(name, made):
     frame = made.lists.rename(columns={"user_id": "UserID", "item_id": "item"})
     frame["rank"] = frame.groupby("UserID").cumcount() + 1
     frame = frame.drop(columns="score").sample(frac=1, random_state=2)
-    if name == "lists.jsonl":
+    if name.startswith("lists"):
         grouped = frame.sort_values("rank").groupby("UserID")["item"].agg(list)
-        lines = [json.dumps({"user": user, "items": items}) for user, items in grouped.items()]
-        Path(name).write_text("\n".join(lines) + "\n")
+        objects = [{"user": user, "items": items} for user, items in [("nobody", []), *grouped.items()]]
+        lines = "\n".join(map(json.dumps, objects))
+        Path(name).write_text(json.dumps(objects) if name.endswith(".json") else lines)
     elif name.endswith(".jsonl"):
         frame.to_json(name, orient="records", lines=True)
     elif name.endswith(".parquet"):
@@ -261,10 +264,24 @@ def test_rows_in_order_need_neither_score_nor_rank(made):
     assert "the order of its rows" in ordered.table()
 
 
-def test_whole_numbers_are_names():
-    assert list_files.texts(pd.Series([1.0, np.nan, 3.0])).tolist()[::2] == ["1", "3"]
-    assert list_files.texts(pd.Series([1, 2])).tolist() == ["1", "2"]
-    assert list_files.texts(pd.Series(["01", "b"])).tolist() == ["01", "b"]
+def test_a_score_that_is_named_decides_beside_a_rank(made):
+    ranked = made.lists.assign(rank=made.lists.groupby("user_id").cumcount(ascending=False))
+    by_score = evaluate(ranked, like=made.checkpoint, columns={"score": "score"})
+    np.testing.assert_equal(by_score.metrics, made.result["test_result"])
+    assert "ordered by rank=rank" in evaluate(ranked, like=made.checkpoint).table()
+
+
+def test_intervals_of_many_users_are_normal():
+    values = np.random.default_rng(3).random(BOOTSTRAP_USERS + 1)
+    values[::7] = np.nan
+    users = UserMetrics(np.arange(len(values)).astype(str), {"recallcold@10": values})
+    entry = Entry("a", "a.csv", "lists", {}, users, [], {})
+    present = values[~np.isnan(values)]
+    half = stats.norm.ppf(0.975) * present.std(ddof=1) / np.sqrt(len(present))
+    bounds = entry.intervals()["recallcold@10"]
+    assert bounds == pytest.approx((present.mean() - half, present.mean() + half), abs=1e-12)
+    assert entry.n_values("recallcold@10") == len(present)
+    assert entry.n_values("giniindex@10") is None
 
 
 # Several entries

@@ -15,7 +15,7 @@ from scipy import stats
 from recbole_diffusion import registry
 from recbole_diffusion.experiment import report
 from recbole_diffusion.experiment.jobs.store import Store, UserMetrics
-from recbole_diffusion.experiment.report import captions, files, labels, pages, points, records, results, tables
+from recbole_diffusion.experiment.report import captions, labels, pages, points, records, results, tables
 from recbole_diffusion.experiment.report.analysis import AGAINST_REFERENCE, ALL_PAIRS, analyse
 from recbole_diffusion.experiment.report.significance import paired
 
@@ -24,18 +24,7 @@ METRICS = ["recall@10", "ndcg@10"]
 SPLIT = "0123456789abcdef" * 4
 BEYOND = {"itemcoverage@10": 0.25, "giniindex@10": 0.9, "novelty@10": 2.0}
 
-draw_function = files._draw_function
-
-
-@pytest.fixture(autouse=True)
-def _no_plots(monkeypatch):
-    """Drawing takes seconds; only the tests of plots do it."""
-    monkeypatch.setattr(files, "_draw_function", lambda: None)
-
-
-@pytest.fixture
-def plots(monkeypatch):
-    monkeypatch.setattr(files, "_draw_function", draw_function)
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 
 def users_of(level, seed):
@@ -555,6 +544,26 @@ def test_who_is_best_in_a_sentence():
     assert captions.verdict(found_in("third", resamples=0)) == "Best at NDCG@10: EASE (0.4000)."
 
 
+def test_which_yardsticks_a_diffusion_model_beats(monkeypatch):
+    """Means differ from that of DDRM by -0.01, 0.0015 (its standard error is 0.0026), 0.19."""
+    levels = {"EASE": 0.40, "DDRM:BPR": 0.39, "ItemMean:BPR": 0.3885, "Pop": 0.2, "DiffRec": 0.5, "LightGCN": 0.6}
+    monkeypatch.setattr(sys.modules[__name__], "LEVELS", levels)
+    made(models=tuple(levels))
+    assert captions.beside_yardsticks(found_in(resamples=0)) == (
+        "Beside models without training (EASE, ItemMean:BPR, Pop), at NDCG@10: DDRM:BPR does not significantly beat "
+        "EASE, ItemMean:BPR; DiffRec beats every yardstick."
+    )
+    made("none", models=("DDRM:BPR", "LightGCN"))
+    assert captions.beside_yardsticks(found_in("none", resamples=0)) == ""
+
+
+@pytest.mark.parametrize("model", ["Pop", "ItemKNN", "EASE", "recbole:EASE", "Transitions", "ItemMean"])
+def test_yardsticks_are_those_of_recbole_and_of_the_cards(model):
+    assert registry.is_yardstick(model)
+    others = ("DiffRec", "TEASE", "recbole:DiffRec", "LightGCN", "no:X")
+    assert not any(registry.is_yardstick(other) for other in others)
+
+
 def test_p_in_words():
     assert [captions.p_text(p) for p in (0.0004, 0.012, 1.0)] == ["p < .001", "p = .012", "p = 1.000"]
 
@@ -688,7 +697,7 @@ def test_names_of_points_lie_free():
     assert centres[3][0] < 390  # there is no room to the right
 
 
-@pytest.mark.usefixtures("plots", "drawn")
+@pytest.mark.usefixtures("drawn")
 def test_plots():
     pytest.importorskip("matplotlib")
     tuned()
@@ -705,7 +714,7 @@ def test_plots():
     assert {file: file.read_bytes() for file in files} == first  # the same bytes
 
 
-@pytest.mark.usefixtures("plots", "drawn")
+@pytest.mark.usefixtures("drawn")
 def test_plots_have_200_dots_per_inch():
     pytest.importorskip("matplotlib")
     image = pytest.importorskip("matplotlib.image")
@@ -715,7 +724,7 @@ def test_plots_have_200_dots_per_inch():
     assert (width, height) == (11 * 200, 4.8 * 200)
 
 
-@pytest.mark.usefixtures("plots", "drawn")
+@pytest.mark.usefixtures("drawn")
 def test_without_matplotlib(monkeypatch, caplog):
     monkeypatch.delitem(sys.modules, "recbole_diffusion.experiment.report.plot", raising=False)
     monkeypatch.delattr(report, "plot", raising=False)

@@ -19,16 +19,14 @@ from recbole_diffusion.evaluation.split_data import SplitData
 from recbole_diffusion.experiment import report
 from recbole_diffusion.experiment.compare import compare
 from recbole_diffusion.experiment.jobs.store import Store, UserMetrics
-from recbole_diffusion.experiment.report import captions, data_tables, files, results, selection, tables
+from recbole_diffusion.experiment.report import captions, data_tables, results, selection, tables
 from recbole_diffusion.experiment.report.analysis import analyse
 
 N_USERS, N_ITEMS, LENGTH = 12, 31, 20
 MODELS = ("First", "Second")
 
 
-@pytest.fixture(autouse=True)
-def _no_plots(monkeypatch):
-    monkeypatch.setattr(files, "_draw_function", lambda: None)
+pytestmark = pytest.mark.usefixtures("no_plots")
 
 
 def split():

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 from recbole_diffusion import quick_start
 from recbole_diffusion.model.general_recommender.bspm import BSPM
 from recbole_diffusion.model.general_recommender.gfcf import GFCF
+from recbole_diffusion.model.general_recommender.giffcf import GiffCF
 from recbole_diffusion.model.general_recommender.sgfcf import SGFCF
 from recbole_diffusion.model.general_recommender.tease import TEASE
 from recbole_diffusion.model.general_recommender.turbocf import TurboCF
@@ -297,3 +298,17 @@ def test_a_model_in_closed_form_calls_no_network_and_changes_in_no_epoch(setting
     fresh = quick_start.build_model(loaded.config, loaded[3:])
     batch = {"user_id": torch.arange(1, 65)}
     assert torch.equal(fresh.full_sort_predict(batch), loaded.model.full_sort_predict(batch))
+
+
+@pytest.mark.parametrize(
+    ("item_graph", "n_items", "dense"),
+    [("auto", 8192, True), ("auto", 8193, False), ("dense", 10**6, True), ("sparse", 2, False)],
+)
+def test_one_rule_for_dense_matrices(item_graph, n_items, dense):
+    assert item_filter.is_dense(item_graph, n_items) == dense
+
+
+def test_giffcf_follows_the_rule(monkeypatch):
+    monkeypatch.setattr(item_filter, "MAX_DENSE_BYTES", 4 * 2**2)
+    graphs = [filter_model(GiffCF, np.eye(n), embedding_size=2).diffusion.graph for n in (2, 3)]
+    assert [graph.matrix is not None for graph in graphs] == [True, False]

@@ -264,6 +264,15 @@ def test_the_base_model_has_its_own_training_settings(built):
     assert base.notes == []
 
 
+def test_the_base_model_has_its_own_precision(built):
+    """enable_amp is a key of training, so that the run's amp_dtype would have no effect on the base model, and warn."""
+    config, *_ = built("LDiffRec", **QUICK, n_cate=1, enable_amp=True, amp_dtype="bfloat16")
+    base = bases.base_config(config, "LightGCN", {})
+    assert (base["enable_amp"], base["amp_dtype"]) == (False, None)
+    own = bases.base_config(config, "LightGCN", {"enable_amp": True, "amp_dtype": "bfloat16"})
+    assert (own["enable_amp"], own["amp_dtype"]) == (True, "bfloat16")
+
+
 def test_enable_gives_recboles_quick_start_the_embeddings_too(settings, numpy_restored):
     import recbole_diffusion
 

@@ -44,6 +44,17 @@ def test_the_card_of_a_run(make: ServedModels, capsys: Any) -> None:
     assert "load(checkpoint)" in text
 
 
+def test_intervals_of_metrics_that_some_users_do_not_have(make: ServedModels, capsys: Any) -> None:
+    result = make.result("DiffRec", save_per_user=True, metrics=["NDCG", "RecallTail"], learning_rate=0.03)
+    values = result["per_user"].metrics["recalltail@10"]
+    present = values[~np.isnan(values)]
+    assert 1 < len(present) < len(values)
+    half = 1.959964 * present.std(ddof=1) / np.sqrt(len(present))
+    lines = card(capsys, result["checkpoint"]).splitlines()
+    row = next(line for line in lines if line.startswith("| recalltail@10 "))
+    assert row.endswith(f"| {result['test_result']['recalltail@10']:.4f} ± {half:.4f} |")
+
+
 def test_evaluate_measures_the_intervals(make: ServedModels, capsys: Any) -> None:
     result = make.result("DiffRec")
     assert "`card --evaluate` measures them again" in card(capsys, result["checkpoint"])

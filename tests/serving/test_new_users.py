@@ -120,6 +120,8 @@ def test_files_and_frames_are_ordered_by_time(make: ServedModels, tmp_path: Path
         recommend(loaded, histories=frame.assign(date=["2024-01-01", "soon", "2024-01-01", "2024-01-01"]))
     with pytest.raises(ValueError, match=r"has no column of items: it has a, user"):
         recommend(loaded, histories=pd.DataFrame({"a": [1], "user": [2]}))
+    with pytest.raises(ValueError, match="histories, row 2: no user"):
+        recommend(loaded, histories=numbers.assign(user=["x", None, "y", "x"]))
     with pytest.raises(ValueError, match="1 of 1 users have no history"):
         recommend(loaded, ["z"], histories=numbers)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +52,7 @@ def _check(stored: Any, model: Any, settings: dict[str, Any], parts: Any) -> int
     """Load one group of files, print the account, and return the number of rows that are lost without a setting."""
     from recbole_diffusion import quick_start
     from recbole_diffusion.data import account, columns, pipeline
+    from recbole_diffusion.data.stored import files
     from recbole_diffusion.training import run_folder
 
     keys: dict[str, Any] = {"load_col": None, "state": "ERROR", "data_path": _data_path(stored)}
@@ -60,7 +60,8 @@ def _check(stored: Any, model: Any, settings: dict[str, Any], parts: Any) -> int
         keys["benchmark_filename"] = parts
     first = stored.inter if parts is None else stored.folder / f"{stored.name}.{parts[0]}.inter"
     is_list = isinstance(parts, list) and first.is_file() and "_list:" in first.read_text("utf-8", "replace")[:2000]
-    keys.update(_separator(first) if is_list and "seq_separator" not in settings else {})
+    if is_list:
+        keys["seq_separator"] = files.list_separator(first)
     config = quick_start.configure(model or ("SASRec" if is_list else "BPR"), stored.name, None, {**keys, **settings})
     fields = columns.header(config, columns.interaction_files(config)[0]) or {}
     if parts is None and config["TIME_FIELD"] in fields and "eval_args" not in settings:
@@ -80,12 +81,3 @@ def _check(stored: Any, model: Any, settings: dict[str, Any], parts: Any) -> int
 
 def _data_path(stored: Any) -> str:
     return "recbole" if stored.is_packaged else str(stored.folder.parent)
-
-
-def _separator(file: Any) -> dict[str, str]:
-    """The separator of item lists that ``data split`` recorded in its card."""
-    for path in file.parent.glob("*split.json"):
-        content = json.loads(path.read_text("utf-8"))
-        if file.name in content.get("files", {}):
-            return {"seq_separator": content.get("seq_separator", " ")}
-    return {}

@@ -10,7 +10,7 @@ from typing import Any, Optional
 from recbole_diffusion.cli.command import Command, integer
 
 _EPILOG = """\
-The table is text with any delimiter (csv, tsv, '::'), parquet, or json lines; also packed (.gz, .xz, .bz2, .zip).
+The table is text with any delimiter (csv, tsv, '::'), parquet, or json; also packed (.gz, .xz, .bz2, .zip).
 It writes DATA_PATH/NAME/NAME.inter, with --items NAME.item, and the card NAME.card.json and NAME.card.md.
 Rows are dropped in this order: without a value, --positive, --drop-duplicates, --min-user and --min-item.
 Ids stay the text that they are. Rows keep their order. Times become seconds since 1970 (UTC).
@@ -71,10 +71,11 @@ def main(words: Sequence[str]) -> int:
         return code
     options, _ = command.read(words)
     from recbole_diffusion.data.importing import importer, sources
+    from recbole_diffusion.data.importing.request import Request
 
     start = time.perf_counter()
     form = sources.Form(options.delimiter, options.header, options.quotes, options.encoding)
-    imported = importer.import_file(options.file, importer.Request(**_request(options)), form, options.items)
+    imported = importer.import_file(options.file, Request(**_request(options)), form, options.items)
     print(imported.summary())
     place = "" if options.data_path == "dataset" else f" --data_path={options.data_path}"
     print(f"{time.perf_counter() - start:.1f} s; run it with")
@@ -83,7 +84,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _request(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of :class:`recbole_diffusion.data.importing.importer.Request`."""
+    """The arguments of :class:`recbole_diffusion.data.importing.request.Request`."""
     same = ["name", "user", "item", "rating", "time", "positive", "drop_duplicates", "min_user", "min_item"]
     same += ["time_unit", "time_format", "item_id", "data_path", "overwrite"]
     request = {key: getattr(options, key) for key in same}

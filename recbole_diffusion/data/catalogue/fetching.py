@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import shutil
 import tempfile
@@ -13,9 +12,9 @@ from typing import Any, Optional
 from recbole_diffusion.data import convert
 from recbole_diffusion.data.catalogue import download
 from recbole_diffusion.data.catalogue.entries import Entry
-from recbole_diffusion.data.importing import atomic_output, card, importer, sources, statistics
+from recbole_diffusion.data.importing import atomic_output, card, importer, sources
+from recbole_diffusion.data.importing.request import Request
 from recbole_diffusion.data.stored import describing, files
-from recbole_diffusion.support.versions import version
 
 #: Folder of downloaded files, in ``data_path``.
 DOWNLOADS = ".downloads"
@@ -129,18 +128,18 @@ def _listed(unpacked: Path) -> str:
 
 
 def _from_table(entry: Entry, unpacked: Path, folder: Path, facts: dict[str, Any], overwrite: bool) -> None:
-    request = importer.Request(
-        name=entry.name, data_path=folder.parent, overwrite=overwrite, facts=facts, **entry.arguments
-    )
+    request = Request(name=entry.name, data_path=folder.parent, overwrite=overwrite, facts=facts, **entry.arguments)
     items = None if entry.items is None else _member(entry, unpacked, entry.items)
     importer.import_file(_member(entry, unpacked, str(entry.table)), request, sources.RECOGNISED, items)
 
 
 def _from_atomic(entry: Entry, unpacked: Path, folder: Path, facts: dict[str, Any], overwrite: bool) -> None:
     """Copy RecBole's files under the data set's name."""
-    found = {file.suffix: file for file in sorted(unpacked.rglob("*")) if file.suffix in _KINDS}
-    if ".inter" not in found:
-        raise ValueError(f"{entry.name}: the downloaded file holds no .inter file; {_listed(unpacked)}")
+    files_of = [file for file in sorted(unpacked.rglob("*")) if file.suffix in _KINDS]
+    found = {file.suffix: file for file in files_of}
+    if ".inter" not in found or len(found) < len(files_of):
+        number = "several files of one kind" if ".inter" in found else "no .inter file"
+        raise ValueError(f"{entry.name}: the downloaded file holds {number}; {_listed(unpacked)}")
     with atomic_output.staged(folder, entry.name, overwrite) as stage:
         for suffix, file in found.items():
             shutil.copyfile(file, stage / f"{entry.name}{suffix}")
@@ -175,8 +174,7 @@ def _write_card(entry: Entry, stage: Path, facts: dict[str, Any]) -> None:
     by_file = {table.path.name: describing.count(table) for table in tables}
     counts = next(iter(by_file.values())) if len(by_file) == 1 else describing.count_together(tables)
     content = {
-        "version": version("recbole-diffusion"),
-        "created": statistics.iso(datetime.datetime.now(datetime.timezone.utc).timestamp()),
+        **card.stamp(),
         "source": {"name": ", ".join(facts["downloads"]), "sha256": None, "rows": sum(t.table.rows for t in tables)},
         "columns": {},
         "steps": [],

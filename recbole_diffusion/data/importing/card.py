@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any, Optional
@@ -9,8 +10,15 @@ from typing import Any, Optional
 from recbole_diffusion.data.importing import statistics
 from recbole_diffusion.support.atomic_write import atomic_write_text
 from recbole_diffusion.support.json_values import nan_to_null
+from recbole_diffusion.support.versions import version
 
 FORMAT = 1
+
+
+def stamp() -> dict[str, Optional[str]]:
+    """The entries ``version``, of this package, and ``created``, now in UTC."""
+    now = datetime.datetime.now(datetime.timezone.utc).timestamp()
+    return {"version": version("recbole-diffusion"), "created": statistics.iso(now)}
 
 
 def card_file(folder: Path, name: str, suffix: str = "json") -> Path:

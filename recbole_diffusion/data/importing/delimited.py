@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Optional
 
 import pandas as pd
@@ -20,7 +21,9 @@ DELIMITERS = ("::", "\t", ",", ";", "|", " ")
 _WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "space": " ", "pipe": "|"}
 #: Stands for a delimiter of several characters, which pandas' fast parser does not support.
 _STAND_IN = "\x1f"
-_SAMPLE_LINES = 50
+#: Characters and lines by which the form is decided.
+_SAMPLE, _SAMPLE_LINES = 100_000, 50
+_LINE_BREAK = re.compile("\r\n|\r|\n")  # str.splitlines also splits at characters that may be in a cell
 _TYPED = re.compile(r"([^:\s\"']+):(token|float|token_seq|float_seq)")
 
 
@@ -62,6 +65,28 @@ def read(
         ValueError: a row has another number of cells than the first; or the form cannot be decided.
     """
     text = _decode(source, raw, encoding)
+    with _long_cells(len(text)):
+        return _read(source, text, delimiter, header, quotes, names)
+
+
+@contextlib.contextmanager
+def _long_cells(limit: int) -> Iterator[None]:
+    """Have the csv module read cells of any length; its own limit is 131,072 characters."""
+    before = csv.field_size_limit(limit)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _read(
+    source: str,
+    text: str,
+    delimiter: Optional[str],
+    header: Optional[bool],
+    quotes: Optional[bool],
+    names: Sequence[str],
+) -> Table:
     form = _form_of(source, text, delimiter, header, quotes, names)
     head = _records(text, form, 2)
     if not form.quoted and "\r" in text:
@@ -74,7 +99,6 @@ def read(
         f"text separated by {described}, {'names in the first line' if form.header else 'no line of names'}",
         {name: code(frame[place]) for place, name in enumerate(columns)},
         has_names=form.header,
-        first_line=2 if form.header else 1,
         rows=len(frame),
     )
     _check_short_rows(table, text, form)
@@ -82,7 +106,7 @@ def read(
 
 
 def _decode(source: str, raw: bytes, encoding: Optional[str]) -> str:
-    """Decode the text, without a byte order mark."""
+    """Decode the text, without a byte order mark and without empty lines before the first record."""
     marks = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
     encoding = encoding or next((name for mark, name in marks.items() if raw.startswith(mark)), "utf-8")
     try:
@@ -99,7 +123,8 @@ def _decode(source: str, raw: bytes, encoding: Optional[str]) -> str:
         raise ValueError(f"{source}: holds NUL bytes; if it is text in UTF-16, give --encoding=utf-16-le")
     if not text.strip():
         raise ValueError(f"{source}: is empty")
-    return text
+    text = text.lstrip("\r\n")
+    return text if "\n" in text else text.replace("\r", "\n")  # line breaks of old Macs
 
 
 def _form_of(
@@ -111,7 +136,9 @@ def _form_of(
     names: Sequence[str],
 ) -> Form:
     """Complete the form: what the caller leaves open is decided by the first lines."""
-    lines = [line for line in text[:100_000].splitlines()[:_SAMPLE_LINES] if line.strip()]
+    sample = _lines(text[:_SAMPLE])
+    whole = sample[:-1] if len(text) > _SAMPLE and len(sample) > 1 else sample
+    lines = [line for line in whole[:_SAMPLE_LINES] if line.strip()]
     delimiter = _WORDS.get(delimiter, delimiter) if delimiter else _delimiter_of(source, lines)
     if delimiter not in lines[0]:
         raise ValueError(f"{source}: the first line, {shown(lines[0])}, has no delimiter {delimiter!r}")
@@ -141,6 +168,10 @@ def _delimiter_of(source: str, lines: Sequence[str]) -> str:
     )
 
 
+def _lines(text: str) -> list[str]:
+    return _LINE_BREAK.split(text)
+
+
 def _split(line: str, delimiter: str) -> list[str]:
     if len(delimiter) > 1:
         return line.split(delimiter)
@@ -150,7 +181,7 @@ def _split(line: str, delimiter: str) -> list[str]:
 def _records(text: str, form: Form, count: int) -> list[list[str]]:
     """The first records, at most ``count``."""
     if len(form.delimiter) > 1 or not form.quoted:
-        lines = (line for line in text[:1_000_000].splitlines() if line.strip())
+        lines = (line for line in _lines(text[:1_000_000]) if line.strip())
         return [line.split(form.delimiter) for line, _ in zip(lines, range(count))]
     records = (record for record in csv.reader(io.StringIO(text), delimiter=form.delimiter) if record)
     return [record for record, _ in zip(records, range(count))]

@@ -55,8 +55,9 @@ class Choice(NamedTuple):
 def looks_like_header(cells: Sequence[str], asked: Sequence[str] = ()) -> bool:
     """Whether a first record names columns: some cell is a known name, or one that the caller asks for."""
     known = {name for tiers in NAMES.values() for tier in tiers for name in tier}
-    asked = [name for name in asked if not name.isdigit()]  # numbers of columns
-    return any(_plain(cell.split(":")[0]) in known or cell.strip() in asked for cell in cells)
+    lowered = {name.lower() for name in asked if not name.isdigit()}  # digits are numbers of columns
+    plain = [cell.partition(":")[0].strip() for cell in cells]
+    return any(_plain(name) in known or name.lower() in lowered for name in plain)
 
 
 def choose(table: Table, requested: Mapping[str, Optional[str]]) -> dict[str, Choice]:

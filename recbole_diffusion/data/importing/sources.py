@@ -54,7 +54,7 @@ RECOGNISED = Form()
 def read_file(
     path: Union[str, Path], form: Form = RECOGNISED, names: Sequence[str] = ()
 ) -> tuple[Table, dict[str, Any]]:
-    """Read a file: text with delimiters, parquet, or json lines; also packed by gzip, xz, bzip2 or zip (one file).
+    """Read a file: delimited text, parquet, json lines or a json list; packed by gzip, xz, bzip2 or zip (one file).
 
     Args:
         path: the file.
@@ -107,10 +107,8 @@ def _parse(source: str, raw: bytes, form: Form, names: Sequence[str]) -> Table:
             raise ValueError(f"{source} is {what}; {way_out}")
     if raw.startswith(b"PAR1"):
         return _read_parquet(source, raw)
-    if start.startswith(b"{"):
-        return _read_json_lines(source, raw)
-    if start.startswith(b"["):
-        raise ValueError(f"{source} is one json list; write json lines, one object a line (jq -c '.[]')")
+    if start.startswith((b"{", b"[")):
+        return _read_json(source, raw, is_list=start.startswith(b"["))
     return delimited.read(source, raw, *form, names=names)
 
 
@@ -118,7 +116,7 @@ def _read_parquet(source: str, raw: bytes) -> Table:
     try:
         import pyarrow.parquet
     except ImportError:
-        raise ValueError(f"{source} is parquet, which needs pyarrow: pip install pyarrow") from None
+        raise ValueError(f"{source} is parquet, which needs pyarrow: pip install pyarrow, or take csv") from None
     try:
         table = pyarrow.parquet.read_table(io.BytesIO(raw))
     except (OSError, ValueError) as error:
@@ -131,25 +129,49 @@ def _from_arrow(table: Any) -> pd.DataFrame:
     return table.to_pandas(integer_object_nulls=True, ignore_metadata=True)
 
 
-def _read_json_lines(source: str, raw: bytes) -> Table:
-    """Read one object a line. Numbers stay the text that the file holds; objects inside become json text."""
+def _read_json(source: str, raw: bytes, is_list: bool) -> Table:
+    """Read one object a line, or a list of objects.
+
+    Numbers stay the text that the file holds; objects inside become json text.
+    """
+    text = raw.decode("utf-8-sig", "surrogatepass")
+    rows = _objects_of_list(source, text) if is_list else _objects_of_lines(source, text)
+    if not rows:
+        raise ValueError(f"{source}: holds no object")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: code([_scalar(row.get(name)) for row in rows]) for name in names}
+    return Table(source, "a json list" if is_list else "json lines", columns, rows=len(rows))
+
+
+def _loaded(text: str) -> Any:
+    return json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+
+
+def _objects_of_list(source: str, text: str) -> list[dict[str, Any]]:
+    try:
+        rows: list[dict[str, Any]] = _loaded(text)
+    except ValueError as error:
+        raise ValueError(f"{source} is no json ({error})") from None
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise ValueError(f"{source}: entry {number} of its list is no json object")
+    return rows
+
+
+def _objects_of_lines(source: str, text: str) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(raw.decode("utf-8-sig", "surrogatepass").split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+            row = _loaded(line)
         except ValueError as error:
             hint = "; it is text of Python, not json" if line.lstrip().startswith("{'") else ""
             raise ValueError(f"{source}: line {number} is no json object ({error}){hint}: {shown(line)}") from None
         if not isinstance(row, dict):
             raise ValueError(f"{source}: line {number} is no json object: {shown(line)}")
         rows.append(row)
-    if not rows:
-        raise ValueError(f"{source}: holds no object")
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    columns = {name: code([_scalar(row.get(name)) for row in rows]) for name in names}
-    return Table(source, "json lines", columns, rows=len(rows))
+    return rows
 
 
 def _scalar(value: Any) -> Any:

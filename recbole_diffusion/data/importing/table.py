@@ -21,7 +21,6 @@ class Table:
         format: what was read, e.g. ``csv separated by ','``.
         columns: by name, in the table's order; ``1``, ``2``, … where the table names none.
         has_names: whether the table names its columns.
-        first_line: the line of the first row, counted from 1.
         rows: the number of rows.
         notes: what was decided while it was read, a line each.
     """
@@ -30,7 +29,6 @@ class Table:
     format: str
     columns: dict[str, Coded]
     has_names: bool = True
-    first_line: int = 1
     rows: int = 0
     notes: list[str] = field(default_factory=list)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def describe(stored: StoredSet) -> dict[str, Any]:
     Returns:
         ``name``, ``folder``, ``columns`` (``name:type`` by file), ``counts`` by file (see
         :func:`statistics.describe`), ``unseen`` (users and items of each pre-split file that are not in the train
-        file), ``card`` and ``changed`` (files that are not those of the card).
+        file, in lists of items neither), ``card`` and ``changed`` (files that are not those of the card).
     """
     tables = {path.name: files.read(path) for path in stored.files()}
     inter = {name: table for name, table in tables.items() if name.endswith(".inter")}
@@ -62,16 +62,23 @@ def count_together(tables: list[AtomicTable]) -> dict[str, Any]:
 def _unseen(stored: StoredSet, inter: dict[str, AtomicTable]) -> dict[str, dict[str, int]]:
     """The number of users and items of each part that its train part lacks."""
     result: dict[str, dict[str, int]] = {}
-    train = None
+    known: Optional[dict[str, set[str]]] = None
     for part in stored.parts():
         table = inter[f"{stored.name}.{part}.inter"]
         if "train" in part:
-            train = table
-        elif train is not None:
-            result[table.path.name] = {
-                f"{role}s": len({*table.text(role)} - {*train.text(role)}) for role in ("user", "item")
-            }
+            known = {"user": {*table.text("user")}, "item": {*table.text("item")} | _listed_items(table)}
+        elif known is not None:
+            result[table.path.name] = {f"{role}s": len({*table.text(role)} - names) for role, names in known.items()}
     return result
+
+
+def _listed_items(table: AtomicTable) -> set[str]:
+    """The items in the lists of a file of sequences: a user's first item is in no other place. Else none."""
+    column = table.table.columns.get(f"{table.fields['item']}_list")
+    if column is None:
+        return set()
+    separator = files.list_separator(table.path)
+    return {item for text in column.values for item in text.split(separator)}
 
 
 def lines(description: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import math
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -93,7 +94,7 @@ def _iso(table: AtomicTable, text: str) -> str:
     if not NUMBER.fullmatch(text):
         return text  # a date already
     seconds = Decimal(text)
-    whole = int(seconds // 1)
+    whole = math.floor(seconds)  # Decimal's // rounds towards 0, also before 1970
     fraction = format(seconds - whole, "f").partition(".")[2].rstrip("0")
     if not -(10**10) < whole < 10**10 or len(fraction) > 9:
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -155,6 +156,15 @@ def _fields(path: Path, columns: dict[str, Coded]) -> dict[str, str]:
         Table(str(path), "", columns), {role: name for role, name in standard.items() if name in columns}
     )
     return {role: choice.column for role, choice in chosen.items() if choice.column is not None}
+
+
+def list_separator(path: Path) -> str:
+    """The separator of the item lists in a file of sequences: as ``data split`` has recorded, or RecBole's default."""
+    for file in path.parent.glob("*split.json"):
+        content = json.loads(file.read_text("utf-8"))
+        if path.name in content.get("files", {}):
+            return str(content.get("seq_separator", " "))
+    return " "
 
 
 def sha256(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import shutil
 from collections.abc import Sequence
@@ -11,11 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recbole_diffusion.data.importing import atomic_output, card, statistics
+from recbole_diffusion.data.importing import atomic_output, card
 from recbole_diffusion.data.stored import describing, files
 from recbole_diffusion.data.stored.files import AtomicTable, StoredSet
 from recbole_diffusion.data.stored.splitting import LEFT_OUT, PARTS, Rows, Split, Way, split
-from recbole_diffusion.support.versions import version
 
 FORMS = ("both", "general", "sequential")
 #: Separators of item lists, RecBole's default first; the first that is in no name of an item is used.
@@ -251,8 +249,7 @@ def _write_card(folder: Path, stored: StoredSet, label: str, facts: dict[str, An
     content = {
         "format": card.FORMAT,
         "name": stored.name,
-        "version": version("recbole-diffusion"),
-        "created": statistics.iso(datetime.datetime.now(datetime.timezone.utc).timestamp()),
+        **card.stamp(),
         "source": {"name": stored.inter.name, "sha256": files.sha256(stored.inter)},
         **facts,
     }

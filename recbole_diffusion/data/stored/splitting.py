@@ -136,15 +136,15 @@ def _by_time(rows: Rows, way: Way) -> Split:
     """
     if rows.times is None:
         raise ValueError("--by=time needs times, and the data set has none")
-    sorted_times = rows.times[rows.order]
-    train, valid, _ = counts_of(len(sorted_times), way.ratio)
-    last = len(sorted_times) - 1
-    first_valid = sorted_times[min(train, last)] if way.valid_from is None else way.valid_from
-    first_test = sorted_times[min(train + valid, last)] if way.test_from is None else way.test_from
+    starts = np.append(rows.times[rows.order], np.inf)  # inf: the part has no row
+    train, valid, _ = counts_of(len(rows.times), way.ratio)
+    first_valid = starts[train] if way.valid_from is None else way.valid_from
+    first_test = starts[train + valid] if way.test_from is None else way.test_from
     if first_valid > first_test:
         raise ValueError(f"the times of valid begin at {first_valid:.15g}, after those of test at {first_test:.15g}")
     parts = (rows.times >= first_valid).astype(np.int64) + (rows.times >= first_test)
-    return Split(parts, [f"valid from {first_valid:.15g} on, test from {first_test:.15g} on"])
+    texts = [f"{start:.15g} on" if np.isfinite(start) else "no time on" for start in (first_valid, first_test)]
+    return Split(parts, [f"valid from {texts[0]}, test from {texts[1]}"])
 
 
 def _drawn(codes: np.ndarray, way: Way) -> np.ndarray:

@@ -1,16 +1,13 @@
-"""Yardsticks: models without training that a comparison of diffusion models should have beside them."""
+"""Yardsticks: models without training that a comparison of diffusion models should have beside them.
+
+RecBole's are :data:`recbole_diffusion.registry.YARDSTICKS_IN_RECBOLE`; the cards of ours say that they are some.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from recbole_diffusion import registry
-
-#: For models of interactions, and for models of sequences.
-GENERAL = ("Pop", "ItemKNN", "EASE")
-SEQUENTIAL = ("Pop", "Transitions")
-#: On the base model of a model on embeddings.
-OF_BASE = "ItemMean"
 
 
 def add(words: Sequence[str]) -> list[str]:
@@ -32,10 +29,8 @@ def _of(word: str) -> list[str]:
     spec = registry.find_spec(model) if model else None
     if spec is None:
         return _of_recboles(name.partition(":")[2] or name)
-    if spec.task == "sequential":
-        return [*SEQUENTIAL]
-    own = [f"{OF_BASE}:{base}" if base else OF_BASE] if "base_model" in spec.needs else []
-    return [*GENERAL, *own]
+    on_base = _on_a_base() if "base_model" in spec.needs else []
+    return [*_for(spec.task), *(f"{yardstick}:{base}" if base else yardstick for yardstick in on_base)]
 
 
 def _of_recboles(model: str) -> list[str]:
@@ -46,4 +41,15 @@ def _of_recboles(model: str) -> list[str]:
         is_sequential = getattr(registry.get_model(model), "type", None) == ModelType.SEQUENTIAL
     except ValueError:  # the comparison names it
         return []
-    return [*(SEQUENTIAL if is_sequential else GENERAL)]
+    return _for("sequential" if is_sequential else "general")
+
+
+def _for(task: str) -> list[str]:
+    """The yardsticks of a task, without those on a base model; of RecBole's only Pop ranks for sequences too."""
+    recboles = registry.YARDSTICKS_IN_RECBOLE if task == "general" else ("Pop",)
+    return [*recboles, *(spec.name for spec in registry.yardsticks(task) if "base_model" not in spec.needs)]
+
+
+def _on_a_base() -> list[str]:
+    """The yardsticks on the base model of a model on embeddings."""
+    return [spec.name for spec in registry.yardsticks("general") if "base_model" in spec.needs]

@@ -15,8 +15,9 @@ from recbole_diffusion.evaluation.list_evaluation import NOT_OF_LISTS, evaluate_
 from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.experiment.evaluate import checkpoints, foreign_lists, list_files
 from recbole_diffusion.experiment.evaluate import split as splits
+from recbole_diffusion.experiment.evaluate.entry import Entry
 from recbole_diffusion.experiment.evaluate.foreign_lists import Options
-from recbole_diffusion.experiment.evaluate.results import Entry, Evaluation
+from recbole_diffusion.experiment.evaluate.results import Evaluation
 from recbole_diffusion.experiment.evaluate.split import EvaluationSplit
 from recbole_diffusion.settings.config import settings_of
 from recbole_diffusion.support import yaml_files
@@ -232,7 +233,7 @@ def _of_lists(label: str, source: Any, split: EvaluationSplit, request: _Request
             '(--eval_args="{mode: full}" with the split\'s other entries)'
         )
     is_file = isinstance(source, (str, Path))
-    frame = list_files.read(Path(source)) if is_file else source
+    frame = list_files.read(Path(source), request.columns.values()) if is_file else source
     what = f"file {str(source)!r}" if is_file else "the frame"
     columns = list_files.find_columns(frame, request.columns, what)
     frame = list_files.long_form(frame, columns)

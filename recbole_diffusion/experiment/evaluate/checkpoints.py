@@ -1,76 +1,14 @@
-"""The evaluation of a trained model on any part of its split, without training."""
+"""The evaluation of a checkpoint at other metrics and cut-offs than those of its run."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
-import torch
+from recbole_diffusion.evaluation.list_evaluation import NOT_OF_LISTS
+from recbole_diffusion.serving.measurement import Evaluated, evaluate
 
-from recbole_diffusion import quick_start
-from recbole_diffusion.data.loaders import get_dataloader
-from recbole_diffusion.evaluation.list_evaluation import RankedLists
-from recbole_diffusion.evaluation.per_user import UserMetrics
-from recbole_diffusion.training import fit, run_folder, run_log
-from recbole_diffusion.training.trainer import Training
-
-
-class Evaluated(NamedTuple):
-    """The evaluation of a model.
-
-    Attributes:
-        metrics: each metric's value.
-        users: the values of each user, by id; None where a metric is not a mean over users.
-        lists: the recommended lists, with ids; None if none were kept.
-        users_per_s: users ranked per second.
-    """
-
-    metrics: dict[str, float]
-    users: Optional[UserMetrics]
-    lists: Optional[RankedLists]
-    users_per_s: float
-
-
-def evaluate(loaded: quick_start.Loaded, phase: str, list_length: int = 0) -> Evaluated:
-    """Compute the metrics of a loaded model as a run does.
-
-    Args:
-        loaded: model and data; ``metrics`` and ``topk`` are settings.
-        phase: ``train``, ``valid`` or ``test``.
-        list_length: length of the recommended lists that are kept; 0: none.
-
-    Raises:
-        ValueError: the model has a trainer of its own that does not evaluate this way.
-    """
-    loader = _loader(loaded, phase)
-    with tempfile.TemporaryDirectory() as folder, run_folder.hide_known_warnings(), run_log.plain_bars():
-        loaded.config["checkpoint_dir"] = folder  # RecBole's trainers create it
-        with run_log.tensorboard_in(Path(folder)):
-            trainer = fit.make_trainer(loaded.config, loaded.model)
-            if not isinstance(trainer, Training):
-                raise ValueError(
-                    f"{loaded.config['model']} has RecBole's trainer of decision trees, which evaluates after a "
-                    "training only"
-                )
-            trainer._train_data, trainer.list_length = loaded.train_data, list_length
-            result = trainer.evaluate(loader, load_best_model=False, show_progress=loaded.config["show_progress"])
-    speed = trainer.evaluation["users"] / max(trainer.evaluation["seconds"], 1e-9)
-    return Evaluated(dict(result or {}), trainer.per_user, trainer.lists, speed)
-
-
-def _loader(loaded: quick_start.Loaded, phase: str) -> Any:
-    """The evaluation loader of a part; for the training part one that ranks its items among all items."""
-    if phase == "valid":
-        return loaded.valid_data
-    if phase == "test":
-        return loaded.test_data
-    part = loaded.train_data._dataset
-    part = part.copy(part.inter_feat[torch.arange(len(part.inter_feat))])  # the loader sorts the rows in place
-    other = next(loader._sampler for loader in (loaded.test_data, loaded.valid_data) if loader)
-    sampler = type(other)("train", part, other.distribution).set_phase("train")  # knows no item of the later parts
-    return get_dataloader(loaded.config, "test")(loaded.config, part, sampler, shuffle=False)
+__all__ = ["Evaluated", "evaluate", "overrides"]
 
 
 def overrides(
@@ -87,7 +25,7 @@ def overrides(
     names = list(metrics or _as_list(stored.get("metrics")) or ["Recall"])
     cut_offs = list(topk or _as_list(stored.get("topk")) or [10])
     first = names[0]
-    has_cut_off = first.lower() not in {"gauc", "auc", "mae", "rmse", "logloss"}
+    has_cut_off = first.lower() not in NOT_OF_LISTS
     return {
         "metrics": names,
         "topk": cut_offs,

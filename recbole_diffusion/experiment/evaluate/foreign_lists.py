@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from recbole_diffusion.data.importing import frames
 from recbole_diffusion.evaluation.list_evaluation import RankedLists
 from recbole_diffusion.evaluation.split_data import unique_pairs
-from recbole_diffusion.experiment.evaluate import list_files
 from recbole_diffusion.experiment.evaluate.list_files import Columns
 from recbole_diffusion.experiment.evaluate.split import EvaluationSplit
 
@@ -93,7 +93,7 @@ def _ids(frame: Any, columns: Columns, split: EvaluationSplit, account: Account)
     ids = []
     for column, names in ((columns.user, split.data.user_names), (columns.item, split.data.item_names)):
         index = pd.Index(np.asarray(names, dtype=object)[1:])
-        positions = index.get_indexer(pd.Index(list_files.texts(frame[column])))
+        positions = index.get_indexer(pd.Index(frames.texts(frame[column])))
         ids.append(np.where(positions >= 0, positions + 1, -1))
     return ids[0], ids[1]
 
@@ -139,8 +139,8 @@ def _without_unknown(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Remove the rows of users that are not evaluated and of unknown items, and count both."""
     name, phase = split.config["dataset"], split.phase
-    user_names = list_files.texts(frame[columns.user]).to_numpy()[order]
-    item_names = list_files.texts(frame[columns.item]).to_numpy()[order]
+    user_names = frames.texts(frame[columns.user])[order]
+    item_names = frames.texts(frame[columns.item])[order]
     unknown = _distinct(user_names[users < 0])
     account.add(
         "unknown_users",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import lzma
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
+
+import numpy as np
+
+from recbole_diffusion.data.importing import frames
 
 #: Names of columns, in lower case, in the order in which they are tried.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -17,8 +19,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 #: Suffixes of files of lists. Other files are told from checkpoints by their first bytes.
 SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".parquet", ".pq", ".jsonl", ".ndjson", ".json"})
-_SEPARATORS = "\t,;|"
-_OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
+_PACKED = frozenset({".gz", ".xz", ".bz2"})
 
 
 class Columns(NamedTuple):
@@ -54,45 +55,20 @@ def is_list_file(path: Path) -> bool:
 
 def _suffix(path: Path) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in _OPENERS:
+    if suffixes and suffixes[-1] in _PACKED:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
 
 
-def read(path: Path) -> Any:
-    """Read a table as a pandas frame; names of users and items as texts.
+def read(path: Path, names: Iterable[Optional[str]] = ()) -> Any:
+    """Read a table of lists as a pandas frame, see :func:`recbole_diffusion.data.importing.frames.read`.
 
-    Raises:
-        ValueError: the file does not exist, is empty, or is no table.
+    Args:
+        path: the file.
+        names: of columns that the caller names.
     """
-    import pandas as pd
-
-    if not path.is_file():
-        raise ValueError(f"file {str(path)!r} does not exist")
-    suffix = _suffix(path)
-    try:
-        if suffix in {".parquet", ".pq"}:
-            frame = pd.read_parquet(path)
-        elif suffix in {".jsonl", ".ndjson", ".json"}:
-            frame = pd.read_json(path, lines=suffix != ".json", dtype=False)
-        else:
-            frame = pd.read_csv(
-                path, sep=_separator(path), dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig"
-            )
-    except ImportError as error:  # pandas' message is long
-        raise ValueError(f"file {str(path)!r} needs pyarrow: pip install pyarrow, or take a csv file") from error
-    except (ValueError, OSError, EOFError, lzma.LZMAError) as error:  # pandas' parser errors are ValueErrors
-        raise ValueError(f"file {str(path)!r} cannot be read as a table: {' '.join(str(error).split())}") from error
-    if not len(frame):
-        raise ValueError(f"file {str(path)!r} holds no rows")
-    return frame.rename(columns=lambda name: str(name).partition(":")[0].strip())  # user_id:token of atomic files
-
-
-def _separator(path: Path) -> str:
-    """The separator that occurs most often in the first line; a comma if none does."""
-    with _OPENERS.get(path.suffix.lower(), open)(path, "rt", encoding="utf-8-sig") as stream:
-        line = stream.readline()
-    return max(_SEPARATORS, key=lambda separator: (line.count(separator), separator == ","))
+    known = [name for guesses in NAMES.values() for name in guesses]
+    return frames.read(path, [*known, *(name for name in names if name)])
 
 
 def find_columns(frame: Any, passed: Mapping[str, Optional[str]], source: str) -> Columns:
@@ -113,6 +89,8 @@ def find_columns(frame: Any, passed: Mapping[str, Optional[str]], source: str) -
         if name is not None and name not in frame.columns:
             raise ValueError(f"{source} has no column {name!r}; it has {', '.join(map(str, frame.columns))}")
         columns[kind] = name or next((existing[guess] for guess in guesses if guess in existing), None)
+    if passed.get("score") is not None and passed.get("rank") is None:
+        columns["rank"] = None  # the named column decides, not one whose name looks like a rank
     for kind in ("user", "item"):
         if columns[kind] is None:
             raise ValueError(
@@ -124,19 +102,19 @@ def find_columns(frame: Any, passed: Mapping[str, Optional[str]], source: str) -
 
 def long_form(frame: Any, columns: Columns) -> Any:
     """The table with one row per item; a cell with a list of items, as in json, becomes several rows."""
-    cells = frame[columns.item]
-    if not len(cells) or not hasattr(cells.iloc[0], "__len__") or isinstance(cells.iloc[0], (str, bytes)):
+    is_list = frame[columns.item].map(_is_list).astype(bool)
+    if not is_list.any():
         return frame
+    frame = frame[is_list & (frame[columns.item].map(_length) > 0)]
     lists = [columns.item]
-    if columns.score is not None and hasattr(frame[columns.score].iloc[0], "__len__"):
+    if columns.score is not None and frame[columns.score].map(_is_list).any():
         lists.append(columns.score)
     return frame.explode(lists, ignore_index=True)
 
 
-def texts(values: Any) -> Any:
-    """Names as texts; whole numbers have no decimal point, also where a missing value has made floats of them."""
-    import pandas as pd
+def _is_list(cell: Any) -> bool:
+    return isinstance(cell, (list, tuple, np.ndarray))
 
-    if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
-        values = values.astype("Int64")
-    return values.astype(object).where(values.isna(), values.astype(str))
+
+def _length(cell: Any) -> int:
+    return len(cell) if _is_list(cell) else 0

@@ -8,43 +8,17 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 
-from recbole_diffusion.evaluation.per_user import UserMetrics
+from recbole_diffusion.experiment.evaluate.entry import BOOTSTRAP_USERS, Entry
 from recbole_diffusion.experiment.report import captions, records, significance, tables
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
 from recbole_diffusion.experiment.report.results import ComparisonResults, ModelResult, higher_is_better
 from recbole_diffusion.experiment.report.selection import Selection
 from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text
 from recbole_diffusion.support.json_values import nan_to_null
-
-#: Above this number of users intervals are normal: the bootstrap would draw 10,000 numbers per user.
-BOOTSTRAP_USERS = 20_000
-_Z = 1.959963984540054
-
-
-class Entry(NamedTuple):
-    """One evaluated checkpoint, or one file of lists.
-
-    Attributes:
-        label: its name in tables.
-        source: the file, or ``DataFrame``.
-        kind: ``checkpoint`` or ``lists``.
-        metrics: the value of each metric, e.g. ``ndcg@10``.
-        users: the values of each user, by name; None where a metric is not a mean over users.
-        notes: about the model's data, or about what was left out of the lists; a line each.
-        counts: of rows and users that were left out of lists; empty for checkpoints.
-    """
-
-    label: str
-    source: str
-    kind: str
-    metrics: dict[str, float]
-    users: Optional[UserMetrics]
-    notes: list[str]
-    counts: dict[str, int]
 
 
 @dataclass
@@ -81,12 +55,7 @@ class Evaluation:
     @functools.cached_property
     def intervals(self) -> dict[tuple[str, str], tuple[float, float]]:
         """The 95 % intervals of the means over users, by (label, metric)."""
-        result = {}
-        for entry in self.entries:
-            if entry.users is not None and entry.users.metrics and len(entry.users.users) > 1:
-                bounds = _intervals(np.stack(list(entry.users.metrics.values())))
-                result.update({(entry.label, metric): pair for metric, pair in zip(entry.users.metrics, bounds)})
-        return result
+        return {(entry.label, name): pair for entry in self.entries for name, pair in entry.intervals().items()}
 
     @functools.cached_property
     def analysis(self) -> Optional[Analysis]:
@@ -143,7 +112,7 @@ class Evaluation:
                         "value": value,
                         "low": low,
                         "high": high,
-                        "users": _n_values(entry, metric),
+                        "users": entry.n_values(metric),
                     }
                 )
         return rows
@@ -234,7 +203,7 @@ class Evaluation:
                             for metric in entry.metrics
                             if (entry.label, metric) in self.intervals
                         },
-                        "users": {metric: _n_values(entry, metric) for metric in entry.metrics},
+                        "users": {metric: entry.n_values(metric) for metric in entry.metrics},
                         "notes": entry.notes,
                         "counts": entry.counts,
                     }
@@ -310,23 +279,3 @@ def check_out(path: Path) -> None:
         raise ValueError(
             f"out={str(path)!r} is not allowed; allowed: a folder, or a file that ends in .json, .csv, .npz"
         )
-
-
-def _n_values(entry: Entry, metric: str) -> Optional[int]:
-    """The number of users with a value of the metric; None for metrics that are not means over users."""
-    if entry.users is None or metric not in entry.users.metrics:
-        return None
-    return int((~np.isnan(entry.users.metrics[metric])).sum())
-
-
-def _intervals(values: np.ndarray) -> list[tuple[float, float]]:
-    """The 95 % interval of each row's mean; values (n_metrics, n_users), nan where a user has no value."""
-    if values.shape[1] <= BOOTSTRAP_USERS:
-        return [significance.interval(means) for means in significance.bootstrap_means(values)]
-    bounds = []
-    for row in values:
-        row = row[~np.isnan(row)]
-        half = _Z * row.std(ddof=1) / math.sqrt(len(row)) if len(row) > 1 else math.nan
-        mean = float(row.mean()) if len(row) else math.nan
-        bounds.append((mean - half, mean + half))
-    return bounds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
+from recbole_diffusion import registry
 from recbole_diffusion.evaluation.metric_names import paper_name
 from recbole_diffusion.experiment.report.analysis import AGAINST_REFERENCE, ALL_PAIRS, LIMIT, Analysis, ranked
 from recbole_diffusion.experiment.report.results import ComparisonResults, ModelResult, higher_is_better
@@ -18,8 +19,6 @@ BEYOND = (
     "Of the recommended lists as a whole: coverage, tail share and novelty (bits) tell how far they go beyond the "
     "popular items; ↓ less is more even (Gini) or less popular, which is neither better nor worse."
 )
-#: Models without training, see :mod:`recbole_diffusion.experiment.compare.yardsticks`.
-YARDSTICKS = ("Pop", "ItemKNN", "EASE", "Transitions", "ItemMean")
 IN_TABLE, IN_TEXT = "Best bold, second underlined", "* best"
 
 
@@ -87,7 +86,7 @@ def marks(analysis: Analysis, text: str = IN_TABLE) -> str:
 
 def beside_yardsticks(analysis: Analysis) -> str:
     """Return which yardsticks each diffusion model does not significantly beat; empty without both."""
-    yardsticks = [result for result in analysis.results if result.model in YARDSTICKS and result.tested]
+    yardsticks = [result for result in analysis.results if registry.is_yardstick(result.model) and result.tested]
     sentences = []
     for result in (result for result in analysis.results if result.diffusion and result.tested):
         unbeaten = [other.label for other in yardsticks if not _beats(analysis, result.label, other.label)]

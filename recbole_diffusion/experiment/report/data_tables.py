@@ -24,9 +24,10 @@ DATA = (
     "beginning of the hash of its users, items and pairs."
 )
 GROUPS = (
-    "Users by the length of their training history, in thirds. Items by popularity: those with the first half of the "
-    "training interactions, those up to 80 %, and the rest; recall is among the targets of the group. In the first row "
-    "the size of each group, and the fewest and most training interactions in it."
+    "Users by the length of their training history, with the borders activity_quantiles, by default thirds. Items by "
+    "popularity, with the borders popularity_shares, by default those with the first half of the training "
+    "interactions, those up to 80 %, and the rest; recall is among the targets of the group. In the first row the size "
+    "of each group, and the fewest and most training interactions in it."
 )
 _TITLES = dict(
     zip((*USER_GROUPS, *ITEM_GROUPS), ("short history", "medium", "long", "head items", "mid items", "tail items"))

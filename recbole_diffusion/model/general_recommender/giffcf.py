@@ -15,13 +15,11 @@ from typing import Any, Optional
 from torch import Tensor
 
 from recbole_diffusion.diffusion import Generators, StepCallback
+from recbole_diffusion.model.interactions.item_filter import is_dense
 from recbole_diffusion.model.interactions.item_graph import ItemGraph
 from recbole_diffusion.model.rows.graph_diffusion import GraphDiffusion
 from recbole_diffusion.model.rows.history import SparseRows, fitted_matrix, row_history
 from recbole_diffusion.model.rows.row_recommender import RowRecommender
-
-#: Whether the graph of items is a dense matrix, by the key ``item_graph``.
-DENSE = {"auto": None, "dense": True, "sparse": False}
 
 
 class GiffCF(RowRecommender):
@@ -45,7 +43,7 @@ class GiffCF(RowRecommender):
             config["user_power"],
             config["ideal_weight"],
             config["ideal_cutoff"],
-            DENSE[config["item_graph"]],
+            is_dense(config["item_graph"], self.history.n_columns),
         )
         self.diffusion = GraphDiffusion(config, graph)
         self.item_options = {} if config["item_learning_rate"] is None else {"lr": config["item_learning_rate"]}

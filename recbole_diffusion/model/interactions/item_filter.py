@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from recbole_diffusion.model.interactions.propagation import SparseProduct
 
-#: Most items for which ``item_graph: auto`` computes dense (items, items) matrices, of 100 MB.
-MAX_DENSE_ITEMS = 5_000
+#: Largest (items, items) matrix of ``item_graph: auto``, in float32: 8,192 items. It lies in the memory of the device
+#: and, for the filters, in the checkpoint; its computation in float64 takes up to six times as much.
+MAX_DENSE_BYTES = 2**28
 #: Up to this size of the smaller side the whole spectrum is computed, without iteration.
 MAX_FULL_SPECTRUM = 500
 #: The whole spectrum is computed too if more than this share of the singular vectors is needed.
@@ -30,8 +31,8 @@ RANK_TOLERANCE = 1e-10
 
 
 def is_dense(item_graph: str, n_items: int) -> bool:
-    """Whether the key ``item_graph`` (auto, dense or sparse) means dense matrices for this number of items."""
-    return item_graph == "dense" or (item_graph == "auto" and n_items <= MAX_DENSE_ITEMS)
+    """Whether the key ``item_graph`` (auto, dense or sparse) means a dense matrix for this number of items."""
+    return item_graph == "dense" or (item_graph == "auto" and 4 * n_items**2 <= MAX_DENSE_BYTES)
 
 
 def degrees(matrix: csr_matrix) -> tuple[np.ndarray, np.ndarray]:

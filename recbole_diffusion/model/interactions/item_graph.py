@@ -6,17 +6,13 @@ from typing import Optional
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
+from recbole_diffusion.model.interactions.item_filter import MAX_FULL_SPECTRUM, degrees, powers, scaled
 from recbole_diffusion.model.interactions.propagation import SparseProduct
 from recbole_diffusion.model.rows.history import SparseRows
-
-#: Most items whose graph is a dense matrix, of 400 MB, with ``item_graph: auto``.
-MAX_DENSE_ITEMS = 10_000
-#: Up to this many items all eigenvectors are computed, without iteration.
-MAX_FULL_SPECTRUM = 500
 
 
 class ItemGraph(nn.Module):
@@ -31,7 +27,7 @@ class ItemGraph(nn.Module):
         user_power: p, the exponent of the users' degrees.
         ideal_weight: weight w of the ideal low-pass filter, see :meth:`forward`.
         ideal_cutoff: number of eigenvectors of the ideal low-pass filter.
-        dense: whether A is one dense matrix; None: if there are at most :data:`MAX_DENSE_ITEMS` items.
+        dense: whether A is one dense matrix, see :func:`.item_filter.is_dense`.
     """
 
     matrix: Optional[Tensor]
@@ -43,7 +39,7 @@ class ItemGraph(nn.Module):
         user_power: float = -0.25,
         ideal_weight: float = 0.0,
         ideal_cutoff: int = 200,
-        dense: Optional[bool] = None,
+        dense: bool = True,
     ) -> None:
         super().__init__()
         self.ideal_weight, self.n_items = ideal_weight, matrix.shape[1]
@@ -53,7 +49,7 @@ class ItemGraph(nn.Module):
         self.register_buffer("basis", basis, persistent=False)
         self.register_buffer("matrix", None)
         self.products: Optional[nn.ModuleList] = None
-        if self.n_items <= MAX_DENSE_ITEMS if dense is None else dense:
+        if dense:
             product = torch.from_numpy((self._factor.T @ self._factor).toarray(order="C"))
             if basis is not None:
                 product = (product + ideal_weight * basis @ basis.t()) / (1 + ideal_weight)
@@ -90,10 +86,8 @@ class ItemGraph(nn.Module):
 
 def _factor(matrix: csr_matrix, user_power: float) -> csr_matrix:
     """Q, float64; degrees of 0 give rows and columns of zeros."""
-    users, items = (np.asarray(matrix.sum(axis=axis), dtype=np.float64).ravel() for axis in (1, 0))
-    left = np.power(users, user_power, out=np.zeros_like(users), where=users > 0)
-    right = np.power(items, -0.5, out=np.zeros_like(items), where=items > 0)
-    return csr_matrix(diags(left) @ matrix @ diags(right))
+    users, items = degrees(matrix)
+    return scaled(matrix, powers(users, user_power), powers(items, -0.5))
 
 
 def _top_eigenpairs(factor: csr_matrix, count: int) -> tuple[np.ndarray, np.ndarray]:
