@@ -690,7 +690,7 @@ def test_names_of_points_lie_free():
 
 @pytest.mark.usefixtures("plots", "drawn")
 def test_plots():
-    pytest.importorskip("matplotlib")
+    image = pytest.importorskip("matplotlib.image")
     tuned()
     files = report.write("study")
     for name in points.PLOTS:
@@ -700,19 +700,11 @@ def test_plots():
         assert png.read_bytes().startswith(b"\x89PNG")
         assert b"dc:date" not in svg.read_bytes()
         assert f"![{name.replace('_', ' ')}]({name}-tiny.png)" in Path("study/report/results.md").read_text()
+    height, width = image.imread("study/report/accuracy_cost-tiny.png").shape[:2]
+    assert (width, height) == (11 * 200, 4.8 * 200)  # 200 dots per inch
     first = {file: file.read_bytes() for file in files}
     report.write("study")
     assert {file: file.read_bytes() for file in files} == first  # the same bytes
-
-
-@pytest.mark.usefixtures("plots", "drawn")
-def test_plots_have_200_dots_per_inch():
-    pytest.importorskip("matplotlib")
-    image = pytest.importorskip("matplotlib.image")
-    made()
-    report.write("study")
-    height, width = image.imread("study/report/accuracy_cost-tiny.png").shape[:2]
-    assert (width, height) == (11 * 200, 4.8 * 200)
 
 
 @pytest.mark.usefixtures("plots", "drawn")
