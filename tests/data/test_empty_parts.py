@@ -39,7 +39,7 @@ def files():
 
 
 ON_RAY = pytest.param(
-    "--workers=1", f"--eval_args={NO_TEST[0]}", marks=[pytest.mark.xdist_group("processes"), pytest.mark.processes]
+    "--workers=1", f"--eval_args={NO_TEST[0]}", marks=pytest.mark.processes
 )
 
 

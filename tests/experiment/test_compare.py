@@ -442,7 +442,6 @@ def ray_works():
 
 
 @pytest.mark.processes
-@pytest.mark.xdist_group("processes")
 @pytest.mark.skipif(not ray_works(), reason="no ray here that works with these libraries")
 def test_ray_gives_the_same_numbers(checkerboard):
     one = compare(["EASE", "DiffRec"], ["board"], [1, 2], "one", QUICK, OWN)

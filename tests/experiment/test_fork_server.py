@@ -25,7 +25,7 @@ from recbole_diffusion.experiment.jobs.fork_server import JobRequest, call, fork
 
 pytestmark = [
     pytest.mark.skipif(not module.AVAILABLE, reason="no fork server on this platform"),
-    pytest.mark.xdist_group("processes"),
+    pytest.mark.xdist_group("fork server"),
 ]
 
 

@@ -689,7 +689,7 @@ def test_names_of_points_lie_free():
 
 
 @pytest.mark.usefixtures("plots", "drawn")
-def test_plots():
+def test_plots(monkeypatch):
     image = pytest.importorskip("matplotlib.image")
     tuned()
     files = report.write("study")
@@ -702,9 +702,14 @@ def test_plots():
         assert f"![{name.replace('_', ' ')}]({name}-tiny.png)" in Path("study/report/results.md").read_text()
     height, width = image.imread("study/report/accuracy_cost-tiny.png").shape[:2]
     assert (width, height) == (11 * 200, 4.8 * 200)  # 200 dots per inch
-    first = {file: file.read_bytes() for file in files}
-    report.write("study")
-    assert {file: file.read_bytes() for file in files} == first  # the same bytes
+    first = {file.name: file.read_bytes() for file in files}
+    again = report.write("study", report.ReportOptions(formats=["svg"], out="again"))
+    pages = {file.name: file.read_bytes() for file in again if file.suffix in {".svg", ".csv", ".json"}}
+    assert len(pages) > 2 * len(points.PLOTS)
+    assert pages == {name: first[name] for name in pages}  # the same bytes
+    monkeypatch.setattr(points, "PLOTS", {"accuracy": points.PLOTS["accuracy"]})
+    encoded = {file.name: file.read_bytes() for file in report.write("study") if file.suffix in {".png", ".pdf"}}
+    assert encoded == {name: first[name] for name in ("accuracy-tiny.png", "accuracy-tiny.pdf")}
 
 
 @pytest.mark.usefixtures("plots", "drawn")

@@ -35,10 +35,10 @@ def space_of(entries=None):
 
 @pytest.fixture
 def search(settings):
-    """``search(**arguments)``: a serial tuning of BPR on the checkerboard, four epochs a trial."""
+    """``search(**arguments)``: a serial tuning of BPR on the checkerboard, four epochs of four batches a trial."""
 
     def run(model="BPR", entries=None, more=None, **arguments):
-        own = {**settings, "epochs": 4, **(more or {})}
+        own = {**settings, "epochs": 4, "train_batch_size": 256, **(more or {})}
         given = {"executor": "serial", "scheduler": "none", "show": False, "folder": "here", **arguments}
         return tune(model, "board", space=space_of(entries), settings=own, **given)
 
@@ -479,7 +479,7 @@ def test_summary_of_several_seeds(search):
 
 def of_processes(test: Any) -> Any:
     """One Ray for all, in one process."""
-    return pytest.mark.processes(pytest.mark.xdist_group("processes")(test))
+    return pytest.mark.processes(pytest.mark.xdist_group("ray tune")(test))
 
 
 @pytest.fixture(scope="module")
@@ -536,8 +536,10 @@ def test_asha_stops_and_a_killed_worker_is_one_failure(on_ray, monkeypatch):
     assert result.test[2020]["ndcg@10"] > 0
 
 
-@of_processes
-@pytest.mark.parametrize("kind", ["optuna", pytest.param("hyperopt", marks=pytest.mark.slow)])
+@pytest.mark.xdist_group("ray tune")
+@pytest.mark.parametrize(
+    "kind", [pytest.param("optuna", marks=pytest.mark.processes), pytest.param("hyperopt", marks=pytest.mark.slow)]
+)
 def test_searches_that_invent_their_trials(kind, on_ray, monkeypatch):
     pytest.importorskip(kind)
     monkeypatch.setattr(tuning.Tuning, "_test", lambda self, ray, best: {})
@@ -612,9 +614,9 @@ def test_a_resumed_asha_knows_the_kept_trials(ray, search):
         assert asha.on_trial_result(None, late, {"epoch": 2, "best": 0.0}) == decision
 
 
-@of_processes
-@pytest.mark.slow
-@pytest.mark.parametrize("executor", ["serial", "ray"])
+@pytest.mark.parametrize(
+    "executor", [pytest.param("serial", marks=pytest.mark.processes), pytest.param("ray", marks=pytest.mark.slow)]
+)
 def test_kill_9_of_the_driver_loses_the_running_trials_only(executor, settings, tmp_path):
     """The real thing: another process, killed, then gone on with."""
     import signal
