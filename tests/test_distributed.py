@@ -502,7 +502,9 @@ if __name__ == "__main__":
     [
         pytest.param(signal.SIGINT, signal.SIG_DFL, marks=pytest.mark.processes),
         pytest.param(signal.SIGKILL, signal.SIG_DFL, marks=pytest.mark.slow),
-        pytest.param(signal.SIGKILL, signal.SIG_IGN, marks=pytest.mark.processes),  # as nohup and & in a script start it
+        pytest.param(
+            signal.SIGKILL, signal.SIG_IGN, marks=pytest.mark.processes
+        ),  # as nohup and & in a script start it
         pytest.param(signal.SIGTERM, signal.SIG_IGN, marks=pytest.mark.slow),
     ],
 )

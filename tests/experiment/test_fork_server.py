@@ -120,6 +120,7 @@ OWNER = """
 """
 
 
+@pytest.mark.processes
 def test_a_killed_owner_takes_server_and_children_along(tmp_path: Path) -> None:
     path = os.pathsep.join([str(Path(fork_jobs.__file__).parent), *search_path()])
     command = [sys.executable, "-c", textwrap.dedent(OWNER), str(tmp_path / "pid")]

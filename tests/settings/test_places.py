@@ -15,6 +15,7 @@ from recbole_diffusion.settings import places
 
 ROWS = [(f"u{n % 20}", f"i{n * 7 % 31}", 5, 1000 + n) for n in range(400)]
 QUIET = {"show_progress": False, "state": "ERROR", "topk": [3], "valid_metric": "MRR@3", "epochs": 1}
+QUIET |= {"load_col": {"inter": ["user_id", "item_id"]}}
 PACKAGED = 943  # users
 
 
@@ -69,7 +70,8 @@ def test_a_data_path_without_the_data_set_is_named(tmp_path):
 @pytest.mark.parametrize("own", [True, False], ids=["local", "packaged"])
 def test_config_yaml_and_checkpoint_keep_which_one_it_was(own, local):
     """Also after a local copy was added or taken away: the same data, or an error."""
-    result = run("BPR", "ml-100k", config_dict={**QUIET, **({} if own else {"data_path": "recbole"})})
+    small = {**QUIET, "train_batch_size": 100_000, "embedding_size": 4}
+    result = run("BPR", "ml-100k", config_dict={**small, **({} if own else {"data_path": "recbole"})})
     count = 20 if own else PACKAGED
     assert result["data"]["users"] == count
     assert bool(result["warnings"]) == own
