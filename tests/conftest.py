@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
 import os
@@ -44,6 +45,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> Optional[int]:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Refuse a pytest under which pytest-xdist does not see the groups: tests of processes would disturb each other."""
+    gc.freeze()  # modules stay; the collector would search them at every turn
     grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
     if hasattr(session.config, "workerinput") and any("@" not in item.nodeid for item in grouped):
         raise pytest.UsageError(

@@ -281,7 +281,7 @@ def test_no_validation_is_refused_before_a_trial(search):
         search(trials=1, more={"eval_args": args})
 
 
-def test_a_record_that_cannot_be_written_is_a_failure(search, monkeypatch):
+def test_a_record_that_cannot_be_written_is_a_failure(untrained, search, monkeypatch):
     finish = trials.Store.finish
 
     def full(self, key, record, users=None):
@@ -331,7 +331,7 @@ def test_ctrl_c_keeps_what_has_ended_and_says_how_to_go_on(search, monkeypatch, 
     assert again.test == result.test
 
 
-def test_a_larger_budget_later(search, monkeypatch):
+def test_a_larger_budget_later(untrained, search, monkeypatch):
     search(trials=2)
     calls = _Interrupt(monkeypatch)
     result = tune(resume="here", trials=4, executor="serial", show=False)
@@ -353,7 +353,7 @@ def test_failed_trials_are_tried_again(search, monkeypatch):
     assert rows_of()[failed]["status"] == "failed"
 
 
-def test_trials_of_other_code_are_run_again(search, monkeypatch):
+def test_trials_of_other_code_are_run_again(untrained, search, monkeypatch):
     search(trials=2)
     monkeypatch.setattr(tuning, "code_fingerprint", lambda *_: "other")
     calls = _Interrupt(monkeypatch)
@@ -362,7 +362,7 @@ def test_trials_of_other_code_are_run_again(search, monkeypatch):
     assert "2 kept trials are of other code or data and are run again" in result.notes
 
 
-def test_a_folder_holds_one_tuning_and_one_at_a_time(search):
+def test_a_folder_holds_one_tuning_and_one_at_a_time(untrained, search):
     search(trials=1)
     with pytest.raises(ValueError, match="holds a tuning already; go on with it by --resume="):
         search(trials=1)
@@ -449,7 +449,7 @@ def test_a_trial_that_is_stopped_counts_with_what_it_had(search):
 # ---------------------------------------------------------------- without Ray, without libraries
 
 
-def test_without_ray_one_after_the_other_and_said_so(search, monkeypatch):
+def test_without_ray_one_after_the_other_and_said_so(untrained, search, monkeypatch):
     monkeypatch.setattr(backend, "_import_error_of_ray", lambda: "ray is not installed; pip install ray")
     result = search(trials=1, executor=None, scheduler=None)
     assert any("median stopping instead of ASHA: ray is not installed; pip install ray" in n for n in result.notes)
@@ -466,7 +466,7 @@ def test_a_library_that_is_not_there_is_one_line(monkeypatch):
         backend.import_search_library("optuna")
 
 
-def test_summary_of_several_seeds(search):
+def test_summary_of_several_seeds(untrained, search):
     result = search(trials=1)
     test = {"ndcg@10": 0.5}, {"ndcg@10": 0.7}
     several = tune_report.TuneResult(**{**vars(result), "test": dict(zip((1, 2), test))})
