@@ -703,13 +703,12 @@ def test_plots(monkeypatch):
     height, width = image.imread("study/report/accuracy_cost-tiny.png").shape[:2]
     assert (width, height) == (11 * 200, 4.8 * 200)  # 200 dots per inch
     first = {file.name: file.read_bytes() for file in files}
-    again = report.write("study", report.ReportOptions(formats=["svg"], out="again"))
-    pages = {file.name: file.read_bytes() for file in again if file.suffix in {".svg", ".csv", ".json"}}
-    assert len(pages) > 2 * len(points.PLOTS)
-    assert pages == {name: first[name] for name in pages}  # the same bytes
+    one, two = (report.write("study", report.ReportOptions(formats=["svg"], out=out)) for out in ("one", "two"))
+    assert {file.name: file.read_bytes() for file in one} == {file.name: file.read_bytes() for file in two}
     monkeypatch.setattr(points, "PLOTS", {"accuracy": points.PLOTS["accuracy"]})
-    encoded = {file.name: file.read_bytes() for file in report.write("study") if file.suffix in {".png", ".pdf"}}
-    assert encoded == {name: first[name] for name in ("accuracy-tiny.png", "accuracy-tiny.pdf")}
+    drawn = {file.name: file.read_bytes() for file in report.write("study") if file.name.startswith("accuracy-tiny")}
+    assert len(drawn) == 4
+    assert drawn == {name: first[name] for name in drawn}  # the same bytes
 
 
 @pytest.mark.usefixtures("plots", "drawn")
