@@ -435,7 +435,8 @@ def test_the_median_rule_is_rays():
 
 def test_a_trial_that_is_stopped_counts_with_what_it_had(search):
     entries = {"learning_rate": {"choice": [0.1, 0.05, 0.03, 0.02, 1e-9]}}
-    result = search(entries=entries, search="grid", scheduler="median", grace=2, more={"epochs": 6})
+    more = {"epochs": 6, "train_batch_size": 32}
+    result = search(entries=entries, search="grid", scheduler="median", grace=2, more=more)
     stopped = result.records[4]
     assert stopped["status"] == "stopped"
     assert stopped["timing"]["epochs"] == 2
