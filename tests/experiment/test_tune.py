@@ -525,7 +525,7 @@ def test_ray_and_serial_have_the_same_trials_and_the_same_numbers(on_ray, search
 def test_asha_stops_and_a_killed_worker_is_one_failure(on_ray, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
     entries = {"learning_rate": {"choice": [0.03, 13.0, 1e-9, 0.02]}}
-    more = {"embedding_size": 8}
+    more = {"embedding_size": 8, "train_batch_size": 32}
     result = on_ray("tuned_models:Fragile", entries, more, search="grid", scheduler="asha", grace=1, workers=1)
     assert result.failures[1]["error"] == "the worker process was killed (out of memory?)"
     assert {n: (r["status"], r["timing"]["epochs"]) for n, r in result.records.items() if n != 3} == {
