@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib.util
 import logging
 import os
 import sys
@@ -43,6 +45,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> Optional[int]:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Refuse a pytest under which pytest-xdist does not see the groups: tests of processes would disturb each other."""
+    gc.freeze()  # modules stay; the collector would search them at every turn
     grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
     if hasattr(session.config, "workerinput") and any("@" not in item.nodeid for item in grouped):
         raise pytest.UsageError(
@@ -66,9 +69,10 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 def _figures_undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made and their files written, but not drawn, which takes half a second each.
 
-    Tests of plots ask for the fixture ``drawn``.
+    Tests of plots ask for the fixture ``drawn``. Only tests of experiments make figures; the others need no import.
     """
-    if "drawn" not in request.fixturenames and "matplotlib.figure" in sys.modules:
+    experiments = "recbole_diffusion.experiment" in sys.modules and importlib.util.find_spec("matplotlib")
+    if "drawn" not in request.fixturenames and experiments:
         monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, file, **_: file.write(b"not drawn"))
 
 

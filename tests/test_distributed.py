@@ -30,7 +30,7 @@ from recbole_diffusion.testing import quick, split
 from recbole_diffusion.training import checkpoint, data_parallel
 from recbole_diffusion.training.trainer import trainer_class
 
-pytestmark = pytest.mark.xdist_group("processes")
+pytestmark = pytest.mark.xdist_group("ranks")
 PAIR = Group(2, 2)
 TOPK = ["Recall", "NDCG", "MRR", "AveragePopularity"]
 OF_ALL = ["ItemCoverage", "GiniIndex", "ShannonEntropy", "TailPercentage", "GAUC"]
@@ -291,8 +291,14 @@ def _split(model: str) -> dict[str, Any]:
     return {"split": split(model), "order": "RO" if "RS" in split(model) else "TO"}
 
 
-@pytest.mark.slow
-def test_every_model_learns_in_two_processes(settings):
+@pytest.mark.parametrize(
+    "names",
+    [  # rows, sequences, triples on a base, pretrained tables, RecBole's; all of ours with --all
+        pytest.param(("DiffRec", "DiffuRec", "DDRM", "LDiffRec", "LightGCN"), marks=pytest.mark.processes, id="kinds"),
+        pytest.param((), marks=pytest.mark.slow, id="all"),
+    ],
+)
+def test_every_model_learns_in_two_processes(names, settings):
     """The checkerboard's items are found; that one process finds them is the contract suite's and ``run``'s to show."""
     jobs = []
     settings |= {"stopping_step": 60, "mask_history": True}
@@ -302,6 +308,7 @@ def test_every_model_learns_in_two_processes(settings):
     for name in ("BPR", "LightGCN", "MultiVAE", "recbole:DiffRec"):
         jobs.append((name, {**settings, **theirs}, {}))
     jobs.append(("SASRec", {**settings, **theirs, "MAX_ITEM_LIST_LENGTH": 12, "train_neg_sample_args": None}, {}))
+    jobs = [job for job in jobs if not names or job[0] in names]
     mine, other = distributed.launch(_trained, (jobs,), PAIR)
     for (name, *_), actual, second in zip(jobs, mine, other):
         assert actual["test_result"] == second["test_result"]
@@ -383,7 +390,7 @@ def test_an_end_between_two_looks_is_not_missed(code, monkeypatch):
     assert waited == ([[7, 8]] if code else [[7, 8], [7]])
 
 
-@pytest.mark.slow
+@pytest.mark.processes
 def test_two_machines_meet_at_a_port():
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -490,14 +497,15 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "interrupt"),
     [
-        (signal.SIGINT, signal.SIG_DFL),
-        (signal.SIGKILL, signal.SIG_DFL),
-        (signal.SIGKILL, signal.SIG_IGN),  # as nohup and & in a script start it
-        (signal.SIGTERM, signal.SIG_IGN),
+        pytest.param(signal.SIGINT, signal.SIG_DFL, marks=pytest.mark.processes),
+        pytest.param(signal.SIGKILL, signal.SIG_DFL, marks=pytest.mark.slow),
+        pytest.param(
+            signal.SIGKILL, signal.SIG_IGN, marks=pytest.mark.processes
+        ),  # as nohup and & in a script start it
+        pytest.param(signal.SIGTERM, signal.SIG_IGN, marks=pytest.mark.slow),
     ],
 )
 def test_nothing_is_left_running(how, interrupt, tmp_path):

@@ -50,6 +50,7 @@ def test_the_wheel_holds_every_module_and_yaml_and_no_top_level_properties(wheel
     assert "recbole_diffusion/py.typed" in names
 
 
+@pytest.mark.processes
 def test_installed_elsewhere_it_finds_its_properties_and_its_command_runs(wheel, tmp_path):
     target = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,17 @@ def write_board(folder: Path) -> Path:
     Returns:
         ``folder``.
     """
+    write_inter(folder, "board", _board_rows(), HEADER)
+    return folder
+
+
+@functools.cache
+def _board_rows() -> tuple[tuple[Any, ...], ...]:
+    """Rows of ``board``, drawn once for all tests of a process."""
     rng = np.random.default_rng(0)
     rows = []
     for user in range(USERS):
         liked = [item for item in range(ITEMS) if item % 2 == user % 2]
         for position, item in enumerate(rng.permutation(liked)[: rng.integers(14, 18)]):
             rows.append((f"u{user}", f"i{item}", 5.0, 1_000_000_000 + 1000 * position + user))
-    write_inter(folder, "board", rows, HEADER)
-    return folder
+    return tuple(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import traceback
 from typing import Any
@@ -29,7 +30,8 @@ class DeviceTests(ModelCase):
         built = build(self.model, keys)
         trainer = trainer_of(built.config, built.model)
         built.model.train()
-        batches = [batch for epoch in range(WARM_UP) for batch in built.loaders[0]][: WARM_UP + 1]
+        epochs = (batch for _ in range(WARM_UP + 1) for batch in built.loaders[0])
+        batches = list(itertools.islice(epochs, WARM_UP + 1))  # an epoch of triples has many more
         for batch in batches[:-1]:
             _step(trainer, batch)
         with Synchronisations() as synchronisations:

@@ -84,8 +84,7 @@ def test_the_console_scripts_path_lacks_the_working_folder(module, checkerboard)
     assert "MyMF on board" in done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("processes")
+@pytest.mark.processes
 def test_workers_of_ray_find_it_too(module, checkerboard):
     pytest.importorskip("ray.tune")
     name = f"{module()}:MyMF"

@@ -59,6 +59,7 @@ def test_a_configuration_loads_what_a_run_needs_and_no_more(model: str) -> None:
     assert set(modules) == {"numpy", "pandas", "torch", "recbole", "scipy"}
 
 
+@pytest.mark.processes
 def test_many_runs_load_no_more_than_one() -> None:
     modules = loaded("import recbole_diffusion.experiment.compare, recbole_diffusion.experiment.tune")
     assert set(modules) == {"numpy", "pandas", "torch", "recbole", "scipy"}

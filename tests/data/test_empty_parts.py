@@ -38,9 +38,7 @@ def files():
     return write
 
 
-ON_RAY = pytest.param(
-    "--workers=1", f"--eval_args={NO_TEST[0]}", marks=[pytest.mark.xdist_group("processes"), pytest.mark.processes]
-)
+ON_RAY = pytest.param("--workers=1", f"--eval_args={NO_TEST[0]}", marks=pytest.mark.processes)
 
 
 @pytest.mark.parametrize(

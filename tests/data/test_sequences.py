@@ -288,6 +288,7 @@ def test_a_data_set_is_saved_and_its_class_leaves_recboles_module(loaded):
     assert not hasattr(datasets, "CDDRecDataset")
 
 
+@pytest.mark.processes
 def test_a_sequential_model_of_recboles_does_not_slow_down_what_follows():
     """RecBole's SINE turns autograd's anomaly mode on at its import."""
     code = "import torch; from recbole_diffusion import registry; registry.get_model('SASRec')\n"

@@ -25,6 +25,7 @@ from recbole_diffusion.experiment.jobs.store import Store, exclusive_lock
 QUICK = {**SMALL, "epochs": 2}
 QUICK.pop("state")
 OWN = {"DiffRec": {"steps": 3, "dims": [8]}}
+ON_BPR = {"dims": [8, 8], "steps": 5, "base_config": {"epochs": 1, "embedding_size": 8}}
 MODELS = ["Pop", "EASE", "DiffRec"]
 
 
@@ -295,7 +296,7 @@ def test_half_a_write_leaves_no_record(tmp_path, monkeypatch):
 
 def test_nothing_is_left_of_the_runs(checkerboard):
     before = sorted(each.name for each in Path().iterdir())
-    store = compare(["DiffRec", "DDRM:BPR"], ["board"], [1], "here", QUICK, {**OWN, "DDRM:BPR": {"dims": [8, 8]}})
+    store = compare(["DiffRec", "DDRM:BPR"], ["board"], [1], "here", QUICK, {**OWN, "DDRM:BPR": ON_BPR})
     assert sorted(each.name for each in Path().iterdir()) == sorted([*before, "here"])
     assert list((store.folder / "work").iterdir()) == []
     assert not (store.folder / "data").exists()
@@ -305,8 +306,8 @@ def test_nothing_is_left_of_the_runs(checkerboard):
 
 
 def test_the_cost_of_a_base_counts_for_every_run_on_it(checkerboard):
-    own = {"DDRM:BPR": {"dims": [8, 8]}, "DDRM@two": {}}
-    Path("two.yaml").write_text("base_model: BPR\ndims: [8, 8]\nsteps: 5\n")
+    own = {"DDRM:BPR": {**ON_BPR, "steps": 3}, "DDRM@two": {}}
+    Path("two.yaml").write_text(json.dumps({"base_model": "BPR", **ON_BPR}))
     store = compare(["DDRM:BPR", "DDRM@two.yaml"], ["board"], [1], "here", QUICK, own)
     first, second = (each["timing"] for each in records(store).values())
     assert first["pretrain_s"] == second["pretrain_s"] > 0
@@ -442,7 +443,6 @@ def ray_works():
 
 
 @pytest.mark.processes
-@pytest.mark.xdist_group("processes")
 @pytest.mark.skipif(not ray_works(), reason="no ray here that works with these libraries")
 def test_ray_gives_the_same_numbers(checkerboard):
     one = compare(["EASE", "DiffRec"], ["board"], [1, 2], "one", QUICK, OWN)

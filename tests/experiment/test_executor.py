@@ -20,7 +20,7 @@ from recbole_diffusion.experiment.cluster.session import import_ray, session
 from recbole_diffusion.experiment.jobs import executor as module
 from recbole_diffusion.experiment.jobs.executor import KILLED, Done, OnRay, Serial, executor, limit_threads, one_line
 
-pytestmark = pytest.mark.xdist_group("processes")  # one process for all that start some
+pytestmark = pytest.mark.xdist_group("ray executor")  # one Ray for all
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import shutil
 import subprocess
 import sys
@@ -21,23 +23,37 @@ from recbole_diffusion.support import yaml_files
 GENERAL, SEQUENTIAL = "model/general_recommender", "model/sequential_recommender"
 
 
-@pytest.fixture
-def copy(tmp_path):
-    """The package and its yaml files, to be changed."""
-    ignore = shutil.ignore_patterns("__pycache__")
-    folders = PackageFolders(tmp_path / "copy" / "recbole_diffusion", tmp_path / "copy" / "properties")
-    shutil.copytree(PackageFolders().package, folders.package, ignore=ignore)
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """The package and its yaml files, to be changed. A test restores what it changes: files are parsed once for all."""
+    folder = tmp_path_factory.mktemp("copy")
+    folders = PackageFolders(folder / "recbole_diffusion", folder / "properties")
+    shutil.copytree(PackageFolders().package, folders.package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(yaml_files.properties(), folders.properties)
     return folders
+
+
+@contextlib.contextmanager
+def changed(*files):
+    """Another line in each of the files; then the content and the times that they had."""
+    before = [(file, file.read_bytes(), file.stat()) for file in files]
+    try:
+        for file, content, _ in before:
+            file.write_bytes(content + b"# more\n")
+        yield
+    finally:
+        for file, content, status in before:
+            file.write_bytes(content)
+            os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def changed_by(folders, file, model, settings=None):
     """Whether another line in a file makes another fingerprint."""
     before = code_fingerprint(model, settings, folders)
+    with changed(file):
+        after = code_fingerprint(model, settings, folders)
     assert before == code_fingerprint(model, settings, folders)
-    with open(file, "a", encoding="utf-8") as text:
-        text.write("# more\n")
-    return code_fingerprint(model, settings, folders) != before
+    return after != before
 
 
 @pytest.mark.parametrize(
@@ -75,7 +91,10 @@ BESIDE = [
 
 @pytest.mark.parametrize("model", ["DiffRec", "EASE", "DDRM", "recbole:DiffRec"])
 def test_texts_and_other_models_do_not(copy, model):
-    assert [file for file in BESIDE if changed_by(copy, copy.package / file, model)] == []
+    before = code_fingerprint(model, None, copy)
+    with changed(*(copy.package / file for file in BESIDE)):
+        same = code_fingerprint(model, None, copy) == before
+    assert same, [file for file in BESIDE if changed_by(copy, copy.package / file, model)]
 
 
 def test_a_base_counts_where_it_is_one(copy):
@@ -102,14 +121,18 @@ def test_the_yaml_files_of_the_model_count(copy):
 def test_a_new_model_leaves_the_others(copy):
     before = [code_fingerprint(model, None, copy) for model in ("DiffRec", "EASE", "DDRM")]
     text = (copy.package / GENERAL / "diffrec.py").read_text()
-    (copy.package / GENERAL / "newrec.py").write_text(text)
-    shutil.copy(copy.properties / "model" / "DiffRec.yaml", copy.properties / "model" / "NewRec.yaml")
-    (copy.properties / "card" / "NewRec.yaml").write_text("class: x:Y\n")
+    module, keys = copy.package / GENERAL / "newrec.py", copy.properties / "model" / "NewRec.yaml"
+    card = copy.properties / "card" / "NewRec.yaml"
+    module.write_text(text)
+    shutil.copy(copy.properties / "model" / "DiffRec.yaml", keys)
+    card.write_text("class: x:Y\n")
     registry.register_model(replace(registry.specs()["DiffRec"], name="NewRec", path="no.such:Model"))
     try:
         assert [code_fingerprint(model, None, copy) for model in ("DiffRec", "EASE", "DDRM")] == before
     finally:
         registry.unregister_model("NewRec")
+        for file in (module, keys, card):
+            file.unlink()
 
 
 def test_what_the_registry_says_of_the_model_counts(monkeypatch):

@@ -25,7 +25,7 @@ from recbole_diffusion.experiment.jobs.fork_server import JobRequest, call, fork
 
 pytestmark = [
     pytest.mark.skipif(not module.AVAILABLE, reason="no fork server on this platform"),
-    pytest.mark.xdist_group("processes"),
+    pytest.mark.xdist_group("fork server"),
 ]
 
 
@@ -120,6 +120,7 @@ OWNER = """
 """
 
 
+@pytest.mark.processes
 def test_a_killed_owner_takes_server_and_children_along(tmp_path: Path) -> None:
     path = os.pathsep.join([str(Path(fork_jobs.__file__).parent), *search_path()])
     command = [sys.executable, "-c", textwrap.dedent(OWNER), str(tmp_path / "pid")]

@@ -35,10 +35,10 @@ def space_of(entries=None):
 
 @pytest.fixture
 def search(settings):
-    """``search(**arguments)``: a serial tuning of BPR on the checkerboard, four epochs a trial."""
+    """``search(**arguments)``: a serial tuning of BPR on the checkerboard, four epochs of four batches a trial."""
 
     def run(model="BPR", entries=None, more=None, **arguments):
-        own = {**settings, "epochs": 4, **(more or {})}
+        own = {**settings, "epochs": 4, "train_batch_size": 256, **(more or {})}
         given = {"executor": "serial", "scheduler": "none", "show": False, "folder": "here", **arguments}
         return tune(model, "board", space=space_of(entries), settings=own, **given)
 
@@ -281,7 +281,7 @@ def test_no_validation_is_refused_before_a_trial(search):
         search(trials=1, more={"eval_args": args})
 
 
-def test_a_record_that_cannot_be_written_is_a_failure(search, monkeypatch):
+def test_a_record_that_cannot_be_written_is_a_failure(untrained, search, monkeypatch):
     finish = trials.Store.finish
 
     def full(self, key, record, users=None):
@@ -331,7 +331,7 @@ def test_ctrl_c_keeps_what_has_ended_and_says_how_to_go_on(search, monkeypatch, 
     assert again.test == result.test
 
 
-def test_a_larger_budget_later(search, monkeypatch):
+def test_a_larger_budget_later(untrained, search, monkeypatch):
     search(trials=2)
     calls = _Interrupt(monkeypatch)
     result = tune(resume="here", trials=4, executor="serial", show=False)
@@ -353,7 +353,7 @@ def test_failed_trials_are_tried_again(search, monkeypatch):
     assert rows_of()[failed]["status"] == "failed"
 
 
-def test_trials_of_other_code_are_run_again(search, monkeypatch):
+def test_trials_of_other_code_are_run_again(untrained, search, monkeypatch):
     search(trials=2)
     monkeypatch.setattr(tuning, "code_fingerprint", lambda *_: "other")
     calls = _Interrupt(monkeypatch)
@@ -362,7 +362,7 @@ def test_trials_of_other_code_are_run_again(search, monkeypatch):
     assert "2 kept trials are of other code or data and are run again" in result.notes
 
 
-def test_a_folder_holds_one_tuning_and_one_at_a_time(search):
+def test_a_folder_holds_one_tuning_and_one_at_a_time(untrained, search):
     search(trials=1)
     with pytest.raises(ValueError, match="holds a tuning already; go on with it by --resume="):
         search(trials=1)
@@ -435,7 +435,8 @@ def test_the_median_rule_is_rays():
 
 def test_a_trial_that_is_stopped_counts_with_what_it_had(search):
     entries = {"learning_rate": {"choice": [0.1, 0.05, 0.03, 0.02, 1e-9]}}
-    result = search(entries=entries, search="grid", scheduler="median", grace=2, more={"epochs": 6})
+    more = {"epochs": 6, "train_batch_size": 32}
+    result = search(entries=entries, search="grid", scheduler="median", grace=2, more=more)
     stopped = result.records[4]
     assert stopped["status"] == "stopped"
     assert stopped["timing"]["epochs"] == 2
@@ -449,7 +450,7 @@ def test_a_trial_that_is_stopped_counts_with_what_it_had(search):
 # ---------------------------------------------------------------- without Ray, without libraries
 
 
-def test_without_ray_one_after_the_other_and_said_so(search, monkeypatch):
+def test_without_ray_one_after_the_other_and_said_so(untrained, search, monkeypatch):
     monkeypatch.setattr(backend, "_import_error_of_ray", lambda: "ray is not installed; pip install ray")
     result = search(trials=1, executor=None, scheduler=None)
     assert any("median stopping instead of ASHA: ray is not installed; pip install ray" in n for n in result.notes)
@@ -466,7 +467,7 @@ def test_a_library_that_is_not_there_is_one_line(monkeypatch):
         backend.import_search_library("optuna")
 
 
-def test_summary_of_several_seeds(search):
+def test_summary_of_several_seeds(untrained, search):
     result = search(trials=1)
     test = {"ndcg@10": 0.5}, {"ndcg@10": 0.7}
     several = tune_report.TuneResult(**{**vars(result), "test": dict(zip((1, 2), test))})
@@ -479,7 +480,7 @@ def test_summary_of_several_seeds(search):
 
 def of_processes(test: Any) -> Any:
     """One Ray for all, in one process."""
-    return pytest.mark.processes(pytest.mark.xdist_group("processes")(test))
+    return pytest.mark.processes(pytest.mark.xdist_group("ray tune")(test))
 
 
 @pytest.fixture(scope="module")
@@ -524,7 +525,7 @@ def test_ray_and_serial_have_the_same_trials_and_the_same_numbers(on_ray, search
 def test_asha_stops_and_a_killed_worker_is_one_failure(on_ray, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
     entries = {"learning_rate": {"choice": [0.03, 13.0, 1e-9, 0.02]}}
-    more = {"embedding_size": 8}
+    more = {"embedding_size": 8, "train_batch_size": 32}
     result = on_ray("tuned_models:Fragile", entries, more, search="grid", scheduler="asha", grace=1, workers=1)
     assert result.failures[1]["error"] == "the worker process was killed (out of memory?)"
     assert {n: (r["status"], r["timing"]["epochs"]) for n, r in result.records.items() if n != 3} == {
@@ -536,8 +537,10 @@ def test_asha_stops_and_a_killed_worker_is_one_failure(on_ray, monkeypatch):
     assert result.test[2020]["ndcg@10"] > 0
 
 
-@of_processes
-@pytest.mark.parametrize("kind", ["optuna", pytest.param("hyperopt", marks=pytest.mark.slow)])
+@pytest.mark.xdist_group("ray tune")
+@pytest.mark.parametrize(
+    "kind", [pytest.param("optuna", marks=pytest.mark.processes), pytest.param("hyperopt", marks=pytest.mark.slow)]
+)
 def test_searches_that_invent_their_trials(kind, on_ray, monkeypatch):
     pytest.importorskip(kind)
     monkeypatch.setattr(tuning.Tuning, "_test", lambda self, ray, best: {})
@@ -612,9 +615,9 @@ def test_a_resumed_asha_knows_the_kept_trials(ray, search):
         assert asha.on_trial_result(None, late, {"epoch": 2, "best": 0.0}) == decision
 
 
-@of_processes
-@pytest.mark.slow
-@pytest.mark.parametrize("executor", ["serial", "ray"])
+@pytest.mark.parametrize(
+    "executor", [pytest.param("serial", marks=pytest.mark.processes), pytest.param("ray", marks=pytest.mark.slow)]
+)
 def test_kill_9_of_the_driver_loses_the_running_trials_only(executor, settings, tmp_path):
     """The real thing: another process, killed, then gone on with."""
     import signal

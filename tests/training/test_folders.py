@@ -94,6 +94,7 @@ def words_of(settings):
     return [f"--{key}={value}" for key, value in settings.items()]
 
 
+@pytest.mark.processes
 def test_a_working_folder_that_cannot_be_written(settings, tmp_path):
     """In a process for which permissions count also where we are root."""
     rights = CANNOT if os.getuid() == 0 else []

@@ -80,7 +80,7 @@ def test_without_a_compiler_the_run_ends_with_one_line(settings, monkeypatch):
     assert "set compile: False" in str(error.value)
 
 
-@pytest.mark.slow
+@pytest.mark.processes  # the compiler's, and a minute where there is one
 def test_a_compiled_run_equals_a_plain_one_and_exchanges_checkpoints_with_it(settings):
     """Compiled by Inductor: losses, scores, names of the weights; resumed by the other one each."""
     if not hasattr(torch.nn.Module, "compile"):
@@ -108,8 +108,14 @@ def test_a_compiled_run_equals_a_plain_one_and_exchanges_checkpoints_with_it(set
     assert resumed[True] == pytest.approx(resumed[False], rel=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("model", "keys", "graphs"), [("DiffRec", {}, 1), ("DiffuRec", {}, 3), ("DDRM", {}, 2)])
+@pytest.mark.parametrize(
+    ("model", "keys", "graphs"),
+    [
+        pytest.param("DiffRec", {}, 1, marks=pytest.mark.processes),
+        pytest.param("DiffuRec", {}, 3, marks=pytest.mark.slow),
+        pytest.param("DDRM", {}, 2, marks=pytest.mark.slow),
+    ],
+)
 def test_a_compiled_network_is_one_graph_for_each_size_of_batch(model, keys, graphs, settings, monkeypatch):
     """With torch's own dropout, as on a GPU: no break. DiffuRec's last batch is smaller; its evaluation is compiled."""
     dynamo = pytest.importorskip("torch._dynamo")

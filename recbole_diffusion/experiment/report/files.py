@@ -157,7 +157,8 @@ def _plots(comparison: ComparisonResults, analyses: Iterable[Analysis], formats:
             if rows:
                 files[f"{stem}.csv"] = records.to_csv(rows)
                 finished = sorted({run["seed"] for result in analysis.results for run in result.runs}) or seeds
-                drawn = draw(name, rows, analysis.dataset, models, finished, [*{*formats, "svg"}]) if draw else {}
+                suffixes = sorted({*formats, "svg"})  # each drawing moves the layout: always the same order
+                drawn = draw(name, rows, analysis.dataset, models, finished, suffixes) if draw else {}
                 files.update({f"{stem}.{suffix}": content for suffix, content in drawn.items()})
     return files
 
