@@ -10,7 +10,7 @@ Three variants: binary rows; rows weighted by rank in time (.1 to 1) that are sc
 and weighted rows for both.
 
 ``protocols``: the official arrays of ml-1m_clean by both protocols of ``recbole-diffusion reproduce``. Settings are
-chosen on the protocol's validation part from more of them. R' is hits / min(k, number of targets).
+chosen on the protocol's validation part from the same few. R' is hits / min(k, number of targets).
 
 ``scale``: seconds of the clock and of all threads to fit, and to score and rank all users, and the peak memory of the
 process. ``--test`` is LightGCN's file of the test part, with lines "user item item ..."; without it a fifth is drawn.
@@ -51,20 +51,6 @@ GRIDS: dict[str, list[dict[str, list[Any]]]] = {
     "TurboCF": [{"alpha": [0.3, 0.4]}],
     "BSPM": [{"ideal_weight": [0.0], "sharpening_time": [2.0]}],
     "GFCF": [{"ideal_weight": [0.1, 0.3]}],
-}
-#: Settings for ``protocols``.
-WIDE_GRIDS: dict[str, list[dict[str, list[Any]]]] = {
-    "TEASE": [{"reg_weight": [200.0, 500.0, 1000.0, 2000.0]}],
-    "SGFCF": [
-        {"alpha": [50.0, 100.0, 200.0, 400.0], "ideal_cutoff": [60, 100, 150], "gamma": [0.5, 1.0]},
-        {"alpha": [0.0], "eps": [0.3], "ideal_cutoff": [200], "gamma": [0.3]},
-    ],
-    "TurboCF": [{"alpha": [0.2, 0.3, 0.4, 0.5], "power": [0.8, 0.9, 1.0], "filter": ["linear", "second"]}],
-    "BSPM": [
-        {"ideal_weight": [0.0], "sharpening_time": [1.0, 1.5, 2.0, 2.5], "sharpening_steps": [1, 2]},
-        {"ideal_weight": [0.1, 0.3], "ideal_cutoff": [64, 256], "sharpening_time": [0.8, 1.2], "merge": ["late"]},
-    ],
-    "GFCF": [{"ideal_weight": [0.05, 0.1, 0.3, 1.0], "ideal_cutoff": [64, 128, 256]}],
 }
 #: Settings of the rows. TEASE with equal weights is EASE.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -239,7 +225,7 @@ def protocols(file: Path, names: list[str]) -> None:
         print_head("protocols")
         runs = [(name, variant) for name in names for variant in (VARIANTS if name == "TEASE" else BINARY)]
         for name, variant in runs:
-            chosen = choose(name, variant, WIDE_GRIDS[name], pairs, train, valid)
+            chosen = choose(name, variant, GRIDS[name], pairs, train, valid)
             print_chosen(name, variant, chosen, evaluate(chosen.model, train + valid, test), cpu=True)
 
 
@@ -286,7 +272,7 @@ def main() -> None:
     if options.what == "recency":
         recency(options.data, options.models or list(GRIDS))
     elif options.what == "protocols":
-        protocols(options.data, options.models or list(WIDE_GRIDS))
+        protocols(options.data, options.models or list(GRIDS))
     else:
         at_scale(options.data, options.test, options.models or list(AT_SCALE))
 

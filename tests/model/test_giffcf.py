@@ -174,6 +174,26 @@ def test_dropped_entries_are_left_out_of_the_sparse_rows(probability, rescale, b
     assert torch.equal(model.eval().diffusion._dropped(rows).dense(), rows.dense())
 
 
+def test_the_mixers_start_linear_but_for_noise(built):
+    """The noise has the standard deviation of the key, comes from the seed, and leaves the item matrix."""
+
+    def parts(**keys):
+        net = rows_and_model(built, split_seed=1, **keys)[1].diffusion.denoiser
+        mixers = [*net.item_mixer.parameters(), *net.latent_mixer.parameters()]
+        return net.items, torch.cat([parameter.detach().flatten() for parameter in mixers])
+
+    items, linear = parts(mixer_noise=0.0)
+    assert linear.tolist() == [0.5, 0, 1, 0, -0.5, 0, -1, 0, 0, 0, 1, -1, 0, 1, 1, 0, -1, -1, 0, 0, 0, 1, -1, 0]
+    for seed in (1, 2):
+        assert torch.equal(parts(mixer_noise=0.0, seed=seed)[1], linear)
+    added = torch.stack([parts(seed=seed)[1] - linear for seed in range(20)])
+    assert added.mean().abs() < 0.05
+    assert float(added.std()) == pytest.approx(0.3, rel=0.1)
+    doubled = parts(seed=0, mixer_noise=0.6)
+    torch.testing.assert_close(doubled[1] - linear, 2 * added[0])
+    assert torch.equal(doubled[0], items)
+
+
 def test_the_start_does_not_depend_on_the_seed_and_the_official_one_does(built):
     def items(**keys):
         return rows_and_model(built, split_seed=1, **keys)[1].diffusion.denoiser.items

@@ -57,7 +57,8 @@ class GiffCF(RowRecommender):
         self.item_options = {} if config["item_learning_rate"] is None else {"lr": config["item_learning_rate"]}
         self.adam_eps = config["adam_eps"]
         if start and config["item_init"] == "spectral":
-            self.diffusion.denoiser.start_spectral(graph.eigenvectors(config["embedding_size"]))
+            eigenvectors = graph.eigenvectors(config["embedding_size"])
+            self.diffusion.denoiser.start_spectral(eigenvectors, config["mixer_noise"])
 
     @classmethod
     def from_state(cls, config: Any, dataset: Any, state: dict[str, Tensor]) -> GiffCF:
