@@ -183,10 +183,11 @@ def test_the_mixers_start_linear_but_for_noise(built):
         return net.items, torch.cat([parameter.detach().flatten() for parameter in mixers])
 
     items, linear = parts(mixer_noise=0.0)
+    assert torch.equal(parts()[1], linear)
     assert linear.tolist() == [0.5, 0, 1, 0, -0.5, 0, -1, 0, 0, 0, 1, -1, 0, 1, 1, 0, -1, -1, 0, 0, 0, 1, -1, 0]
     for seed in (1, 2):
-        assert torch.equal(parts(mixer_noise=0.0, seed=seed)[1], linear)
-    added = torch.stack([parts(seed=seed)[1] - linear for seed in range(20)])
+        assert torch.equal(parts(seed=seed)[1], linear)
+    added = torch.stack([parts(seed=seed, mixer_noise=0.3)[1] - linear for seed in range(20)])
     assert added.mean().abs() < 0.05
     assert float(added.std()) == pytest.approx(0.3, rel=0.1)
     doubled = parts(seed=0, mixer_noise=0.6)
