@@ -1,12 +1,16 @@
 """Graph filters and EASE: what do weights by rank in time give them, and what do they cost on many items?
 
     python benchmarks/filters.py recency --data PATH/ml-1m.inter.xz
+    python benchmarks/filters.py protocols --data PATH/ml-1m_clean.npz
     python benchmarks/filters.py scale --data PATH/gowalla.inter.xz [--test PATH/test.txt]
 
 ``recency``: ratings of 4 and 5, users and items with at least ten; per user in time 7 : 1 : 2. Each model is fed the
 train rows and ranks what is in neither train nor valid; its settings are chosen on the validation part from a few.
 Three variants: binary rows; rows weighted by rank in time (.1 to 1) that are scored by what is fitted to binary rows;
 and weighted rows for both.
+
+``protocols``: the official arrays of ml-1m_clean by both protocols of ``recbole-diffusion reproduce``. Settings are
+chosen on the protocol's validation part from the same few. R' is hits / min(k, number of targets).
 
 ``scale``: seconds of the clock and of all threads to fit, and to score and rank all users, and the peak memory of the
 process. ``--test`` is LightGCN's file of the test part, with lines "user item item ..."; without it a fifth is drawn.
@@ -33,6 +37,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 from recbole_diffusion import registry
+from recbole_diffusion.data import convert
 from recbole_diffusion.support import yaml_files
 from recbole_diffusion.training.run_folder import environment
 
@@ -60,9 +65,12 @@ AT_SCALE: dict[str, dict[str, Any]] = {
     "GFCF": {},
     "TurboCF": {"alpha": 0.6},
 }
+#: The rows of the models in ``protocols`` other than TEASE.
+BINARY = ("binary",)
 TOP = 20
 HEAD = {
     "recency": ["model", "rows", "chosen", "valid R@20", "R@10", "R@20", "N@10", "N@20", "s"],
+    "protocols": ["model", "rows", "chosen", "valid R@20", "R@10", "R@20", "N@10", "N@20", "R'@10", "R'@20", "CPU s"],
     "scale": ["model", "s to fit", "CPU s", "s to rank", "CPU s", "peak MiB", "R@10", "R@20", "N@10", "N@20"],
 }
 
@@ -100,9 +108,9 @@ def matrix_of(pairs: np.ndarray, shape: tuple[int, int]) -> csr_matrix:
 
 
 def evaluate(model: Any, masked: csr_matrix, targets: csr_matrix, batch: int = 256) -> list[float]:
-    """R@10, R@20, N@10, N@20, means over the users with targets; Recall is divided by the number of targets."""
+    """R@10, R@20, N@10, N@20, R'@10, R'@20, means over the users with targets; R' is hits / min(k, targets)."""
     users = np.flatnonzero(targets.getnnz(axis=1))
-    sums, discount = np.zeros(4), 1 / np.log2(np.arange(2, TOP + 2))
+    sums, discount = np.zeros(6), 1 / np.log2(np.arange(2, TOP + 2))
     for start in range(0, len(users), batch):
         rows = users[start : start + batch]
         scores = model.full_sort_predict({"user": torch.from_numpy(rows + 1)})[:, 1:]
@@ -114,6 +122,7 @@ def evaluate(model: Any, masked: csr_matrix, targets: csr_matrix, batch: int = 2
         for place, k in enumerate((10, 20)):
             ideal = discount.cumsum()[np.minimum(count, k) - 1]
             sums[place] += (hits[:, :k].sum(1) / count).sum()
+            sums[place + 4] += (hits[:, :k].sum(1) / np.minimum(count, k)).sum()
             sums[place + 2] += ((hits[:, :k] * discount[:k]).sum(1) / ideal).sum()
     return list(sums / len(users))
 
@@ -123,9 +132,9 @@ def print_head(what: str) -> None:
     print(f"| {' | '.join(HEAD[what])} |\n|{'---|' * len(HEAD[what])}", flush=True)
 
 
-def settings_of(name: str) -> Iterator[dict[str, Any]]:
+def settings_of(grids: list[dict[str, list[Any]]]) -> Iterator[dict[str, Any]]:
     """The settings to choose from."""
-    for grid in GRIDS[name]:
+    for grid in grids:
         yield from (dict(zip(grid, values)) for values in itertools.product(*grid.values()))
 
 
@@ -159,19 +168,65 @@ def recency(file: Path, names: list[str]) -> None:
     train, valid, test = (matrix_of(pairs, parts.shape) for pairs in parts[:3])
     print(f"{file.stem}: {parts.shape[0]} users, {parts.shape[1]} items, {[len(pairs) for pairs in parts[:3]]}\n")
     print_head("recency")
-    for name, (variant, keys) in itertools.product(names, VARIANTS.items()):
-        if name == "TEASE" and variant == "binary":
-            keys = {"w_min": 1.0, "w_max": 1.0}
-        start, best = time.perf_counter(), (-1.0, {}, None)
-        for settings in settings_of(name):
-            model = model_on(name, parts.train, parts.shape, {**keys, **settings})
-            score = evaluate(model, train, valid)[1]
-            best = max(best, (score, settings, model), key=lambda entry: entry[0])
-        metrics = evaluate(best[2], train + valid, test)
-        values = " | ".join(f"{value:.4f}" for value in (best[0], *metrics))
-        chosen = ", ".join(f"{key} {value:g}" for key, value in best[1].items())
-        label = "EASE" if name == "TEASE" and variant == "binary" else name
-        print(f"| {label} | {variant} | {chosen} | {values} | {time.perf_counter() - start:.0f} |", flush=True)
+    for name, variant in itertools.product(names, VARIANTS):
+        chosen = choose(name, variant, GRIDS[name], parts.train, train, valid)
+        print_chosen(name, variant, chosen, evaluate(chosen.model, train + valid, test)[:4])
+
+
+class Chosen(NamedTuple):
+    """The setting with the best R@20 on the validation part, its model, and the seconds (clock, CPU) of all."""
+
+    valid: float
+    settings: dict[str, Any]
+    model: Any
+    seconds: tuple[float, float]
+
+
+def choose(
+    name: str,
+    variant: str,
+    grids: list[dict[str, list[Any]]],
+    pairs: np.ndarray,
+    train: csr_matrix,
+    valid: csr_matrix,
+) -> Chosen:
+    """Choose the setting of a model on the validation part."""
+    keys = {"w_min": 1.0, "w_max": 1.0} if is_ease(name, variant) else VARIANTS[variant]
+    start, cpu, best = time.perf_counter(), time.process_time(), Chosen(-1.0, {}, None, (0, 0))
+    for settings in settings_of(grids):
+        model = model_on(name, pairs, train.shape, {**keys, **settings})
+        score = evaluate(model, train, valid)[1]
+        if score > best.valid:
+            best = Chosen(score, settings, model, (0, 0))
+    return best._replace(seconds=(time.perf_counter() - start, time.process_time() - cpu))
+
+
+def is_ease(name: str, variant: str) -> bool:
+    """Whether the model is EASE: TEASE with equal weights."""
+    return name == "TEASE" and variant == "binary"
+
+
+def print_chosen(name: str, variant: str, chosen: Chosen, metrics: list[float], cpu: bool = False) -> None:
+    """Print a row of the tables of settings that were chosen."""
+    values = " | ".join(f"{value:.4f}" for value in (chosen.valid, *metrics))
+    settings = ", ".join(f"{key} {value}" for key, value in chosen.settings.items())
+    label = "EASE" if is_ease(name, variant) else name
+    print(f"| {label} | {variant} | {settings} | {values} | {chosen.seconds[cpu]:.0f} |", flush=True)
+
+
+def protocols(file: Path, names: list[str]) -> None:
+    """Print a table for each protocol of the official arrays of ml-1m_clean."""
+    arrays = np.load(file)
+    n_users, n_items = (int(max(arrays[part][:, side].max() for part in convert.PARTS)) + 1 for side in (0, 1))
+    for protocol, parts in (("official", ("train", "valid", "test")), ("time-proper", ("train", "test", "valid"))):
+        pairs = arrays[parts[0]].astype(np.int64)
+        train, valid, test = (matrix_of(arrays[part], (n_users, n_items)) for part in parts)
+        print(f"\n{protocol}\n")
+        print_head("protocols")
+        runs = [(name, variant) for name in names for variant in (VARIANTS if name == "TEASE" else BINARY)]
+        for name, variant in runs:
+            chosen = choose(name, variant, GRIDS[name], pairs, train, valid)
+            print_chosen(name, variant, chosen, evaluate(chosen.model, train + valid, test), cpu=True)
 
 
 def at_scale(file: Path, test_file: Optional[Path], names: list[str]) -> None:
@@ -197,15 +252,17 @@ def at_scale(file: Path, test_file: Optional[Path], names: list[str]) -> None:
         clocks.append((time.perf_counter(), time.process_time()))
         seconds = [f"{value:.0f}" for value in np.diff(clocks, axis=0).ravel()]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        cells = [name, *seconds, f"{peak:.0f}", *(f"{value:.4f}" for value in metrics)]
+        cells = [name, *seconds, f"{peak:.0f}", *(f"{value:.4f}" for value in metrics[:4])]
         print(f"| {' | '.join(cells)} |", flush=True)
         del model
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["recency", "scale"])
-    parser.add_argument("--data", required=True, type=Path, help=".inter, also as .xz; recency: with ratings and times")
+    parser.add_argument("what", choices=["recency", "protocols", "scale"])
+    parser.add_argument(
+        "--data", required=True, type=Path, help=".inter, also as .xz; protocols: .npz; recency: with ratings and times"
+    )
     parser.add_argument("--test", type=Path, help="scale: LightGCN's file of the test part")
     parser.add_argument("--models", nargs="+", choices=GRIDS)
     parser.add_argument("--threads", type=int, default=1)
@@ -214,6 +271,8 @@ def main() -> None:
     print(json.dumps(environment()) + "\n")
     if options.what == "recency":
         recency(options.data, options.models or list(GRIDS))
+    elif options.what == "protocols":
+        protocols(options.data, options.models or list(GRIDS))
     else:
         at_scale(options.data, options.test, options.models or list(AT_SCALE))
 

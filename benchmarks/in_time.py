@@ -1,11 +1,13 @@
-"""The DiffRec family on ml-1m in time, beside strong simple baselines: who gains from weights by rank in time?
+"""Models of users' rows on ml-1m in time, beside strong simple baselines: who gains from weights by rank in time?
 
     python benchmarks/in_time.py --data PATH/ml-1m.inter.xz [--seeds 1 2 3] [--models EASE DiffRec ...]
+    python benchmarks/in_time.py --data ml-100k --models DiffRec TDiffRec GiffCF "GiffCF, recency" ...
 
 Ratings of 4 and 5, users and items with at least 10 of them; each user's rows in time, the first 7 tenths to train on,
 the next tenth to choose the epoch, the last two tenths to test. Every model is fed the train rows and ranks what is in
 neither train nor valid. "EASE in time" is EASE fed T-DiffRec's weighted rows; lambda is chosen on the validation part.
-L- and LT-DiffRec cluster the items by the embeddings of the LightGCN in the table. Markdown, on stdout.
+L- and LT-DiffRec cluster the items by the embeddings of the LightGCN in the table; ml-100k, which RecBole brings, has
+one cluster. "recency": rows with weights from .1 to 1, the graph of binary rows. Markdown, on stdout.
 """
 
 from __future__ import annotations
@@ -58,7 +60,13 @@ MODELS: dict[str, dict[str, Any]] = {
     "TDiffRec": OFFICIAL,
     "LDiffRec": OFFICIAL,
     "LTDiffRec": OFFICIAL,
+    "FlowCF": {"learning_rate": 1e-3},
+    "FlowCF, recency": {"learning_rate": 1e-3, "row_weights": "recency"},
+    "GiffCF": {"learning_rate": 1e-3},
+    "GiffCF, recency": {"learning_rate": 1e-3, "row_weights": "recency"},
 }
+#: RecBole's own small data set.
+BUNDLED = "ml-100k"
 LAMBDAS = (200.0, 500.0, 1000.0)
 
 
@@ -85,8 +93,9 @@ class Row(NamedTuple):
 def one_run(model: str, keys: dict[str, Any], what: str, saved: bool = False) -> tuple[Row, dict[str, Any]]:
     """A run whose own table goes to stderr: stdout is for ours."""
     with contextlib.redirect_stdout(sys.stderr):
-        chosen = TimedEASE if model == "EASE in time" else model
-        result = run(chosen, "ml-1m", config_dict={**COMMON, **MODELS[model], **keys}, saved=saved)
+        chosen = TimedEASE if model == "EASE in time" else model.partition(",")[0]
+        name = "ml-1m" if "data_path" in keys else BUNDLED
+        result = run(chosen, name, config_dict={**COMMON, **MODELS[model], **keys}, saved=saved)
     test = tuple(result["test_result"][metric] for metric in METRICS)
     best = result["timing"]["best_epoch"]
     valid = result["best_valid_result"]["recall@20"]
@@ -98,7 +107,9 @@ def rows_of(model: str, data: dict[str, Any], seeds: Sequence[int], lightgcn: Op
     if model.startswith("EASE"):
         rows = [one_run(model, {**data, "reg_weight": each}, f"lambda {each:.0f}")[0] for each in LAMBDAS]
         return [max(rows, key=lambda row: row.valid)]
-    if model in {"LDiffRec", "LTDiffRec"}:
+    if model in {"LDiffRec", "LTDiffRec"} and not data:
+        data = {"n_cate": 1}
+    elif model in {"LDiffRec", "LTDiffRec"}:
         if lightgcn is None:
             sys.exit(f"{model} takes LightGCN's embeddings: add LightGCN to --models, before it, or give --lightgcn")
         data = {**data, "pretrain": lightgcn}
@@ -120,26 +131,30 @@ def show(model: str, rows: Sequence[Row]) -> None:
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, type=Path, help="ml-1m.inter.xz or ml-1m.inter, with timestamps")
+    parser.add_argument(
+        "--data", required=True, type=Path, help=f"ml-1m.inter.xz or ml-1m.inter, with timestamps; or {BUNDLED}"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--lightgcn", type=Path, help="embeddings or checkpoint of an earlier run's LightGCN")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    raw = options.data.read_bytes()
+    raw = b"" if str(options.data) == BUNDLED else options.data.read_bytes()
     lightgcn = str(options.lightgcn.resolve()) if options.lightgcn else None
-    print("ml-1m in time: " + json.dumps(environment()) + "\n", flush=True)
+    print(f"{options.data.name.partition('.')[0]} in time: " + json.dumps(environment()) + "\n", flush=True)
     print(
         "| model | | best epoch | valid R@20 | R@10 | R@20 | N@10 | N@20 | s |\n|---|---|---|---|---|---|---|---|---|"
     )
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as name:
         os.chdir(name)  # RecBole logs where it is started
-        folder = Path(name) / "data" / "ml-1m"
-        folder.mkdir(parents=True)
-        (folder / "ml-1m.inter").write_bytes(lzma.decompress(raw) if options.data.suffix == ".xz" else raw)
-        data = {"data_path": str(folder.parent)}
+        data = {}
+        if raw:
+            folder = Path(name) / "data" / "ml-1m"
+            folder.mkdir(parents=True)
+            (folder / "ml-1m.inter").write_bytes(lzma.decompress(raw) if options.data.suffix == ".xz" else raw)
+            data = {"data_path": str(folder.parent)}
         for model in options.models:
             if model == "LightGCN":
                 row, result = one_run(model, {**data, "seed": options.seeds[0]}, f"seed {options.seeds[0]}", saved=True)

@@ -1,8 +1,10 @@
 """Training epoch and ranking of FlowCF and GiffCF: ours, the official code, and the bare products of GiffCF's shapes.
 
-    python benchmarks/rows.py --data PATH/ml-1m_clean.npz [--flowcf CHECKOUT] [--giffcf CHECKOUT --tensorflow PYTHON]
+    python benchmarks/rows.py --data PATH/ml-1m_clean.npz [--models GiffCF FlowCF] [--flowcf CHECKOUT]
+        [--giffcf CHECKOUT --tensorflow PYTHON]
 
-Seconds of one CPU, of the process and not of the clock, the best of the repetitions, which alternate. Checkouts:
+Seconds of one CPU, of the process and not of the clock, the best of the repetitions, which alternate. A ratio is the
+median of the ratios of neighbouring measurements, which a busy machine slows down alike. Checkouts:
 chengkai-liu/FlowCF at c7db8f3, VinciZhu/GiffCF at 3f67e02; PYTHON is an interpreter with TensorFlow 2.14. An epoch is
 the losses, gradients and steps of Adam over batches of users; ranking computes the scores of all users, without
 metrics. Markdown, on stdout.
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,6 +34,9 @@ from recbole_diffusion.data import convert
 NAME = "ml-1m_clean"
 QUIET = {"state": "error", "show_progress": False, "use_gpu": False}
 OFFICIAL_FLOWCF = {"n_steps": 9, "s_steps": 2, "dims_mlp": [300, 300], "time_embedding_size": 10}
+MODELS = ("FlowCF", "GiffCF")
+EPOCH = "GiffCF, ours: epoch, batch 100"
+PRODUCTS = "GiffCF, products: epoch, batch 100"
 Task = Callable[[], object]
 
 #: Run by the interpreter with TensorFlow: CPU seconds of an epoch and of a ranking, the best of the repetitions.
@@ -127,22 +133,48 @@ def products(model: Any) -> Task:
     return epoch
 
 
-def measure(named: dict[str, Task], repetitions: int) -> dict[str, float]:
-    """CPU seconds of each task, the least of the repetitions, which alternate."""
-    seconds: dict[str, float] = {}
+def measure(named: dict[str, Task], repetitions: int) -> dict[str, list[float]]:
+    """CPU seconds of each task, of every repetition; the tasks alternate."""
+    seconds: dict[str, list[float]] = {name: [] for name in named}
     for repetition in range(repetitions + 1):
         for name, task in named.items():
             start = time.process_time()
             task()
-            used = time.process_time() - start
             if repetition:  # the first one warms up
-                seconds[name] = min(used, seconds.get(name, used))
+                seconds[name].append(time.process_time() - start)
     return seconds
+
+
+def ratio(seconds: dict[str, list[float]], name: str, to: str) -> float:
+    """Median of the ratios of two tasks' seconds in the same repetition."""
+    return statistics.median(one / other for one, other in zip(seconds[name], seconds[to]))
+
+
+def flowcf_tasks(keys: dict[str, Any], checkout: Optional[Path]) -> dict[str, Task]:
+    """Epochs and rankings of FlowCF, ours and the official one, on the data of the settings ``keys``."""
+    config, dataset, ours = prepared("FlowCF", keys)
+    models, named = {"FlowCF, ours": ours}, {}
+    if checkout:
+        models["FlowCF, official"] = official_flowcf(checkout, config, dataset)
+    for size in (400, 4096):
+        for name, model in models.items():
+            named[f"{name}: epoch, batch {size}"], named[f"{name}: ranking"] = tasks(model, size)
+    return named
+
+
+def giffcf_tasks(keys: dict[str, Any]) -> dict[str, Task]:
+    """Epoch, its products, and rankings of GiffCF on the data of the settings ``keys``."""
+    model = prepared("GiffCF", keys)[2]
+    one_call = prepared("GiffCF", {**keys, "item_init": "glorot", "inference_steps": 1})[2]
+    epoch, ranking = tasks(model, 100)
+    named = {PRODUCTS: products(model), EPOCH: epoch, "GiffCF, ours: ranking": ranking}
+    return {**named, "GiffCF, ours, one call: ranking": tasks(one_call, 100)[1]}
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=Path, help="ml-1m_clean.npz")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--flowcf", type=Path, help="checkout of chengkai-liu/FlowCF")
     parser.add_argument("--giffcf", type=Path, help="checkout of VinciZhu/GiffCF")
     parser.add_argument("--tensorflow", type=Path, help="interpreter with TensorFlow")
@@ -155,18 +187,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
         os.chdir(folder)
         convert.write_split(data, Path(folder) / "official", NAME, "official")
         keys = convert.settings(Path(folder) / "official")
-        config, dataset, ours = prepared("FlowCF", keys)
-        models = {"FlowCF, ours": ours}
-        if flowcf:
-            models["FlowCF, official"] = official_flowcf(flowcf, config, dataset)
-        for size in (400, 4096):
-            for name, model in models.items():
-                named[f"{name}: epoch, batch {size}"], named[f"{name}: ranking"] = tasks(model, size)
-        graph_model = prepared("GiffCF", keys)[2]
-        one_call = prepared("GiffCF", {**keys, "item_init": "glorot", "inference_steps": 1})[2]
-        named["GiffCF, products: epoch, batch 100"] = products(graph_model)
-        named["GiffCF, ours: epoch, batch 100"], named["GiffCF, ours: ranking"] = tasks(graph_model, 100)
-        named["GiffCF, ours, one call: ranking"] = tasks(one_call, 100)[1]
+        if "FlowCF" in options.models:
+            named.update(flowcf_tasks(keys, flowcf))
+        if "GiffCF" in options.models:
+            named.update(giffcf_tasks(keys))
         seconds = measure(named, options.repetitions)
         os.chdir(here)  # Windows cannot remove a folder that is in use
     if giffcf and options.tensorflow:
@@ -174,10 +198,12 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
         environment = {**os.environ, "PYTHONPATH": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
         for line in subprocess.check_output(command, text=True, env=environment).splitlines():
             task, value = line.split()
-            seconds[f"GiffCF, official: {task}"] = float(value)
+            seconds[f"GiffCF, official: {task}"] = [float(value)]
     print("| | CPU seconds |\n|---|---|")
-    for name, value in seconds.items():
-        print(f"| {name} | {value:.2f} |")
+    for name, values in seconds.items():
+        print(f"| {name} | {min(values):.2f} |")
+    if EPOCH in seconds:
+        print(f"\nGiffCF's epoch / the products of its shapes: {ratio(seconds, EPOCH, PRODUCTS):.2f}")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,18 @@ NOTES = {
 }
 
 
+#: What a source calls Recall, by the key ``recall`` of ``evaluation``.
+SOURCE_RECALLS = {
+    "usual": "hits / number of targets, as recall here",
+    "truncated": "hits / min(k, number of targets), as truncatedrecall here",
+}
+#: How a source chose settings and epochs, by the key ``validation`` of ``evaluation``.
+SOURCE_CHOICES = {
+    True: "it has a validation split",
+    False: "it has no validation split, so that its settings were chosen on the test part",
+}
+
+
 class Setting(NamedTuple):
     """A published setting, as a file of properties/paper holds it.
 
@@ -37,6 +49,8 @@ class Setting(NamedTuple):
         settings: settings of the run.
         results: reported metrics and their source, by the reporting paper.
         baselines: settings of the baselines, by protocol and model.
+        evaluation: how the source evaluates, where that differs between sources: ``recall``, a key of
+            :data:`SOURCE_RECALLS`, and ``validation``, whether it has a validation split; empty: not stated.
     """
 
     model: str
@@ -45,6 +59,7 @@ class Setting(NamedTuple):
     settings: dict[str, Any]
     results: dict[str, dict[str, Any]]
     baselines: dict[str, dict[str, dict[str, Any]]]
+    evaluation: dict[str, Any] = {}
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -80,9 +95,8 @@ def load_setting(model: str, name: str) -> Setting:
         existing = f"{model} has {', '.join(datasets)}" if datasets else f"models: {', '.join(models)}"
         raise ValueError(f"there is no published setting of {model!r} on {name!r}; {existing}")
     content = yaml_files.load_yaml(yaml_files.properties() / "paper" / f"{model}_{name}.yaml")
-    return Setting(
-        model, name, content["data"], content["settings"], content["results"], content.get("baselines") or {}
-    )
+    optional = (content.get("baselines") or {}, content.get("evaluation") or {})
+    return Setting(model, name, content["data"], content["settings"], content["results"], *optional)
 
 
 def check_data(setting: Setting, source: Union[str, Path]) -> None:
@@ -264,7 +278,9 @@ def markdown(setting: Setting, protocol: str, rows: Sequence[Row]) -> str:
         protocol: the protocol of the rows.
         rows: the rows.
     """
-    metrics = list(next(iter(setting.results.values()))["metrics"]) if setting.results else list(rows[0].metrics)
+    reported = next(iter(setting.results.values()))["metrics"] if setting.results else {}
+    computed = next((row.metrics for row in rows if row.cost), {})
+    metrics = list(dict.fromkeys([*reported, *computed]))
     costs = ["best epoch", "epochs", "s per epoch", "s in all"]
     lines = [
         f"{setting.model} on {setting.name}, protocol {protocol} ({NOTES[protocol]})",
@@ -276,8 +292,17 @@ def markdown(setting: Setting, protocol: str, rows: Sequence[Row]) -> str:
     if protocol == setting.protocols[0]:
         lines += [""] if setting.results else ["", "No published numbers are known here; see the setting's file."]
         lines += [*(f"{label}: {entry['source']}." for label, entry in setting.results.items())]
+        lines += _evaluation_of_source(setting)
     versions = {key: value for key, value in environment().items() if value is not None}
     return "\n".join([*lines, "", "Environment: " + json.dumps(versions)])
+
+
+def _evaluation_of_source(setting: Setting) -> list[str]:
+    """What the source calls Recall, and whether it has a validation split; empty if the setting does not state it."""
+    if not setting.evaluation:
+        return []
+    recall, choice = SOURCE_RECALLS[setting.evaluation["recall"]], SOURCE_CHOICES[setting.evaluation["validation"]]
+    return [f"The source's Recall is {recall}; {choice}."]
 
 
 def _markdown_row(row: Row, metrics: Sequence[str], costs: Sequence[str]) -> str:

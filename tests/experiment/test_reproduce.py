@@ -132,6 +132,8 @@ def test_every_published_setting_is_one_that_runs():
             assert entry["source"]
             assert all(0 < value < 1 for value in entry["metrics"].values())
         assert set(found.baselines) <= set(found.protocols)
+        if found.evaluation:
+            assert reproduce._evaluation_of_source(found)
 
 
 def test_our_defaults_are_the_published_settings_of_ml_1m():
@@ -226,6 +228,33 @@ def test_other_settings_than_the_published_ones_are_named_in_the_rows(arrays):
     assert f"| ours - paper, with epochs=1 | {gap:+.4f} |" in text
     with pytest.raises(ValueError, match="data_path is not a setting of reproduce"):
         reproduce.reproduce("LDiffRec", "tiny", arrays, config_dict={"data_path": "elsewhere"})
+
+
+def test_the_tables_state_how_the_source_evaluates():
+    row = reproduce.Row("ours", {"recall@5": 0.5, "truncatedrecall@5": 0.75}, {}, {"epochs": 1})
+    text = reproduce.markdown(SETTING, "official", [row])
+    assert "| | recall@5 | ndcg@5 | truncatedrecall@5 | best epoch |" in text
+    assert "| ours | 0.5000 |  | 0.7500 |" in text
+    assert "The source's" not in text
+    source = SETTING._replace(evaluation={"recall": "truncated", "validation": False})
+    text = reproduce.markdown(source, "official", [row])
+    assert (
+        "The source's Recall is hits / min(k, number of targets), as truncatedrecall here; it has no validation" in text
+    )
+    usual = source._replace(evaluation={"recall": "usual", "validation": True})
+    text = reproduce.markdown(usual, "official", [row])
+    assert "The source's Recall is hits / number of targets, as recall here; it has a validation split." in text
+    assert "The source's" not in reproduce.markdown(source, "time-proper", [row])  # its numbers are not in that table
+
+
+def test_models_whose_source_truncates_recall_report_it_too():
+    truncated = []
+    for model, name in reproduce.available():
+        found = reproduce.load_setting(model, name)
+        if found.evaluation.get("recall") == "truncated":
+            truncated.append(model)
+            assert "TruncatedRecall" in found.settings["metrics"]
+    assert set(truncated) == {"SGFCF", "GiffCF"}
 
 
 @pytest.mark.usefixtures("setting")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_matrix
 
+from recbole_diffusion.model.general_recommender import giffcf
 from recbole_diffusion.model.interactions import item_graph
 from recbole_diffusion.model.interactions.item_graph import ItemGraph
 from recbole_diffusion.model.networks.mixing import STRENGTHS, Condition, Mixer, MixingNetwork
@@ -131,6 +134,65 @@ def test_the_spectral_start_by_hand():
         with torch.no_grad():
             out = net(torch.from_numpy(smoothed).float(), torch.full((4,), t), Condition(*condition))
         np.testing.assert_allclose(out.numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dense", ["dense", "sparse"])
+def test_rows_that_are_smoothed_once_train_as_rows_that_are_smoothed_in_each_batch(dense, built, monkeypatch):
+    def loss_and_gradients(limit):
+        monkeypatch.setattr(giffcf, "MAX_SMOOTHED_BYTES", limit)
+        monkeypatch.setattr(giffcf, "SMOOTHED_BLOCK", 7)
+        _, model, *_ = built("GiffCF", **QUICK, item_graph=dense)
+        model.train()
+        torch.manual_seed(3)
+        losses = [model.calculate_loss({"user_id": users}) for users in (USERS, USERS + 5)]
+        assert (model._smoothed is None) == (limit == 0)
+        return [*losses, *torch.autograd.grad(sum(losses), list(model.parameters()))]
+
+    for cached, fresh in zip(loss_and_gradients(2**28), loss_and_gradients(0)):
+        torch.testing.assert_close(cached, fresh, rtol=1e-6, atol=1e-6)
+
+
+def test_the_rows_that_are_smoothed_once_are_not_saved(built):
+    _, model, *_ = built("GiffCF", **QUICK)
+    model.train().calculate_loss({"user_id": USERS})
+    assert model._smoothed.shape == (len(model.history.indptr) - 1, model.history.n_columns)
+    assert copy.deepcopy(model)._smoothed is None
+    assert not any("smoothed" in key for key in model.state_dict())
+
+
+@pytest.mark.parametrize(("probability", "rescale"), [(0.5, True), (0.5, False), (0.0, True)])
+def test_dropped_entries_are_left_out_of_the_sparse_rows(probability, rescale, built):
+    _, model, *_ = built("GiffCF", **QUICK, dropout_prob=probability, dropout_rescale=rescale)
+    rows = model.train().history.sparse(USERS)
+    torch.manual_seed(1)
+    dropped = model.diffusion._dropped(rows)
+    torch.manual_seed(1)
+    values = torch.nn.functional.dropout(rows.values, probability)
+    expected = rows._replace(values=values if rescale else values * (1 - probability)).dense()
+    assert torch.equal(dropped.dense(), expected)
+    assert len(dropped.values) == int((expected != 0).sum())
+    assert torch.equal(model.eval().diffusion._dropped(rows).dense(), rows.dense())
+
+
+def test_the_mixers_start_linear_but_for_noise(built):
+    """The noise has the standard deviation of the key, comes from the seed, and leaves the item matrix."""
+
+    def parts(**keys):
+        net = rows_and_model(built, split_seed=1, **keys)[1].diffusion.denoiser
+        mixers = [*net.item_mixer.parameters(), *net.latent_mixer.parameters()]
+        return net.items, torch.cat([parameter.detach().flatten() for parameter in mixers])
+
+    items, linear = parts(mixer_noise=0.0)
+    assert torch.equal(parts()[1], linear)
+    assert linear.tolist() == [0.5, 0, 1, 0, -0.5, 0, -1, 0, 0, 0, 1, -1, 0, 1, 1, 0, -1, -1, 0, 0, 0, 1, -1, 0]
+    for seed in (1, 2):
+        assert torch.equal(parts(seed=seed)[1], linear)
+    added = torch.stack([parts(seed=seed, mixer_noise=0.3)[1] - linear for seed in range(20)])
+    assert added.mean().abs() < 0.05
+    assert float(added.std()) == pytest.approx(0.3, rel=0.1)
+    doubled = parts(seed=0, mixer_noise=0.6)
+    torch.testing.assert_close(doubled[1] - linear, 2 * added[0])
+    assert torch.equal(doubled[0], items)
 
 
 def test_the_start_does_not_depend_on_the_seed_and_the_official_one_does(built):

@@ -279,6 +279,25 @@ def test_more_singular_vectors_than_the_rank_are_left_out():
     assert right_singular(csr_matrix((4, 3)), 2)[1].shape == (3, 0)
 
 
+@pytest.mark.parametrize("n_rows", [1, 3, 4, 9])
+def test_rows_are_filtered_in_blocks(n_rows, monkeypatch):
+    monkeypatch.setattr(item_filter, "CACHED_ROWS", 3)
+    draw = np.random.default_rng(0)
+    dense = torch.from_numpy((draw.random((n_rows, 7)) < 0.4).astype(np.float32))
+    matrix = torch.from_numpy(draw.normal(size=(7, 7)).astype(np.float32))
+    widths = []
+
+    def operator(columns):
+        widths.append(columns.shape[1])
+        return matrix.t() @ columns
+
+    filtered = item_filter.filter_in_blocks(SparseRows.of(dense), operator)
+    torch.testing.assert_close(filtered, dense @ matrix)
+    assert filtered.is_contiguous()
+    assert sum(widths) == n_rows
+    assert max(widths) <= 3
+
+
 @pytest.mark.parametrize("coefficients", [[2.0], [0.0, 1.0], [1.0, 0.0, -3.0], [0.5, 1.0, 2.0, -1.0]])
 def test_polynomials_of_a_matrix(coefficients):
     factor = csr_matrix(np.random.default_rng(2).random((5, 4)))

@@ -96,6 +96,10 @@ def test_sparse_rows_are_the_dense_ones_and_come_in_parts(pairs, users, cut):
     again = SparseRows.of(full)
     for one, two in zip(rows[:3], again[:3]):
         assert torch.equal(one, two)
+    assert torch.equal(rows.transposed(), full.t())
+    start = min(cut, len(full))
+    assert torch.equal(rows.slice(start, len(full)).dense(), full[start:])
+    assert torch.equal(rows.slice(0, start).transposed(), full[:start].t())
     left = rows.select(rows.columns < cut).dense()
     assert torch.equal(left[:, :cut], full[:, :cut])
     assert not left[:, cut:].any()

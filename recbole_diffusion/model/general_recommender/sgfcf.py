@@ -14,12 +14,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from recbole_diffusion.model.interactions.item_filter import (
     GramProduct,
     degrees,
+    filter_in_blocks,
     is_dense,
     powers,
     right_singular,
@@ -62,17 +64,24 @@ class SGFCF(ClosedFormRecommender):
 
     def score(self, rows: SparseRows) -> Tensor:
         """Filter the rows (B, n_items - 1)."""
-        low_rank = self._unit_sum(weighted_sum(rows, self.fitted["left"]) @ self.fitted["right"])
-        return low_rank + self.gamma * self._unit_sum(self._full_rank(rows)) if self.gamma else low_rank
+        scores = weighted_sum(rows, self.fitted["left"]) @ self.fitted["right"]
+        scores.div_(self._sums(scores))
+        if not self.gamma:
+            return scores
+        full_rank = self._full_rank(rows)
+        return scores.addcmul_(full_rank, self.gamma / self._sums(full_rank))
 
     def _full_rank(self, rows: SparseRows) -> Tensor:
         """:math:`y N^T N` for the rows."""
         if "matrix" in self.fitted:
             return weighted_sum(rows, self.fitted["matrix"])
-        filtered: Tensor = self.gram((rows.dense() * self.fitted["items"]).t().contiguous())
-        return filtered.t()
+        scaled_rows = rows._replace(values=rows.values * self.fitted["items"][rows.columns])
+        return filter_in_blocks(scaled_rows, self.gram)
 
-    def _unit_sum(self, rows: Tensor) -> Tensor:
-        """Divide each row by its sum; a row with the sum 0 stays."""
-        total = (rows.abs() if self.is_absolute else rows).sum(dim=1, keepdim=True)
-        return rows / total.where(total != 0, total.new_ones(()))
+    def _sums(self, scores: Tensor) -> Tensor:
+        """Sum of each row, (B, 1), of the magnitudes or of the values; 1 in place of 0."""
+        if self.is_absolute:
+            total: Tensor = torch.linalg.vector_norm(scores, 1, dim=1, keepdim=True)
+        else:
+            total = scores.sum(dim=1, keepdim=True)
+        return total.where(total != 0, total.new_ones(()))

@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Any, Callable, Optional
 
 import numpy as np
+import torch
 from numpy.polynomial import Polynomial
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import svds
 from torch import Tensor, nn
 
 from recbole_diffusion.model.interactions.propagation import SparseProduct
+from recbole_diffusion.model.rows.history import SparseRows
 
 #: Largest (items, items) matrix of ``item_graph: auto``, in float32: 8,192 items. It lies in the memory of the device
 #: and, for the filters, in the checkpoint; its computation in float64 takes up to six times as much.
@@ -28,6 +30,9 @@ MAX_ITERATED_SHARE = 0.25
 MAX_LANCZOS_ENTRIES, BLOCK_ITERATIONS, OVERSAMPLING = 3_000_000, 8, 0.25
 #: Singular values below this share of the largest one count as 0.
 RANK_TOLERANCE = 1e-10
+#: Rows that sparse products filter at once on a CPU: 64 columns of Gowalla's items, 10 MB, stay in the cache, and the
+#: products take half of the time that they take with 256.
+CACHED_ROWS = 64
 
 
 def is_dense(item_graph: str, n_items: int) -> bool:
@@ -147,6 +152,26 @@ class GramProduct(nn.Module):
         return (self.factor.T @ (self.factor @ rows.T)).T
 
 
+def filter_in_blocks(rows: SparseRows, operator: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply an operator to rows in blocks of :data:`CACHED_ROWS`, on a GPU to all at once.
+
+    Args:
+        rows: (B, items).
+        operator: maps columns (items, b), which are transposed rows, to (items, b).
+
+    Returns:
+        A new tensor, (B, items).
+    """
+    n_rows = len(rows.offsets) - 1
+    if rows.values.device.type != "cpu":
+        return operator(rows.transposed()).t().contiguous()
+    filtered = torch.empty(n_rows, rows.width, dtype=rows.values.dtype)
+    for start in range(0, n_rows, CACHED_ROWS):
+        stop = min(start + CACHED_ROWS, n_rows)
+        filtered[start:stop] = operator(rows.slice(start, stop).transposed()).t()
+    return filtered
+
+
 def apply_polynomial(polynomial: Polynomial, x: Any, apply: Callable[[Any], Any]) -> Any:
     r"""Compute :math:`\sum_k c_k P^k x` by Horner's rule, with as many applications of P as the degree.
 
@@ -160,7 +185,8 @@ def apply_polynomial(polynomial: Polynomial, x: Any, apply: Callable[[Any], Any]
     for coefficient in reversed(coefficients[:-1]):
         total = apply(total)
         if coefficient:
-            total = total + coefficient * x
+            is_tensor = isinstance(total, Tensor)
+            total = torch.add(total, x, alpha=coefficient) if is_tensor else total + coefficient * x
     return total
 
 

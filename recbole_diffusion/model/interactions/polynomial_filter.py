@@ -13,6 +13,7 @@ from recbole_diffusion.model.interactions.item_filter import (
     GramProduct,
     apply_polynomial,
     degrees,
+    filter_in_blocks,
     is_dense,
     polynomial_of_matrix,
     powers,
@@ -86,7 +87,7 @@ class PolynomialFilterRecommender(ClosedFormRecommender):
         """Filter the rows (B, n_items - 1)."""
         if "matrix" in self.fitted:
             return weighted_sum(rows, self.fitted["matrix"])
-        scores: Tensor = apply_polynomial(self.filter.rows, rows.dense().t().contiguous(), self.gram).t()
+        scores = filter_in_blocks(rows, lambda columns: apply_polynomial(self.filter.rows, columns, self.gram))
         if "left" in self.fitted:
-            return scores + weighted_sum(rows, self.fitted["left"]) @ self.fitted["right"]
-        return scores.contiguous()
+            scores.addmm_(weighted_sum(rows, self.fitted["left"]), self.fitted["right"])
+        return scores

@@ -144,14 +144,15 @@ class MixingNetwork(nn.Module):
         self.latent_mixer, self.item_mixer = Mixer(3), Mixer(4)
 
     @torch.no_grad()
-    def start_spectral(self, vectors: Tensor) -> None:
-        r"""Start from the graph: columns of E are scaled eigenvectors, both mixers are linear.
+    def start_spectral(self, vectors: Tensor, noise: float = 0.0) -> None:
+        r"""Start from the graph: columns of E are scaled eigenvectors, both mixers are linear but for noise.
 
-        The prediction is then :math:`\tfrac12 (z E / |I| + c E / \lVert c \rVert) E^\top + S c`. If there are fewer
-        eigenvectors than columns, the other columns keep their Glorot values.
+        Without noise the prediction is :math:`\tfrac12 (z E / |I| + c E / \lVert c \rVert) E^\top + S c`. If there are
+        fewer eigenvectors than columns, the other columns keep their Glorot values.
 
         Args:
             vectors: (n_items, k), k <= d, of the largest eigenvalues first.
+            noise: standard deviation of what is added to each weight and bias of the mixers.
         """
         first, second, last = STRENGTHS
         count = vectors.shape[1]
@@ -159,6 +160,9 @@ class MixingNetwork(nn.Module):
         self.items[:, :count] = (vectors * strengths).to(self.items.dtype)
         self.latent_mixer.start_linear((1.0, 1.0, 0.0))
         self.item_mixer.start_linear((0.5, 0.0, 1.0, 0.0))
+        if noise:
+            for parameter in (*self.item_mixer.parameters(), *self.latent_mixer.parameters()):
+                parameter.add_(noise * torch.randn_like(parameter))
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """Predict the rows (B, n_items) from noised rows x (B, n_items), steps t (B,) and the condition."""

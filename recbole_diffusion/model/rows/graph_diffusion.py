@@ -54,12 +54,16 @@ class GraphDiffusion(ReverseProcess, nn.Module):
         )
         self.denoiser = MixingNetwork(graph.n_items, config["embedding_size"], config["ablation"])
 
-    def loss(self, rows: SparseRows) -> Tensor:
+    def loss(self, rows: SparseRows, smoothed: Optional[Tensor] = None) -> Tensor:
         """Compute the mean over the rows (B, n_items) of the squared error summed over the items; scalar.
 
         Dropout affects the condition only: the noised rows come from the rows themselves.
+
+        Args:
+            rows: the rows.
+            smoothed: the smoothed rows (B, n_items), if the caller has them.
         """
-        x0, smoothed = rows.dense(), self.graph.sparse_forward(rows)
+        x0, smoothed = rows.dense(), self.graph.sparse_forward(rows) if smoothed is None else smoothed
         t, ratio = self.timesteps.sample(len(x0))
         source = self.process.source(x0, torch.randn_like)
         point = self.process.sample_smoothed(x0, smoothed, t, source)
@@ -73,7 +77,10 @@ class GraphDiffusion(ReverseProcess, nn.Module):
         values = F.dropout(rows.values, self.dropout, self.training)
         if self.training and not self.rescale:
             values = values * (1 - self.dropout)
-        return rows._replace(values=values)
+        rows = rows._replace(values=values)
+        if self.training and self.dropout and values.device.type == "cpu":  # a GPU would wait for their number
+            return rows.select(values != 0)
+        return rows
 
     def condition(self, rows: SparseRows) -> Condition:
         """Compute what the network needs of the rows (B, n_items) that it is conditioned on."""

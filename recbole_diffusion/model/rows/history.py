@@ -60,6 +60,18 @@ class SparseRows(NamedTuple):
         matrix[self.row_index(), self.columns] = self.values
         return matrix
 
+    def transposed(self) -> Tensor:
+        """Transposed dense matrix, (width, B)."""
+        matrix = torch.zeros(self.width, len(self.offsets) - 1, dtype=self.values.dtype, device=self.values.device)
+        matrix[self.columns, self.row_index()] = self.values
+        return matrix
+
+    def slice(self, start: int, stop: int) -> SparseRows:
+        """Rows ``start`` to ``stop`` - 1. The host waits for the place of their entries."""
+        first, last = int(self.offsets[start]), int(self.offsets[stop])
+        offsets = self.offsets[start : stop + 1] - first
+        return SparseRows(self.columns[first:last], self.values[first:last], offsets, self.width)
+
     def times(self, table: Tensor) -> Tensor:
         """Multiply with a table (width, d), differentiable in the table; (B, d)."""
         return F.embedding_bag(
