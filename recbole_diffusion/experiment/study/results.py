@@ -29,6 +29,9 @@ class Row(NamedTuple):
         nfe: network calls per user; None if it varies.
         users_per_s: users ranked per second.
         metrics: all metrics.
+        reference: label of the row that it is compared with; empty: the study's reference.
+        seeds: number of trainings that the values are means of; 0: the checkpoint's.
+        sd: standard deviation of the main metric over these trainings.
     """
 
     label: str
@@ -43,6 +46,9 @@ class Row(NamedTuple):
     nfe: Optional[int]
     users_per_s: float
     metrics: dict[str, float]
+    reference: str = ""
+    seeds: int = 0
+    sd: Optional[float] = None
 
     def is_worse(self, higher: bool = True) -> bool:
         """Whether the variant is significantly worse than the reference (p < .05)."""
@@ -63,6 +69,7 @@ class StudyResult(NamedTuple):
         notes: for the reader.
         head: the data in one line.
         files: that the study has written.
+        failed: number of trainings that failed.
     """
 
     folder: Path
@@ -73,6 +80,7 @@ class StudyResult(NamedTuple):
     notes: list[str]
     head: str
     files: list[Path]
+    failed: int = 0
 
     @property
     def higher(self) -> bool:
@@ -109,9 +117,14 @@ class StudyResult(NamedTuple):
         lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *(self.texts(row) for row in self.rows)]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
+    def _references(self) -> str:
+        own = list(dict.fromkeys(row.reference for row in self.rows if row.reference))
+        return self.reference + "".join(f", for retrained models against {label}" for label in own)
+
     def columns(self) -> list[str]:
         """Return the names of the columns."""
-        interval, against = "95 % interval", f"against {self.reference}"
+        references = list(dict.fromkeys(row.reference or self.reference for row in self.rows))
+        interval, against = "95 % interval", f"against {' / '.join(references)}"
         return ["", self.metric, interval, against, "p", f"overlap@{OVERLAP_AT}", "calls per user", "users/s"]
 
     def texts(self, row: Row) -> list[str]:
@@ -119,7 +132,7 @@ class StudyResult(NamedTuple):
         difference = "–" if row.difference is None else f"{row.difference:+.4f}"
         return [
             row.label,
-            "–" if row.value is None else f"{row.value:.4f}",
+            "–" if row.value is None else f"{row.value:.4f}{'' if row.sd is None else f' ± {row.sd:.4f}'}",
             "–" if row.low is None else f"{row.low:.4f} to {row.high:.4f}",
             difference,
             "–" if row.p is None else captions.p_text(row.p).replace("p = ", "").replace("p < ", "< "),
@@ -135,13 +148,18 @@ class StudyResult(NamedTuple):
     def tests(self) -> str:
         """Return a line on the tests and the intervals."""
         return (
-            f"p: Wilcoxon's signed-rank test over users against {self.reference}, Holm's correction; intervals: "
+            f"p: Wilcoxon's signed-rank test over users against {self._references()}, Holm's correction; intervals: "
             f"bootstrap over users; overlap: share of the first {OVERLAP_AT} items."
         )
 
 
 def collect(
-    folder: Path, outcomes: Sequence[Outcome], metric: str, reference: str, notes: Sequence[str]
+    folder: Path,
+    outcomes: Sequence[Outcome],
+    metric: str,
+    reference: str,
+    notes: Sequence[str],
+    retrained: Sequence[Row] = (),
 ) -> StudyResult:
     """Test the variants against the reference, and write the report of the folder.
 
@@ -151,13 +169,14 @@ def collect(
         metric: the main metric.
         reference: label of the variant that the others are compared with.
         notes: for the reader.
+        retrained: rows of trainings, below those of the checkpoint.
     """
     comparison = read(folder, metric)
     files = list(report.write(folder, ReportOptions(metric=metric, reference=reference), comparison))
     (dataset,) = comparison.results
     analysis = analyse(comparison, dataset, reference)
     first = next(outcome for outcome in outcomes if outcome.variant == reference)
-    rows = [_row(analysis, outcome, first) for outcome in outcomes]
+    rows = [*(_row(analysis, outcome, first) for outcome in outcomes), *retrained]
     head = captions.data(comparison.plan, dataset)
     result = StudyResult(folder, dataset, metric, reference, rows, list(notes), head, files)
     _write(result, comparison.plan)
