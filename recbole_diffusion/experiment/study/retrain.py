@@ -23,7 +23,7 @@ from recbole_diffusion.experiment.study.results import OVERLAP_AT, Row
 
 FULL = "retrained"
 #: Settings of a checkpoint that a training of a comparison does not take over.
-_NOT_TAKEN = RunSpec.NO_EFFECT - {"data_path"} | {"model", "dataset", "seed", "preset", "use_gpu", "gpu_id"}
+_NOT_TAKEN = RunSpec.NO_EFFECT - {"data_path", "pretrain_dir"} | {"model", "dataset", "seed", "preset", "use_gpu", "gpu_id"}
 #: Settings that bound a training.
 _BUDGET = ("epochs", "eval_step", "stopping_step")
 
