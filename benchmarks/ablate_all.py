@@ -1,9 +1,10 @@
 """What carries the number, for every diffusion model that is trained: a checkpoint of each, and its ablations.
 
-    python benchmarks/ablate_all.py --folder FOLDER [--models DiffRec DDRM] [--pages docs/models] [--table docs/results/ablation.md]
+    python benchmarks/ablate_all.py --folder FOLDER [--models DiffRec DDRM] [--pages docs/models]
+        [--table docs/results/ablation.md]
 
 Each model is trained with its preset ``quick``, where it has one, and with the settings of BUDGET; ``ablate --train``
-makes the table, at the same budget and three seeds. Finished evaluations and trainings in the folder are not repeated.
+makes the table, at the same budget and with the seeds of SEEDS. Finished evaluations and trainings in the folder are not repeated.
 The models are those whose card names an ablation. ``--pages`` writes each model's block in its page, ``--table`` the
 block with all of them.
 """
@@ -39,18 +40,24 @@ COMMON: dict[str, Any] = {
 #: A base model's budget, the same for all models on embeddings.
 BASE: dict[str, Any] = {"embedding_size": 64, "learning_rate": 0.005, "epochs": 20, "eval_step": 2, "stopping_step": 5}
 _LEAVE_ONE_OUT = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}
-#: What differs from COMMON, so that all of it ends on two cores within the hour.
+_ROWS = {"epochs": 10, "train_batch_size": 100}
+_LATENTS = {**_ROWS, "pretrain": {"model": "LightGCN", "config": BASE}}
+#: What differs from COMMON, so that all of it ends on two busy cores within the hour.
 BUDGET: dict[str, dict[str, Any]] = {
-    "LDiffRec": {"pretrain": {"model": "LightGCN", "config": BASE}},
-    "LTDiffRec": {"pretrain": {"model": "LightGCN", "config": BASE}},
-    "DDRM": {"epochs": 6, "dims": [50, 100], "base_config": BASE},
-    "HDRM": {"epochs": 6, "dims": [50, 100], "base_config": {"epochs": 20, "eval_step": 2, "stopping_step": 5}},
-    "CDDRec": {"epochs": 6, "steps": 3, "hidden_size": 64, "inner_size": 128, "eval_args": _LEAVE_ONE_OUT},
+    "DiffRec": _ROWS,
+    "TDiffRec": _ROWS,
+    "LDiffRec": _LATENTS,
+    "LTDiffRec": _LATENTS,
+    "DDRM": {"epochs": 4, "dims": [50, 100], "base_config": BASE},
+    "HDRM": {"epochs": 4, "dims": [50, 100], "base_config": {"epochs": 20, "eval_step": 2, "stopping_step": 5}},
+    "CDDRec": {"epochs": 4, "steps": 3, "hidden_size": 64, "inner_size": 128, "eval_args": _LEAVE_ONE_OUT},
     "DiffuRec": {
         **{"epochs": 3, "eval_step": 1, "hidden_size": 32, "n_layers": 1, "MAX_ITEM_LIST_LENGTH": 10},
         **{"inference_steps": 8, "train_batch_size": 1024, "eval_args": _LEAVE_ONE_OUT},
     },
 }
+#: Seeds of the trainings; for the other models 1 and 2.
+SEEDS = dict.fromkeys(("DiffRec", "FlowCF", "GiffCF"), (1, 2, 3))
 _COLUMNS = ("full chain", "one call", "no call", "no noise", "x_t = noise", "x_t = 0", "x_t = target")
 
 
@@ -59,14 +66,17 @@ def models() -> list[str]:
     return [name for name, spec in registry.specs().items() if spec.card is not None and spec.card.ablation]
 
 
-def ablated(model: str, dataset: str, folder: Path, seeds: Sequence[int], pages: Optional[Path]) -> study.StudyResult:
+def ablated(model: str, dataset: str, folder: Path, pages: Optional[Path]) -> study.StudyResult:
     """Train a checkpoint, unless the folder holds one, and ablate it."""
     of_model = folder / model
     (checkpoint,) = [*of_model.glob("saved/*.pth")] or [_train(model, dataset, of_model)]
     spec = registry.specs()[model]
     page = None if pages is None or spec.card is None or spec.card.page is None else pages / Path(spec.card.page).name
-    seeds_text = str(len(seeds)) if [*seeds] == [*range(1, len(seeds) + 1)] else ",".join(map(str, seeds))
-    command = f"recbole-diffusion ablate CHECKPOINT --train --seeds={seeds_text}    # checkpoint and budget: benchmarks/ablate_all.py"
+    seeds = SEEDS.get(model, (1, 2))
+    script = (
+        f"python benchmarks/ablate_all.py --folder=FOLDER --models {model}    # its checkpoint and budget, and then"
+    )
+    command = f"{script}\nrecbole-diffusion ablate CHECKPOINT --train --seeds={len(seeds)}"
     return study.ablate(
         checkpoint,
         folder=of_model / "study",
@@ -102,7 +112,6 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--folder", required=True, type=Path)
     parser.add_argument("--dataset", default="ml-100k")
     parser.add_argument("--models", nargs="+", choices=models(), default=models())
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--pages", type=Path, help="folder of the models' pages")
     parser.add_argument("--table", type=Path, help="markdown page with the block <!-- ablate all -->")
     options = parser.parse_args(arguments)
@@ -113,7 +122,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     lines = []
     for model in options.models:
         print(f"== {model}", flush=True)
-        result = ablated(model, options.dataset, folder, options.seeds, pages)
+        result = ablated(model, options.dataset, folder, pages)
         print(result.text(), flush=True)
         lines.append(line(model, result))
     head = ["model", "calls", *_COLUMNS, "retrained", NO_DIFFUSION]

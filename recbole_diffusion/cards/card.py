@@ -309,6 +309,6 @@ def _check(card: Card, source: str) -> None:
     for label, settings in card.ablation.items():
         if not isinstance(label, str) or not _LABEL.match(label) or not isinstance(settings, dict) or not settings:
             raise ValueError(
-                f"{source}: ablation.{label}={settings!r} is not allowed; allowed: a label of letters, digits, blanks and "
-                "-+_, with the settings that differ"
+                f"{source}: ablation.{label}={settings!r} is not allowed; allowed: a label of letters, digits, blanks "
+                "and -+_, with the settings that differ"
             )

@@ -24,7 +24,8 @@ full chain user by user:
   another seed              other noise at inference
 
 --train also trains the model again, with the checkpoint's settings and on its split: as it is, without diffusion, with
-loss weights of 1, and without each part of its loss, as the model's card names them. All have the same seeds and budget.
+loss weights of 1, and without each part of its loss, as the model's card names them. All have the same seeds and
+budget.
 
 examples:
   recbole-diffusion ablate outputs/DDRM-.../checkpoint.pth

@@ -17,7 +17,7 @@ from recbole_diffusion.testing.model_case import ModelCase
 
 
 class AblationTests(ModelCase):
-    """The card's ``ablation`` names allowed settings that train, without diffusion and without each part of the loss."""
+    """The card's ``ablation`` names settings that train: without diffusion, and without each part of the loss."""
 
     def test_each_ablation_is_allowed_differs_and_trains(self, keys: dict[str, Any], ablation: dict[str, Any]) -> None:
         shared = {*ablation} & scopes.keys(Scope.MEASURED, Scope.WHERE, Scope.SHOWN)

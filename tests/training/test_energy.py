@@ -11,6 +11,7 @@ from recbole_diffusion import run
 from recbole_diffusion.training import energy, run_cost
 from recbole_diffusion.training.energy import Energy, EnergyMeter
 
+
 @pytest.fixture(autouse=True)
 def no_codecarbon(monkeypatch):
     """Without CodeCarbon, whether it is installed or not."""

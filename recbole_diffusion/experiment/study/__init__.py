@@ -58,12 +58,15 @@ def steps(
     """
     study = _study("steps", checkpoint, folder, split, metrics, topk, config_dict, trust)
     variants = step_counts.variants(study.studied, steps, solvers)
-    result = _run(study, variants, "steps", step_counts.AS_TRAINED, [], command, progress)
-    cheapest = result.cheapest()
-    if cheapest is not None:
-        result.notes.append(_cheapest_note(result, cheapest))
-    result.files.extend(plot_steps(result, f"{study.config.model_name()} on {result.dataset}, {split} split"))
-    return result
+    title = f"{study.config.model_name()} on {study.config['dataset']}, {split} split"
+
+    def finish(result: StudyResult) -> None:
+        cheapest = result.cheapest()
+        if cheapest is not None:
+            result.notes.append(_cheapest_note(result, cheapest))
+        result.files.extend(plot_steps(result, title))
+
+    return _run(study, variants, "steps", step_counts.AS_TRAINED, [], command, progress, finish=finish)
 
 
 def ablate(
@@ -121,6 +124,7 @@ def watch(
     folder: Union[str, Path, None] = None,
     config_dict: Optional[Mapping[str, Any]] = None,
     trust: bool = False,
+    command: str = "",
 ) -> tuple[Trajectory, list[Path]]:
     """Rank the items of some users after each step of the reverse process.
 
@@ -129,7 +133,7 @@ def watch(
         users: names as in the data's files; None: the first five.
         split: part whose items are held out: ``valid`` or ``test``.
         folder: of the files; None: a new one below ``outputs``.
-        config_dict, trust: see :func:`steps`.
+        config_dict, trust, command: see :func:`steps`.
 
     Returns:
         The trajectory, and the csv files and plots.
@@ -139,7 +143,7 @@ def watch(
     """
     study = _study("watch", checkpoint, folder, split, None, None, config_dict, trust)
     trajectory = watching.watch(study.studied, users)
-    return trajectory, watching.write(trajectory, study.store.folder)
+    return trajectory, watching.write(trajectory, study.store.folder, command)
 
 
 def _study(
@@ -167,6 +171,7 @@ def _run(
     command: str,
     progress: Callable[[str], Any],
     retrain: Optional[Callable[[], Retrained]] = None,
+    finish: Optional[Callable[[StudyResult], Any]] = None,
 ) -> StudyResult:
     """Evaluate the variants, make the trainings, and write the study's files."""
     with exclusive_lock(study.store.folder, "study"):
@@ -174,7 +179,9 @@ def _run(
         outcomes = list(study.run(variants, progress))
         trained = Retrained([], [], 0) if retrain is None else retrain()
         notes = [*notes, *trained.notes]
-        result = results.collect(study.store.folder, outcomes, study.main_metric, reference, notes, trained.rows)
+        result = results.collect(
+            study.store.folder, outcomes, study.main_metric, reference, notes, trained.rows, finish
+        )
         return result._replace(failed=trained.failed)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from recbole_diffusion.experiment import report
-from recbole_diffusion.experiment.report import captions
+from recbole_diffusion.experiment.report import captions, study_section
 from recbole_diffusion.experiment.report.analysis import LIMIT, Analysis, analyse
 from recbole_diffusion.experiment.report.files import ReportOptions
 from recbole_diffusion.experiment.report.results import higher_is_better, read
+from recbole_diffusion.experiment.report.study_section import section_of
 from recbole_diffusion.experiment.study.checkpoint_study import Outcome, overlap
 from recbole_diffusion.support.atomic_write import atomic_write_text
 
@@ -160,8 +161,9 @@ def collect(
     reference: str,
     notes: Sequence[str],
     retrained: Sequence[Row] = (),
+    finish: Optional[Callable[[StudyResult], Any]] = None,
 ) -> StudyResult:
-    """Test the variants against the reference, and write the report of the folder.
+    """Test the variants against the reference, and write the files and the report of the folder.
 
     Args:
         folder: of the study, with its ``comparison.json``.
@@ -170,16 +172,19 @@ def collect(
         reference: label of the variant that the others are compared with.
         notes: for the reader.
         retrained: rows of trainings, below those of the checkpoint.
+        finish: adds notes and plots to the result before it is written.
     """
     comparison = read(folder, metric)
-    files = list(report.write(folder, ReportOptions(metric=metric, reference=reference), comparison))
     (dataset,) = comparison.results
     analysis = analyse(comparison, dataset, reference)
     first = next(outcome for outcome in outcomes if outcome.variant == reference)
     rows = [*(_row(analysis, outcome, first) for outcome in outcomes), *retrained]
     head = captions.data(comparison.plan, dataset)
-    result = StudyResult(folder, dataset, metric, reference, rows, list(notes), head, files)
+    result = StudyResult(folder, dataset, metric, reference, rows, list(notes), head, [])
+    if finish is not None:
+        finish(result)
     _write(result, comparison.plan)
+    result.files.extend(report.write(folder, ReportOptions(metric=metric, reference=reference), comparison))
     return result
 
 
@@ -195,16 +200,22 @@ def _row(analysis: Analysis, outcome: Outcome, reference: Outcome) -> Row:
 
 
 def _write(result: StudyResult, plan: dict[str, Any]) -> None:
-    """Write ``study.md`` and ``study.csv``."""
+    """Write ``study.md``, ``study.csv`` and the section of the page."""
     from recbole_diffusion.experiment.report import records
 
-    lines = [f"# {plan['study'].capitalize()}: {plan['models'][0]['model']} on {result.dataset}", ""]
+    title = f"{plan['study'].capitalize()}: {plan['models'][0]['model']} on {result.dataset}"
+    lines = [f"# {title}", ""]
     lines += [f"`{plan['command']}`", ""] if plan.get("command") else []
     lines += [result.head, "", result.markdown(), "", result.tests(), *(f"\n{note}" for note in result.notes)]
     content = {"study.md": "\n".join(lines) + "\n", "study.csv": records.to_csv(_csv_rows(result)).decode()}
     for name, text in content.items():
         atomic_write_text(result.folder / name, text)
         result.files.append(result.folder / name)
+    trainings = [result.folder / "train" / "report" / "index.html"] if any(row.seeds for row in result.rows) else []
+    texts = [result.texts(row) for row in result.rows]
+    below = [result.tests(), *result.notes]
+    section = section_of(title, result.columns(), texts, below, result.folder, [*result.files, *trainings])
+    study_section.write(result.folder, section)
 
 
 def _csv_rows(result: StudyResult) -> list[dict[str, Any]]:

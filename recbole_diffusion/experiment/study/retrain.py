@@ -23,7 +23,14 @@ from recbole_diffusion.experiment.study.results import OVERLAP_AT, Row
 
 FULL = "retrained"
 #: Settings of a checkpoint that a training of a comparison does not take over.
-_NOT_TAKEN = RunSpec.NO_EFFECT - {"data_path", "pretrain_dir"} | {"model", "dataset", "seed", "preset", "use_gpu", "gpu_id"}
+_NOT_TAKEN = RunSpec.NO_EFFECT - {"data_path", "pretrain_dir"} | {
+    "model",
+    "dataset",
+    "seed",
+    "preset",
+    "use_gpu",
+    "gpu_id",
+}
 #: Settings that bound a training.
 _BUDGET = ("epochs", "eval_step", "stopping_step")
 
@@ -98,7 +105,9 @@ def retrain(
     _check_split(study, store, config["dataset"])
     rows, failed = _rows(study, store, config["dataset"])
     notes = [f"Left out: {line}." for line in left_out]
-    return Retrained(rows, [_budget_note({**plain, **budget}, seeds), *_variant_notes(settings_by_label), *notes], failed)
+    return Retrained(
+        rows, [_budget_note({**plain, **budget}, seeds), *_variant_notes(settings_by_label), *notes], failed
+    )
 
 
 def _check_split(study: CheckpointStudy, store: Store, dataset: str) -> None:
@@ -173,4 +182,3 @@ def _variant_notes(settings_by_label: Mapping[str, Mapping[str, Any]]) -> list[s
 
 def _settings(keys: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in keys.items())
-
