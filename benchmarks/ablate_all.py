@@ -4,7 +4,8 @@
         [--table docs/results/ablation.md]
 
 Each model is trained with its preset ``quick``, where it has one, and with the settings of BUDGET; ``ablate --train``
-makes the table, at the same budget and with the seeds of SEEDS. Finished evaluations and trainings in the folder are not repeated.
+makes the table, at the same budget and with the seeds of SEEDS. Finished evaluations and trainings in the folder are
+not repeated.
 The models are those whose card names an ablation. ``--pages`` writes each model's block in its page, ``--table`` the
 block with all of them.
 """
