@@ -6,6 +6,7 @@ CodeCarbon's offline tracker is used: it calls no address. https://github.com/ml
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import Any, NamedTuple, Optional
 
 INSTALL = "pip install codecarbon"
@@ -42,6 +43,7 @@ class CodeCarbonMeter:
             self._reason = f"{INSTALL} estimates it"
             return
         self._name = f"CodeCarbon {getattr(codecarbon, '__version__', '')}".strip()
+        logging.getLogger("codecarbon").setLevel(logging.CRITICAL)  # it logs before it reads its own log_level
         try:
             place = {} if country is None else {"country_iso_code": country}
             self._tracker = codecarbon.OfflineEmissionsTracker(
