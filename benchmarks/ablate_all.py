@@ -61,8 +61,11 @@ BUDGET: dict[str, dict[str, Any]] = {
         **{"inference_steps": 8, "train_batch_size": 1024, "eval_args": _LEAVE_ONE_OUT},
     },
 }
-#: Seeds of the trainings; for the other models 1 and 2.
-SEEDS = dict.fromkeys(("DiffRec", "FlowCF", "GiffCF"), (1, 2, 3))
+#: Seeds of the trainings; for the other models 1.
+SEEDS = {
+    **dict.fromkeys(("DiffRec", "FlowCF", "GiffCF"), (1, 2, 3)),
+    **dict.fromkeys(("LDiffRec", "DDRM", "DiffuRec"), (1, 2)),
+}
 _COLUMNS = ("full chain", "one call", "no call", "no noise", "x_t = noise", "x_t = 0", "x_t = target")
 
 
@@ -77,7 +80,7 @@ def ablated(model: str, dataset: str, folder: Path, pages: Optional[Path]) -> st
     (checkpoint,) = [*of_model.glob("saved/*.pth")] or [_train(model, dataset, of_model)]
     spec = registry.specs()[model]
     page = None if pages is None or spec.card is None or spec.card.page is None else pages / Path(spec.card.page).name
-    seeds = SEEDS.get(model, (1, 2))
+    seeds = SEEDS.get(model, (1,))
     script = (
         f"python benchmarks/ablate_all.py --folder=FOLDER --models {model}    # its checkpoint and budget, and then"
     )
