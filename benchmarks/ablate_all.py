@@ -110,7 +110,8 @@ def line(model: str, result: study.StudyResult) -> str:
     mark = {label: "*" if row.p is not None and row.p < 0.05 else "" for label, row in rows.items()}
     cells = [f"{rows[name].value:.4f}{mark[name]}" if name in rows else "–" for name in _COLUMNS]
     without = rows.get(f"retrained with {NO_DIFFUSION}")
-    retrained = [f"{row.value:.4f} ± {row.sd or 0:.4f}{mark[row.label]}" if row else "–" for row in (again, without)]
+    spread = {row.label: "" if row.sd is None else f" ± {row.sd:.4f}" for row in result.rows}
+    retrained = [f"{row.value:.4f}{spread[row.label]}{mark[row.label]}" if row else "–" for row in (again, without)]
     return "| " + " | ".join([model, str(full.nfe), *cells, *retrained]) + " |"
 
 

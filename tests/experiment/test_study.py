@@ -75,7 +75,9 @@ def test_the_files_of_a_study(trained, drawn):
     assert "<h2>Steps: DiffRec on board</h2>" in page
     assert '<th scope="row">ancestral 1</th>' in page
     assert '<a href="../study.csv">' in page
-    report.write("here", report.ReportOptions(out="there"))  # written again, elsewhere: the table and its links are kept
+    report.write(
+        "here", report.ReportOptions(out="there")
+    )  # written again, elsewhere: the table and its links are kept
     again = Path("there/index.html").read_text()
     assert "<h2>Steps: DiffRec on board</h2>" in again
     assert '<a href="../here/study.csv">' in again

@@ -14,7 +14,9 @@ def test_left_out_parts_are_checked():
     assert left_out({"loss_without": ["kl"]}, LatentLosses._fields) == {"kl"}
     assert left_out({}, LatentLosses._fields) == frozenset()
     for without in (["KL"], ["diffusion", "reconstruction", "kl"]):
-        with pytest.raises(ValueError, match="is not allowed; allowed: some, not all, of diffusion, reconstruction, kl"):
+        with pytest.raises(
+            ValueError, match="is not allowed; allowed: some, not all, of diffusion, reconstruction, kl"
+        ):
             left_out({"loss_without": without}, LatentLosses._fields)
 
 

@@ -38,7 +38,7 @@ def write(page: Union[str, Path], model: str, result: StudyResult, command: str)
         ValueError: see :func:`check`.
     """
     text = check(page, model)
-    notes = "".join(f"\n{note}" for note in result.notes)
+    notes = "".join(f"\n\n{note}" for note in result.notes)
     command_lines = f"```\n{command}\n```\n\n" if command else ""
     content = f"{command_lines}{result.head}\n\n{result.markdown()}\n\n{result.tests()}{notes}\n"
     block = f"<!-- ablate {model} -->\n{content}<!-- /ablate {model} -->"
