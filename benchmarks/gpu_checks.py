@@ -202,9 +202,7 @@ def synchronising(task: Callable[[], object], device: torch.device) -> list[str]
             task()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return [
-        f"{Path(each.filename).name}:{each.lineno}" for each in caught if "called a synchronizing" in str(each.message)
-    ]
+    return [f"{Path(each.filename).name}:{each.lineno}" for each in caught if "called a synchronizing" in str(each.message)]
 
 
 def _mixed(kind: str, name: str, model: str, settings: Keys, device: torch.device) -> list[Row]:
