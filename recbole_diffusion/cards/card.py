@@ -19,7 +19,10 @@ TASKS = ("general", "sequential")
 PROCESSES = ("gaussian", "flow", "discrete", "graph", "none")
 LOADERS = (None, "user")
 NEEDS = ("time", "base_model", "item_embeddings")
+#: The label in ``ablation`` of the training without noise, and the beginning of those without a part of the loss.
+NO_DIFFUSION, WITHOUT = "no diffusion", "without "
 _CLASS = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+_LABEL = re.compile(r"^\w[\w +-]*$")
 _Record = TypeVar("_Record")
 
 
@@ -153,6 +156,8 @@ class Card:
         page: the model's page, relative to the repository.
         properties: yaml file of the model's keys, relative to the card; None for ``properties/model/<name>.yaml``.
         contract: settings of the contract suite.
+        ablation: trainings without a part of the model, for ``ablate --train``: settings by label. ``no diffusion`` is
+            the training without noise; ``without X`` leaves out the part X of the loss.
     """
 
     name: str
@@ -173,6 +178,7 @@ class Card:
     page: Optional[str] = None
     properties: Optional[str] = None
     contract: Contract = field(default_factory=Contract)
+    ablation: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 #: Dataclasses of the fields whose values are mappings, by dataclass and field.
@@ -260,6 +266,7 @@ _TYPES_IN_YAML: dict[str, tuple[type, ...]] = {
     "tuple[str, ...]": (list,),
     "dict[str, Any]": (dict,),
     "tuple[dict[str, Any], ...]": (list,),
+    "dict[str, dict[str, Any]]": (dict,),
 }
 #: Descriptions of these types for messages.
 _DESCRIPTIONS = {
@@ -272,6 +279,7 @@ _DESCRIPTIONS = {
     "tuple[str, ...]": "a list of texts",
     "dict[str, Any]": "a mapping of settings",
     "tuple[dict[str, Any], ...]": "a list of mappings of settings",
+    "dict[str, dict[str, Any]]": "settings by label",
 }
 
 
@@ -298,3 +306,9 @@ def _check(card: Card, source: str) -> None:
         raise ValueError(f"{source}: nfe.default={card.nfe.default} is not allowed; allowed: int >= 0")
     if not all("," in author for author in (card.paper.authors if card.paper else ())):
         raise ValueError(f"{source}: paper.authors is not allowed; allowed: each as 'Family, Given'")
+    for label, settings in card.ablation.items():
+        if not isinstance(label, str) or not _LABEL.match(label) or not isinstance(settings, dict) or not settings:
+            raise ValueError(
+                f"{source}: ablation.{label}={settings!r} is not allowed; allowed: a label of letters, digits, blanks "
+                "and -+_, with the settings that differ"
+            )

@@ -11,7 +11,7 @@ from typing import Optional
 
 FLAGS = {
     *("dry-run", "trust-checkpoint", "no-save", "debug", "help", "all", "csv", "check", "write"),
-    *("keep-seen", "skip-unknown", "per-user", "evaluate", "yardsticks", "overwrite", "json"),
+    *("keep-seen", "skip-unknown", "per-user", "evaluate", "yardsticks", "overwrite", "json", "train"),
 }
 #: RecBole's names for the options of distributed training. ``run`` takes them out of the settings.
 PROCESS_GROUP_OPTIONS = ("nproc", "world_size", "ip", "port", "group_offset")

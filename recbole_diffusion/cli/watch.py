@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from recbole_diffusion.cli.command import Command
 from recbole_diffusion.cli.resources import short_path
-from recbole_diffusion.cli.study_options import listed
+from recbole_diffusion.cli.study_options import command_line, listed
 
 _EPILOG = """\
 After each step of the reverse process the items are ranked by the state that it has reached. For each user: the rank of
@@ -46,6 +46,7 @@ def main(words: Sequence[str]) -> int:
         folder=options.folder,
         config_dict=settings,
         trust=options.trust_checkpoint,
+        command=command_line("watch", words),
     )
     print(trajectory.text())
     print("\n" + "\n".join(map(short_path, files)))

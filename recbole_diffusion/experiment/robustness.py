@@ -17,8 +17,9 @@ from recbole_diffusion.experiment import report
 from recbole_diffusion.experiment.compare import Resources, compare
 from recbole_diffusion.experiment.report import captions, records, significance
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
-from recbole_diffusion.experiment.report.files import ReportOptions
+from recbole_diffusion.experiment.report.files import ReportOptions, write_study_page
 from recbole_diffusion.experiment.report.results import ModelResult, common_users, read, values_of
+from recbole_diffusion.experiment.report.study_section import section_of
 from recbole_diffusion.experiment.report.tables import MARK
 from recbole_diffusion.experiment.study import figures
 from recbole_diffusion.support.atomic_write import atomic_write_text
@@ -70,18 +71,18 @@ class Robustness:
 
         table = Texttable(max_width=0)
         table.set_deco(Texttable.HEADER)
-        columns = self._columns()
+        columns = self.columns()
         table.set_cols_dtype(["t"] * len(columns))
         table.set_cols_align(["l", *"r" * (len(columns) - 1)])
         table.header(columns)
         for model in self.models:
-            table.add_row(self._texts(model))
+            table.add_row(self.texts(model))
         return str(table.draw())
 
     def markdown(self) -> str:
         """Return the page of the study."""
-        columns = self._columns()
-        lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *(self._texts(model) for model in self.models)]
+        columns = self.columns()
+        lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *(self.texts(model) for model in self.models)]
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         heads = "\n".join(f"- {head}" for head in self.heads)
         title = f"# Robustness of {self.metric} on {self.dataset} to {self.noise} noise"
@@ -97,11 +98,13 @@ class Robustness:
             "added items are masked in rankings like all training items; the change of Pop shows what the mask does."
         )
 
-    def _columns(self) -> list[str]:
+    def columns(self) -> list[str]:
+        """Return the names of the columns."""
         changes = [f"change at {ratio:g}" for ratio in self.ratios[1:]]
         return ["model", *(f"ratio {ratio:g}" for ratio in self.ratios), *changes]
 
-    def _texts(self, model: str) -> list[str]:
+    def texts(self, model: str) -> list[str]:
+        """Return the entries of a model's row."""
         rows = [self.row(model, ratio) for ratio in self.ratios]
         return [model, *(_mean_text(row) for row in rows), *(_change_text(row) for row in rows[1:])]
 
@@ -175,13 +178,18 @@ def robustness(
         report.write(store.folder, ReportOptions(metric=metric, reference=reference))
         keys = [key for model in store.plan()["models"] for keys in model["runs"].values() for key in keys]
         failed += sum(store.record(key) is None for key in keys)
-    result = collect(folder, comparisons, noise, metric, reference)
+    result = collect(folder, comparisons, noise, metric, reference, command)
     result.failed = failed
     return result
 
 
 def collect(
-    folder: Path, comparisons: Mapping[float, Path], noise: str, metric: Optional[str], reference: Optional[str]
+    folder: Path,
+    comparisons: Mapping[float, Path],
+    noise: str,
+    metric: Optional[str],
+    reference: Optional[str],
+    command: str = "",
 ) -> Robustness:
     """Read the comparisons of the ratios, and write table, csv and plot.
 
@@ -190,6 +198,7 @@ def collect(
         comparisons: folder of the comparison of each ratio, in rising order.
         noise: its kind.
         metric, reference: of the reports.
+        command: the command line, for the record.
     """
     rows, heads = [], []
     clean: dict[str, ModelResult] = {}
@@ -207,6 +216,12 @@ def collect(
     assert analysis is not None  # there is at least one ratio
     result = Robustness(folder, analysis.dataset, noise, analysis.main, rows, heads)
     _write(result)
+    pages = [path / "report" / "index.html" for path in comparisons.values()]
+    title = f"Robustness of {result.metric} on {result.dataset} to {noise} noise"
+    texts = [result.texts(model) for model in result.models]
+    lines = [result.caption(), *heads]
+    section = section_of(title, result.columns(), texts, lines, folder, [*result.files, *pages])
+    result.files.append(write_study_page(folder, section, command))
     return result
 
 

@@ -146,6 +146,9 @@ def discrete_parts(config: Any, probabilities: Tensor) -> DiffusionParts:
     settings = ProcessSettings(config["steps"], inference_steps=config["inference_steps"])
     _check_steps(settings)
     count = settings.steps if settings.inference_steps is None else settings.inference_steps
+    if "process" in config and config["process"] == "identity":
+        identity, times = IdentityProcess(settings.steps), make_sampler("uniform", settings.steps)
+        return DiffusionParts(identity, AffineSolver(identity.iterated_steps(count)), times, 0)
     process = DiscreteFlow(settings.steps, probabilities)
     process.solvers = SolverFamily("jump", settings.steps, {"jump": _jump_solver})  # type: ignore[assignment]
     return DiffusionParts(process, JumpSolver(count), make_sampler("uniform", settings.steps), 0)

@@ -53,7 +53,7 @@ TABLE: dict[str, Scope] = {
     # output
     **dict.fromkeys(("show_progress", "state", "log_wandb", "wandb_project", "loss_decimal_place"), _SHOWN),
     **dict.fromkeys(("save_per_user", "keep_lists", "save_last_every", "save_dataset", "save_dataloaders"), _SHOWN),
-    "carbon_intensity": _SHOWN,
+    **dict.fromkeys(("carbon_intensity", "carbon_country"), _SHOWN),
     # rounding
     **dict.fromkeys(("eval_memory", "eval_users_per_batch"), _BATCHED | _LOADER),
     **dict.fromkeys(("gpu_id", "use_gpu"), _DEVICE),

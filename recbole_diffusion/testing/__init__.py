@@ -35,7 +35,14 @@ _LAZY = {
 __all__ = list(_LAZY)
 
 #: Modules that hold assertions of the contract suite.
-_ASSERTING = ("contract_settings", "contract_scores", "contract_evaluation", "contract_checkpoint", "contract_device")
+_ASSERTING = (
+    "contract_settings",
+    "contract_scores",
+    "contract_evaluation",
+    "contract_checkpoint",
+    "contract_device",
+    "contract_ablation",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -39,6 +39,12 @@ def noisy(model: str) -> list[dict[str, Any]]:
     return [dict(settings) for settings in contract_of(model).noisy]
 
 
+def ablations(model: str) -> dict[str, dict[str, Any]]:
+    """Return the settings of the trainings without a part of the model, by label; empty if its card names none."""
+    spec = registry.find_spec(model)
+    return dict(spec.card.ablation) if spec is not None and spec.card is not None else {}
+
+
 def split(model: str) -> dict[str, Any]:
     """Return RecBole's ``eval_args.split`` for the model's task: leave-one-out if sequential, else 8:1:1."""
     spec = registry.find_spec(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from recbole_diffusion.testing.contract_ablation import AblationTests
 from recbole_diffusion.testing.contract_checkpoint import CheckpointTests
 from recbole_diffusion.testing.contract_device import DeviceTests
 from recbole_diffusion.testing.contract_evaluation import EvaluationTests
@@ -12,7 +13,7 @@ from recbole_diffusion.testing.model_case import Trained
 __all__ = ["ContractTests", "Trained"]
 
 
-class ContractTests(SettingsTests, ScoreTests, EvaluationTests, CheckpointTests, DeviceTests):
+class ContractTests(SettingsTests, ScoreTests, EvaluationTests, CheckpointTests, DeviceTests, AblationTests):
     """The contract of one model. A subclass whose name begins with ``Test`` sets ``model``.
 
     Attributes:

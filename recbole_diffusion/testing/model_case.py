@@ -12,7 +12,7 @@ from recbole.trainer import TraditionalTrainer
 from recbole_diffusion import quick_start, registry
 from recbole_diffusion.compat import repairs
 from recbole_diffusion.testing.board import SETTINGS, write_board
-from recbole_diffusion.testing.building import noisy, quick, trainer_of
+from recbole_diffusion.testing.building import ablations, noisy, quick, trainer_of
 
 
 class Trained(NamedTuple):
@@ -64,9 +64,11 @@ class ModelCase:
         return issubclass(registry.get_trainer(model_type, cls.model, cls.model), TraditionalTrainer)
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
-        """Parametrize tests with an argument ``extra_settings``: none, then each of the noisy settings."""
+        """Parametrize ``extra_settings`` by none and each of the noisy ones, ``ablation`` by the card's ablations."""
         if "extra_settings" in metafunc.fixturenames:
             metafunc.parametrize("extra_settings", [{}, *self.noisy_settings()], ids=str)
+        if "ablation" in metafunc.fixturenames:
+            metafunc.parametrize("ablation", ablations(self.model).values(), ids=ablations(self.model))
 
     @_class_fixture
     def folder(cls, tmp_path_factory: Any) -> Path:

@@ -1,7 +1,8 @@
 """The energy of a run, where the machine can be read: RAPL for processors, NVML for Nvidia's GPUs.
 
 Both count the energy of whole packages and whole devices, whichever process uses it. Runs beside each other therefore
-share the numbers, and a comparison with several workers has none of a single run.
+share the numbers, and a comparison with several workers has none of a single run. Where the processors cannot be read,
+CodeCarbon estimates them, if it is installed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
+
+from recbole_diffusion.training.code_carbon import CodeCarbonMeter, Estimate
 
 #: Linux's folder of RAPL counters.
 POWERCAP = Path("/sys/class/powercap")
@@ -21,8 +24,9 @@ class Energy(NamedTuple):
 
     Attributes:
         wh: watt-hours; None where nothing can be read.
-        co2_g: grams of CO2, ``wh`` times the key ``carbon_intensity``; None without either.
-        source: what was read, or why nothing can be.
+        co2_g: grams of CO2: ``wh`` times the key ``carbon_intensity``, or CodeCarbon's factor of the key
+            ``carbon_country``; None without both.
+        source: what was read or estimated, or why nothing is.
     """
 
     wh: Optional[float]
@@ -49,33 +53,59 @@ class EnergyMeter:
 
     Args:
         device: of the run; a GPU's energy is added to the processors'.
-        carbon_intensity: grams of CO2 per kilowatt-hour; None: no grams.
+        carbon_intensity: grams of CO2 per kilowatt-hour; None: CodeCarbon's factor of the country.
         powercap: folder of the RAPL counters.
+        country: three-letter code of the grid's country; None: no factor of CodeCarbon's.
     """
 
     def __init__(
-        self, device: Any = "cpu", carbon_intensity: Optional[float] = None, powercap: Path = POWERCAP
+        self,
+        device: Any = "cpu",
+        carbon_intensity: Optional[float] = None,
+        powercap: Path = POWERCAP,
+        country: Optional[str] = None,
     ) -> None:
-        self.carbon_intensity = carbon_intensity
+        self.carbon_intensity, self.country = carbon_intensity, country
         self._counters, self._reason = _packages(powercap)
+        needs_factor = carbon_intensity is None and country is not None
+        self._estimated = CodeCarbonMeter(country) if needs_factor or not self._counters else None
         self._before = [counter.read_uj() for counter in self._counters]
-        self._gpu = _gpu_counter(device)
+        self._on_gpu, self._gpu = str(device).startswith("cuda"), _gpu_counter(device)
         self._gpu_before = self._gpu.read_mj() if self._gpu is not None else 0
 
     def stop(self) -> Energy:
         """Return the energy since the creation."""
         readings = [counter.read_uj() for counter in self._counters]
-        joules = sum(c.joules(b, a) for c, b, a in zip(self._counters, self._before, readings))
+        estimate = Estimate(None, 0.0, None, "") if self._estimated is None else self._estimated.stop()
+        wh = sum(c.joules(b, a) for c, b, a in zip(self._counters, self._before, readings)) / _JOULES_PER_WH
         sources = [f"RAPL, {len(self._counters)} package(s)"] if self._counters else []
+        if not self._counters and estimate.cpu_wh is not None:
+            wh += estimate.cpu_wh
+            sources.append(f"{estimate.source}, an estimate ({self._reason})")
         if self._gpu is not None:
-            joules += (self._gpu.read_mj() - self._gpu_before) * _MILLI
+            wh += (self._gpu.read_mj() - self._gpu_before) * _MILLI / _JOULES_PER_WH
             sources.append("NVML")
+        elif estimate.cpu_wh is not None and self._on_gpu:
+            wh += estimate.gpu_wh
         if not sources:
-            return Energy(None, None, self._reason)
-        wh = joules / _JOULES_PER_WH
-        co2_g = None if self.carbon_intensity is None else wh / 1000 * self.carbon_intensity
-        missing = "" if self._counters else f" (processors not counted: {self._reason})"
-        return Energy(wh, co2_g, " and ".join(sources) + missing)
+            return Energy(None, None, f"{self._reason}; {estimate.source}")
+        has_processors = bool(self._counters) or estimate.cpu_wh is not None
+        missing = "" if has_processors else f" (processors not counted: {self._reason}; {estimate.source})"
+        return Energy(wh, *self._co2(wh, estimate, " and ".join(sources) + missing))
+
+    def _co2(self, wh: float, estimate: Estimate, source: str) -> tuple[Optional[float], str]:
+        """Grams of CO2, and the source with that of the factor."""
+        if self.carbon_intensity is not None:
+            return wh / 1000 * self.carbon_intensity, source
+        if self.country is None:
+            return None, source
+        if estimate.g_per_kwh is None:
+            reason = "is not known" if estimate.cpu_wh is not None else f"needs CodeCarbon ({estimate.source})"
+            return None, f"{source}; carbon_country={self.country!r} {reason}"
+        return (
+            wh / 1000 * estimate.g_per_kwh,
+            f"{source}; {estimate.g_per_kwh:.0f} g CO2 per kWh in {self.country}, by {estimate.source}",
+        )
 
 
 def _packages(powercap: Path) -> tuple[list[_Rapl], str]:

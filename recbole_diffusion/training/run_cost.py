@@ -19,12 +19,12 @@ class RunClock:
     """Wall-clock time and energy of a run, from its creation.
 
     Args:
-        config: settings of the run: its device, and ``carbon_intensity``.
+        config: settings of the run: its device, ``carbon_intensity`` and ``carbon_country``.
     """
 
     def __init__(self, config: Any) -> None:
         self._start = perf_counter()
-        self._meter = EnergyMeter(config["device"], config["carbon_intensity"])
+        self._meter = EnergyMeter(config["device"], config["carbon_intensity"], country=config["carbon_country"])
 
     def seconds(self) -> float:
         """Seconds since the creation."""

@@ -11,7 +11,7 @@ import pytest
 from conftest import SMALL
 
 from recbole_diffusion import cli, quick_start, run
-from recbole_diffusion.experiment import study
+from recbole_diffusion.experiment import report, study
 from recbole_diffusion.experiment.evaluate import checkpoints
 from recbole_diffusion.experiment.study.checkpoint_study import overlap
 from recbole_diffusion.experiment.study.results import Row, StudyResult
@@ -71,7 +71,18 @@ def test_the_files_of_a_study(trained, drawn):
     assert [row["variant"] for row in rows] == ["as trained", "ancestral 1", "ancestral 5", "ddim 1", "ddim 5"]
     assert float(rows[1]["value"]) == result.rows[1].value
     assert "| ancestral 1 |" in Path("here/study.md").read_text()
-    assert "<html" in Path("here/report/index.html").read_text()
+    page = Path("here/report/index.html").read_text()
+    assert "<h2>Steps: DiffRec on board</h2>" in page
+    assert '<th scope="row">ancestral 1</th>' in page
+    assert '<a href="../study.csv">' in page
+    report.write(
+        "here", report.ReportOptions(out="there")
+    )  # written again, elsewhere: the table and its links are kept
+    again = Path("there/index.html").read_text()
+    assert "<h2>Steps: DiffRec on board</h2>" in again
+    assert '<a href="../here/study.csv">' in again
+    if "steps.svg" in {file.name for file in result.files}:
+        assert 'alt="Steps: DiffRec on board: steps" src="data:image/svg+xml;base64,' in again
     if any(file.name == "steps.png" for file in result.files):
         assert Path("here/steps.png").read_bytes().startswith(b"\x89PNG")
         assert "network calls per user" in Path("here/steps.svg").read_text()
@@ -146,7 +157,11 @@ def test_the_last_step_of_a_trajectory_is_the_ranking_of_the_model(trained):
                 kept = [r["rank"] for r in trajectory.item_ranks if r["user"] == user and r["step"] == 5]
                 assert sorted(kept) == sorted(ranks)
     assert (trajectory.overlap[-1] == 1).all()
-    assert {file.name for file in files} >= {"trajectory.csv", "held_out.csv"}
+    assert {file.name for file in files} >= {"trajectory.csv", "held_out.csv", "index.html"}
+    page = Path("here/report/index.html").read_text()
+    assert f'<th scope="row">u3</th><td>{trajectory.ranks[0, 0]}</td>' in page
+    assert '<a href="../trajectory.csv">' in page
+    assert "<script" not in page
     with open("here/trajectory.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 12
     with pytest.raises(ValueError, match="user 'nobody' has no held-out items in the test split"):

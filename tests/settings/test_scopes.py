@@ -24,6 +24,7 @@ OTHER_VALUES = {
     "checkpoint_dir": "elsewhere",
     "output_dir": "away",
     "carbon_intensity": 400.0,
+    "carbon_country": "FRA",
     "prepared_data": "kept",
     "pretrain_dir": "bases",
 }

@@ -22,7 +22,10 @@ from recbole_diffusion.settings import precedence
 from recbole_diffusion.settings.config import parse_setting
 from recbole_diffusion.support import yaml_files
 
-__all__ = ["Resources", "compare", "resume"]
+__all__ = ["Resources", "compare", "compare_variants", "resume"]
+
+#: Name of the settings that all variants of a model share, in notes.
+BASE = "settings of all variants"
 
 
 def compare(
@@ -74,6 +77,44 @@ def compare(
         tune=tune,
         metric=metric,
         reference=reference,
+    )
+    return _run(request, Path(folder), resources or Resources(), command, {})
+
+
+def compare_variants(
+    model: str,
+    variants: Mapping[str, Mapping[str, Any]],
+    dataset: str,
+    seeds: Sequence[int],
+    folder: Union[str, Path],
+    base: Mapping[str, Any],
+    settings: Optional[Mapping[str, Any]] = None,
+    resources: Optional[Resources] = None,
+    command: str = "",
+) -> Store:
+    """Train and test variants of one model; see :func:`compare`.
+
+    Args:
+        model: the model.
+        variants: the settings of each variant, by label; they win over ``base``. The labels in the folder are
+            ``MODEL@LABEL``.
+        dataset: the data set's name.
+        seeds, folder, resources, command: see :func:`compare`.
+        base: settings of all variants.
+        settings: for all variants; they win over everything.
+    """
+    contents = {f"{model}@{label}.yaml": absolute(dict(content)) for label, content in variants.items()}
+    request = ComparisonRequest(
+        models=[*contents],
+        contents=contents,
+        datasets=[dataset],
+        seeds=list(seeds),
+        files=[(BASE, absolute(dict(base)))],
+        settings=absolute(_parsed(settings or {})),
+        own={},
+        tune=0,
+        metric=None,
+        reference=None,
     )
     return _run(request, Path(folder), resources or Resources(), command, {})
 

@@ -10,9 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
-from recbole_diffusion.experiment.report import accounts, captions, html_page, pages, points, records, tables
+from recbole_diffusion.experiment.report import (
+    accounts,
+    captions,
+    html_page,
+    pages,
+    points,
+    records,
+    study_section,
+    tables,
+)
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
 from recbole_diffusion.experiment.report.results import ComparisonResults, read
+from recbole_diffusion.experiment.report.study_section import StudySection
 from recbole_diffusion.support.atomic_write import atomic_write
 from recbole_diffusion.support.json_values import nan_to_null
 
@@ -90,8 +100,24 @@ def write(
     files["results.md"] = pages.markdown(comparison, analyses, pictures).encode()
     files["results.tex"] = pages.latex(comparison, analyses).encode()
     svgs = {name: content for name, content in drawn.items() if name.endswith(".svg")}
-    files["index.html"] = html_page.page(comparison, analyses, svgs, [*files]).encode()
-    return _write_files(Path(options.out or Path(folder) / "report").absolute(), files)
+    report = Path(options.out or Path(folder) / "report").absolute()
+    study = study_section.as_html(Path(folder).absolute(), report)
+    files["index.html"] = html_page.page(comparison, analyses, svgs, [*files], study).encode()
+    return _write_files(report, files)
+
+
+def write_study_page(folder: Path, section: StudySection, command: str = "") -> Path:
+    """Write ``report/index.html`` of a study that is not a comparison, such as a trajectory; return the file."""
+    study_section.write(folder, section)
+    report = folder / "report"
+    study = study_section.as_html(folder, report) or ""
+    _write_page(report, html_page.study_page(section.title, command, study))
+    return report / "index.html"
+
+
+def _write_page(report: Path, text: str) -> None:
+    report.mkdir(parents=True, exist_ok=True)
+    atomic_write(report / "index.html", functools.partial(_write_bytes, content=text.encode()))
 
 
 def _pictures(files: Iterable[str]) -> list[str]:

@@ -55,6 +55,28 @@ script-src {script_hash}; base-uri 'none'; form-action 'none'">
 </body>
 </html>
 """
+_STUDY_PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src {style_hash}; \
+base-uri 'none'; form-action 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<header>
+<h1>{title}</h1>
+{head}
+</header>
+<main>
+{main}
+</main>
+</body>
+</html>
+"""
 _RESULTS = """\
 <h2 id="results-title">Results</h2>
 <noscript><p class="warn">Sorting and filtering need JavaScript. These are the accuracy tables.</p>{tables}</noscript>
@@ -71,7 +93,11 @@ settings and runs. ↓: lower is better or, for Gini and popularity, neither is.
 
 
 def page(
-    comparison: ComparisonResults, analyses: Sequence[Analysis], pictures: Mapping[str, bytes], files: Sequence[str]
+    comparison: ComparisonResults,
+    analyses: Sequence[Analysis],
+    pictures: Mapping[str, bytes],
+    files: Sequence[str],
+    study: Optional[str] = None,
 ) -> str:
     """Return the page.
 
@@ -80,6 +106,7 @@ def page(
         analyses: of each data set.
         pictures: the plots as svg, by file name.
         files: names of the files beside the page, which are linked.
+        study: the section of the study whose variants are compared, as html; None without one.
     """
     content = page_data(comparison, analyses)
     style, script = (_text(name) for name in ("page.css", "page.js"))
@@ -92,9 +119,16 @@ def page(
         script=script,
         script_hash=_csp_hash(script),
         head=_head(comparison, analyses),
-        main="\n".join([_results(content, analyses), *sections, _links(files)]),
+        main="\n".join([*([study] if study else []), _results(content, analyses), *sections, _links(files)]),
         data=_json(content),
     )
+
+
+def study_page(title: str, command: str, study: str) -> str:
+    """Return the page of a study that is not a comparison; ``study``: its section, as html."""
+    style = _text("page.css")
+    head = f"<p><code>{html.escape(command)}</code></p>" if command else ""
+    return _STUDY_PAGE.format(title=html.escape(title), style=style, style_hash=_csp_hash(style), head=head, main=study)
 
 
 @functools.cache

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
+from recbole_diffusion.experiment.jobs.resources import Resources
 from recbole_diffusion.experiment.jobs.store import exclusive_lock
 from recbole_diffusion.experiment.study import ablate as ablations
+from recbole_diffusion.experiment.study import page as pages
 from recbole_diffusion.experiment.study import results
+from recbole_diffusion.experiment.study import retrain as retraining
 from recbole_diffusion.experiment.study import steps as step_counts
 from recbole_diffusion.experiment.study import watch as watching
 from recbole_diffusion.experiment.study.checkpoint_study import CheckpointStudy, Variant
 from recbole_diffusion.experiment.study.plot import plot_steps
 from recbole_diffusion.experiment.study.results import StudyResult
+from recbole_diffusion.experiment.study.retrain import Retrained
 from recbole_diffusion.experiment.study.watch import Trajectory
 
 __all__ = ["StudyResult", "Trajectory", "ablate", "steps", "watch"]
@@ -53,12 +58,15 @@ def steps(
     """
     study = _study("steps", checkpoint, folder, split, metrics, topk, config_dict, trust)
     variants = step_counts.variants(study.studied, steps, solvers)
-    result = _run(study, variants, "steps", step_counts.AS_TRAINED, [], command, progress)
-    cheapest = result.cheapest()
-    if cheapest is not None:
-        result.notes.append(_cheapest_note(result, cheapest))
-    result.files.extend(plot_steps(result, f"{study.config.model_name()} on {result.dataset}, {split} split"))
-    return result
+    title = f"{study.config.model_name()} on {study.config['dataset']}, {split} split"
+
+    def finish(result: StudyResult) -> None:
+        cheapest = result.cheapest()
+        if cheapest is not None:
+            result.notes.append(_cheapest_note(result, cheapest))
+        result.files.extend(plot_steps(result, title))
+
+    return _run(study, variants, "steps", step_counts.AS_TRAINED, [], command, progress, finish=finish)
 
 
 def ablate(
@@ -70,17 +78,42 @@ def ablate(
     topk: Optional[Sequence[int]] = None,
     config_dict: Optional[Mapping[str, Any]] = None,
     trust: bool = False,
+    train: bool = False,
+    seeds: Sequence[int] = (1, 2, 3),
+    budget: Optional[Mapping[str, Any]] = None,
+    resources: Optional[Resources] = None,
+    page: Union[str, Path, None] = None,
     command: str = "",
     progress: Callable[[str], Any] = print,
 ) -> StudyResult:
     """Measure what carries a model's result at inference; see :func:`recbole_diffusion.experiment.study.ablate.plan`.
 
-    Arguments and errors: see :func:`steps`.
+    Args:
+        checkpoint, split, folder, metrics, topk, config_dict, trust, command, progress: see :func:`steps`.
+        train: also train the model again without each of its parts; see
+            :mod:`recbole_diffusion.experiment.study.retrain`.
+        seeds: of these trainings.
+        budget: settings of these trainings, such as ``epochs``; None: those of the checkpoint.
+        resources: of these trainings; None: one after the other.
+        page: a markdown file whose block of this model is written again; see
+            :mod:`recbole_diffusion.experiment.study.page`.
+
+    Raises:
+        ValueError: see :func:`steps`; the page has no block of the model; the card of the model has no ``ablation``.
     """
     study = _study("ablate", checkpoint, folder, split, metrics, topk, config_dict, trust)
+    model = study.config.model_name()
+    if page is not None:
+        pages.check(page, model)
+    if train:
+        retraining.check(study, split)
     plan = ablations.plan(study.studied)
     notes = [f"Left out: {line}." for line in plan.left_out]
-    return _run(study, plan.variants, "ablation", ablations.FULL, notes, command, progress)
+    retrain = functools.partial(retraining.retrain, study, seeds, budget or {}, resources, command) if train else None
+    result = _run(study, plan.variants, "ablation", ablations.FULL, notes, command, progress, retrain)
+    if page is not None:
+        pages.write(page, model, result, command)
+    return result
 
 
 def watch(
@@ -91,6 +124,7 @@ def watch(
     folder: Union[str, Path, None] = None,
     config_dict: Optional[Mapping[str, Any]] = None,
     trust: bool = False,
+    command: str = "",
 ) -> tuple[Trajectory, list[Path]]:
     """Rank the items of some users after each step of the reverse process.
 
@@ -99,7 +133,7 @@ def watch(
         users: names as in the data's files; None: the first five.
         split: part whose items are held out: ``valid`` or ``test``.
         folder: of the files; None: a new one below ``outputs``.
-        config_dict, trust: see :func:`steps`.
+        config_dict, trust, command: see :func:`steps`.
 
     Returns:
         The trajectory, and the csv files and plots.
@@ -109,7 +143,7 @@ def watch(
     """
     study = _study("watch", checkpoint, folder, split, None, None, config_dict, trust)
     trajectory = watching.watch(study.studied, users)
-    return trajectory, watching.write(trajectory, study.store.folder)
+    return trajectory, watching.write(trajectory, study.store.folder, command)
 
 
 def _study(
@@ -136,12 +170,19 @@ def _run(
     notes: Sequence[str],
     command: str,
     progress: Callable[[str], Any],
+    retrain: Optional[Callable[[], Retrained]] = None,
+    finish: Optional[Callable[[StudyResult], Any]] = None,
 ) -> StudyResult:
-    """Evaluate the variants and write the study's files."""
+    """Evaluate the variants, make the trainings, and write the study's files."""
     with exclusive_lock(study.store.folder, "study"):
         study.write_plan(variants, command, notes, name)
         outcomes = list(study.run(variants, progress))
-        return results.collect(study.store.folder, outcomes, study.main_metric, reference, notes)
+        trained = Retrained([], [], 0) if retrain is None else retrain()
+        notes = [*notes, *trained.notes]
+        result = results.collect(
+            study.store.folder, outcomes, study.main_metric, reference, notes, trained.rows, finish
+        )
+        return result._replace(failed=trained.failed)
 
 
 def _cheapest_note(result: StudyResult, row: results.Row) -> str:

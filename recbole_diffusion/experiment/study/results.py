@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from recbole_diffusion.experiment import report
-from recbole_diffusion.experiment.report import captions
+from recbole_diffusion.experiment.report import captions, study_section
 from recbole_diffusion.experiment.report.analysis import LIMIT, Analysis, analyse
 from recbole_diffusion.experiment.report.files import ReportOptions
 from recbole_diffusion.experiment.report.results import higher_is_better, read
+from recbole_diffusion.experiment.report.study_section import section_of
 from recbole_diffusion.experiment.study.checkpoint_study import Outcome, overlap
 from recbole_diffusion.support.atomic_write import atomic_write_text
 
@@ -29,6 +30,9 @@ class Row(NamedTuple):
         nfe: network calls per user; None if it varies.
         users_per_s: users ranked per second.
         metrics: all metrics.
+        reference: label of the row that it is compared with; empty: the study's reference.
+        seeds: number of trainings that the values are means of; 0: the checkpoint's.
+        sd: standard deviation of the main metric over these trainings.
     """
 
     label: str
@@ -43,6 +47,9 @@ class Row(NamedTuple):
     nfe: Optional[int]
     users_per_s: float
     metrics: dict[str, float]
+    reference: str = ""
+    seeds: int = 0
+    sd: Optional[float] = None
 
     def is_worse(self, higher: bool = True) -> bool:
         """Whether the variant is significantly worse than the reference (p < .05)."""
@@ -63,6 +70,7 @@ class StudyResult(NamedTuple):
         notes: for the reader.
         head: the data in one line.
         files: that the study has written.
+        failed: number of trainings that failed.
     """
 
     folder: Path
@@ -73,6 +81,7 @@ class StudyResult(NamedTuple):
     notes: list[str]
     head: str
     files: list[Path]
+    failed: int = 0
 
     @property
     def higher(self) -> bool:
@@ -109,9 +118,14 @@ class StudyResult(NamedTuple):
         lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *(self.texts(row) for row in self.rows)]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
+    def _references(self) -> str:
+        own = list(dict.fromkeys(row.reference for row in self.rows if row.reference))
+        return self.reference + "".join(f", for retrained models against {label}" for label in own)
+
     def columns(self) -> list[str]:
         """Return the names of the columns."""
-        interval, against = "95 % interval", f"against {self.reference}"
+        references = list(dict.fromkeys(row.reference or self.reference for row in self.rows))
+        interval, against = "95 % interval", f"against {' / '.join(references)}"
         return ["", self.metric, interval, against, "p", f"overlap@{OVERLAP_AT}", "calls per user", "users/s"]
 
     def texts(self, row: Row) -> list[str]:
@@ -119,7 +133,7 @@ class StudyResult(NamedTuple):
         difference = "–" if row.difference is None else f"{row.difference:+.4f}"
         return [
             row.label,
-            "–" if row.value is None else f"{row.value:.4f}",
+            "–" if row.value is None else f"{row.value:.4f}{'' if row.sd is None else f' ± {row.sd:.4f}'}",
             "–" if row.low is None else f"{row.low:.4f} to {row.high:.4f}",
             difference,
             "–" if row.p is None else captions.p_text(row.p).replace("p = ", "").replace("p < ", "< "),
@@ -135,15 +149,21 @@ class StudyResult(NamedTuple):
     def tests(self) -> str:
         """Return a line on the tests and the intervals."""
         return (
-            f"p: Wilcoxon's signed-rank test over users against {self.reference}, Holm's correction; intervals: "
+            f"p: Wilcoxon's signed-rank test over users against {self._references()}, Holm's correction; intervals: "
             f"bootstrap over users; overlap: share of the first {OVERLAP_AT} items."
         )
 
 
 def collect(
-    folder: Path, outcomes: Sequence[Outcome], metric: str, reference: str, notes: Sequence[str]
+    folder: Path,
+    outcomes: Sequence[Outcome],
+    metric: str,
+    reference: str,
+    notes: Sequence[str],
+    retrained: Sequence[Row] = (),
+    finish: Optional[Callable[[StudyResult], Any]] = None,
 ) -> StudyResult:
-    """Test the variants against the reference, and write the report of the folder.
+    """Test the variants against the reference, and write the files and the report of the folder.
 
     Args:
         folder: of the study, with its ``comparison.json``.
@@ -151,16 +171,20 @@ def collect(
         metric: the main metric.
         reference: label of the variant that the others are compared with.
         notes: for the reader.
+        retrained: rows of trainings, below those of the checkpoint.
+        finish: adds notes and plots to the result before it is written.
     """
     comparison = read(folder, metric)
-    files = list(report.write(folder, ReportOptions(metric=metric, reference=reference), comparison))
     (dataset,) = comparison.results
     analysis = analyse(comparison, dataset, reference)
     first = next(outcome for outcome in outcomes if outcome.variant == reference)
-    rows = [_row(analysis, outcome, first) for outcome in outcomes]
+    rows = [*(_row(analysis, outcome, first) for outcome in outcomes), *retrained]
     head = captions.data(comparison.plan, dataset)
-    result = StudyResult(folder, dataset, metric, reference, rows, list(notes), head, files)
+    result = StudyResult(folder, dataset, metric, reference, rows, list(notes), head, [])
+    if finish is not None:
+        finish(result)
     _write(result, comparison.plan)
+    result.files.extend(report.write(folder, ReportOptions(metric=metric, reference=reference), comparison))
     return result
 
 
@@ -176,16 +200,22 @@ def _row(analysis: Analysis, outcome: Outcome, reference: Outcome) -> Row:
 
 
 def _write(result: StudyResult, plan: dict[str, Any]) -> None:
-    """Write ``study.md`` and ``study.csv``."""
+    """Write ``study.md``, ``study.csv`` and the section of the page."""
     from recbole_diffusion.experiment.report import records
 
-    lines = [f"# {plan['study'].capitalize()}: {plan['models'][0]['model']} on {result.dataset}", ""]
+    title = f"{plan['study'].capitalize()}: {plan['models'][0]['model']} on {result.dataset}"
+    lines = [f"# {title}", ""]
     lines += [f"`{plan['command']}`", ""] if plan.get("command") else []
     lines += [result.head, "", result.markdown(), "", result.tests(), *(f"\n{note}" for note in result.notes)]
     content = {"study.md": "\n".join(lines) + "\n", "study.csv": records.to_csv(_csv_rows(result)).decode()}
     for name, text in content.items():
         atomic_write_text(result.folder / name, text)
         result.files.append(result.folder / name)
+    trainings = [result.folder / "train" / "report" / "index.html"] if any(row.seeds for row in result.rows) else []
+    texts = [result.texts(row) for row in result.rows]
+    below = [result.tests(), *result.notes]
+    section = section_of(title, result.columns(), texts, below, result.folder, [*result.files, *trainings])
+    study_section.write(result.folder, section)
 
 
 def _csv_rows(result: StudyResult) -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from recbole_diffusion.experiment.report import records
+from recbole_diffusion.experiment.report.files import write_study_page
+from recbole_diffusion.experiment.report.study_section import section_of
 from recbole_diffusion.experiment.study import figures
 from recbole_diffusion.experiment.study.checkpoint_study import Studied, overlap
 from recbole_diffusion.model import interventions
@@ -19,6 +21,7 @@ from recbole_diffusion.support.atomic_write import atomic_write_text
 #: Users that are watched where none are named.
 USERS = 5
 _OVERLAP_AT = 10
+RANK_NOTE = "Rank of the best held-out item after each step of the reverse process; equal scores count against it."
 
 
 class WatchedRows(NamedTuple):
@@ -75,16 +78,23 @@ class Trajectory(NamedTuple):
         """Return the trajectory of each user in a line: the rank of the best held-out item at some steps."""
         from texttable import Texttable
 
-        last = len(self.ranks) - 1
-        shown = sorted({round(place) for place in np.linspace(0, last, min(last + 1, 8))})
+        columns, rows = self.sampled()
         table = Texttable(max_width=0)
         table.set_deco(Texttable.HEADER)
-        table.set_cols_dtype(["t"] * (len(shown) + 1))
-        table.set_cols_align(["l", *"r" * len(shown)])
-        table.header(["user", *(f"step {step}" if step else "start" for step in shown)])
-        for place, user in enumerate(self.users):
-            table.add_row([user, *(str(int(self.ranks[step, place])) for step in shown)])
+        table.set_cols_dtype(["t"] * len(columns))
+        table.set_cols_align(["l", *"r" * (len(columns) - 1)])
+        table.header(columns)
+        for row in rows:
+            table.add_row(row)
         return f"{self.model} on {self.dataset}: rank of the best held-out item\n\n{table.draw()}"
+
+    def sampled(self) -> tuple[list[str], list[list[str]]]:
+        """Return columns and rows of a table: a row per user with the rank of the best held-out item at some steps."""
+        last = len(self.ranks) - 1
+        shown = sorted({round(place) for place in np.linspace(0, last, min(last + 1, 8))})
+        columns = ["user", *(f"step {step}" if step else "start" for step in shown)]
+        rows = [[user, *(str(int(self.ranks[step, place])) for step in shown)] for place, user in enumerate(self.users)]
+        return columns, rows
 
 
 def watched_rows(studied: Studied, users: Optional[Sequence[str]]) -> WatchedRows:
@@ -190,14 +200,17 @@ def _entropy(scores: Tensor) -> float:
     return float(-(log_p.exp() * log_p).sum())
 
 
-def write(trajectory: Trajectory, folder: Union[str, Path]) -> list[Path]:
-    """Write ``trajectory.csv``, ``held_out.csv`` and, with matplotlib, the plots; return the files."""
+def write(trajectory: Trajectory, folder: Union[str, Path], command: str = "") -> list[Path]:
+    """Write ``trajectory.csv``, ``held_out.csv``, with matplotlib the plots, and the page; return the files."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "trajectory.csv", folder / "held_out.csv"]
     for file, rows in zip(files, (trajectory.rows(), trajectory.item_ranks)):
         atomic_write_text(file, records.to_csv(rows).decode())
-    return files + _plot(trajectory, folder)
+    files += _plot(trajectory, folder)
+    title = f"Trajectory: {trajectory.model} on {trajectory.dataset}"
+    section = section_of(title, *trajectory.sampled(), [RANK_NOTE], folder, files)
+    return [*files, write_study_page(folder, section, command)]
 
 
 def _plot(trajectory: Trajectory, folder: Path) -> list[Path]:

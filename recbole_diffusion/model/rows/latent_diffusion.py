@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
 
 from recbole_diffusion.diffusion import Generators, StepCallback
+from recbole_diffusion.model.loss_parts import left_out
 from recbole_diffusion.model.rows.autoencoder import ClusterAutoencoder, multinomial_loss
 from recbole_diffusion.model.rows.history import SparseRows
 from recbole_diffusion.model.rows.vector_diffusion import MakeDenoiser, VectorDiffusion, row_mlp
@@ -19,6 +21,10 @@ class LatentLosses(NamedTuple):
     diffusion: Tensor
     reconstruction: Tensor
     kl: Tensor
+
+    def without(self, parts: Collection[str]) -> LatentLosses:
+        """Return the losses with zeros for the given parts, which then train nothing."""
+        return self._replace(**{part: torch.zeros_like(getattr(self, part)) for part in parts})
 
 
 class Annealing(nn.Module):
@@ -64,6 +70,7 @@ class LatentDiffusion(nn.Module):
     def __init__(self, config: Any, labels: Tensor, make_denoiser: MakeDenoiser = row_mlp) -> None:
         super().__init__()
         self.reparam, self.reweight = config["reparam"], config["reweight"]
+        self.left_out = left_out(config, LatentLosses._fields)
         self.autoencoder = ClusterAutoencoder(
             labels, config["in_dims"], config["out_dims"], config["ae_act_func"], config["ae_dropout_prob"]
         )
@@ -110,8 +117,10 @@ class LatentDiffusion(nn.Module):
         lamda, gamma = self.annealing.weights()
         self.annealing.batches += 1
         if self.reweight:
-            return LatentLosses(lamda * diffused.loss, reconstruction, gamma * encoded.kl())
-        return LatentLosses(diffused.loss, lamda * reconstruction, lamda * gamma * encoded.kl())
+            losses = LatentLosses(lamda * diffused.loss, reconstruction, gamma * encoded.kl())
+        else:
+            losses = LatentLosses(diffused.loss, lamda * reconstruction, lamda * gamma * encoded.kl())
+        return losses.without(self.left_out)
 
     def denoise(
         self, rows: SparseRows, generator: Generators = None, callback: Optional[StepCallback] = None

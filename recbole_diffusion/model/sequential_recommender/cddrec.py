@@ -10,6 +10,7 @@ Reference code:
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple, Optional
 
 import torch
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from recbole_diffusion.data.pairs import sequence_pairs
 from recbole_diffusion.diffusion import GaussianDiffusion, draw
 from recbole_diffusion.model.interactions.negatives import Negatives
+from recbole_diffusion.model.loss_parts import left_out
 from recbole_diffusion.model.networks.checkpointed_sum import checkpointed_sum
 from recbole_diffusion.model.networks.dropout import dropout
 from recbole_diffusion.model.process import process_of
@@ -67,8 +69,11 @@ class StepLosses(NamedTuple):
     in_view: Tensor
     cross_view: Tensor
 
-    def weighted(self, second_weight: float, infonce_weight: float) -> Tensor:
-        """Weighted sum of the losses; scalar."""
+    def weighted(self, second_weight: float, infonce_weight: float, without: Collection[str] = ()) -> Tensor:
+        """Weighted sum of the losses but for the parts in ``without``; scalar."""
+        if without:
+            zeros = {part: torch.zeros_like(getattr(self, part)) for part in without}
+            return self._replace(**zeros).weighted(second_weight, infonce_weight)
         infonce = self.in_view + self.cross_view
         return self.logistic + second_weight * self.logistic_second + infonce_weight * infonce
 
@@ -114,6 +119,7 @@ class CDDRec(ReportsNfe, SequenceRecommender):
             config["aug_weight"],
             config["cd_aug_weight"],
         )
+        self.left_out = left_out(config, StepLosses._fields)
         self.all_cross_view, self.eval_noise = config["cross_view"] == "all", config["eval_noise"]
         if not self.aug_ops or not all(operation in ("reorder", "mask", "crop") for operation in self.aug_ops):
             raise ValueError(f"aug_ops={self.aug_ops!r} is not allowed; allowed: a list of some of reorder, mask, crop")
@@ -192,7 +198,7 @@ class CDDRec(ReportsNfe, SequenceRecommender):
         ) -> Tensor:
             step_noise = noise[t] if noise is not None else self.draw(first, target)
             losses = self.step_losses(t, positions, first, second, target, negative, step_bias[t], step_noise)
-            return losses.weighted(self.cd_aug_weight, self.cl_weight) / (t + 1)
+            return losses.weighted(self.cd_aug_weight, self.cl_weight, self.left_out) / (t + 1)
 
         shared = [*states, *items, self.decoder.step_bias()]
         with torch.autocast(shared[0].device.type, enabled=False):  # sums over all rows exceed half precision's range
