@@ -119,5 +119,18 @@ class LastItemTransformer(nn.Module):
         """Encode tokens x (N, d) to one vector per row, (B, d), in packed order."""
         for block in self.blocks[:-1]:
             x = block(x, packed)
+        return self._at_last(x, packed)
+
+    def with_inner(self, x: Tensor, packed: Packed, count: int) -> tuple[Tensor, Tensor]:
+        """Compute :meth:`forward` and the state at the last items after ``count`` < ``n_layers`` blocks, (B, d) each."""
+        for block in self.blocks[:count]:
+            x = block(x, packed)
+        inner = x[packed.last]
+        for block in self.blocks[count:-1]:
+            x = block(x, packed)
+        return self._at_last(x, packed), inner
+
+    def _at_last(self, x: Tensor, packed: Packed) -> Tensor:
+        """Apply the last block, dropout and LayerNorm at the last items; (B, d)."""
         last: Block = self.blocks[-1]  # type: ignore[assignment]
         return self.norm(dropout(last.at_last(x, packed), self.p, self.training))
