@@ -114,7 +114,7 @@ def _embeddings(config: Any) -> ProcessSettings:
 
 
 def _diffurec(config: Any) -> ProcessSettings:
-    """Translate the keys of DiffuRec: all T ancestral steps with variance beta, or fewer DDIM steps.
+    """Translate the keys of DiffuRec and ADRec: all T ancestral steps with variance beta, or fewer DDIM steps.
 
     The bounds of the schedule ``linear`` are defined for 1000 steps and scaled by 1000 / T. If lambda is 0, x_t does
     not reach the network, so that all its calls return the same: one call is made.
@@ -123,7 +123,7 @@ def _diffurec(config: Any) -> ProcessSettings:
     count = steps if count is None else count
     if count > steps:
         raise ValueError(f"inference_steps={count} is not allowed; allowed: at most {steps}")
-    std = config["lambda_std"]
+    std = _optional(config, "lambda_std", None)
     conditioned = config["lambda_uncertainty"] != 0 or (std is not None and std != 0)
     return ProcessSettings(
         steps=steps,
@@ -180,5 +180,6 @@ FAMILIES: dict[str, Callable[[Any], ProcessSettings]] = {
     "embeddings": _embeddings,
     "DiffuRec": _diffurec,
     "FMRec": _fmrec,
+    "ADRec": _diffurec,
     "CDDRec": _cddrec,
 }

@@ -25,7 +25,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor] = None, p: fl
     Args:
         q: (B, heads, Lq, d).
         k, v: (B, heads, L, d).
-        mask: bool, True for visible keys, broadcast to (B, heads, Lq, L); None for all keys.
+        mask: bool, True for visible keys, or floats that are added to the scores; broadcast to (B, heads, Lq, L).
+            None: all keys are visible.
         p: dropout on the attention probabilities.
 
     Returns:
@@ -35,7 +36,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor] = None, p: fl
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
     scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # on the CPU, torch's attention draws dropout slowly
     if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     return dropout(scores.softmax(dim=-1), p) @ v
 
 
