@@ -51,15 +51,13 @@ def test_the_sampler_draws_by_the_law_up_to_its_end(law):
     sampler = LawTimes(law, end=0.9)
     t, ratio = sampler.sample(40_000, torch.Generator().manual_seed(3))
     assert t.dtype == ratio.dtype == torch.float64
-    assert 0 <= float(t.min())
+    assert float(t.min()) >= 0
     assert float(t.max()) <= 0.9
     quantiles = torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9], dtype=torch.float64)
     torch.testing.assert_close(t.quantile(quantiles), 0.9 * law.time(1 - quantiles), rtol=0, atol=0.012)
     inside = (t > 0.18) & (t < 0.54)  # of which uniform times have two fifths
     assert float((inside / ratio).mean()) == pytest.approx(0.4, abs=0.02)
     assert not sampler.state_dict()
-
-
 
 
 def test_a_uniform_number_of_zero_has_a_finite_density(monkeypatch):

@@ -118,7 +118,10 @@ def test_the_weights_of_the_losses(built):
     net, batch, _ = first(built, **still)
     packed = net._pack(*net.sequences(batch))
     target = batch["item_id"][packed.order]
-    x0, table = net.approximator(net.tokens(packed), packed).detach().numpy(), net.item_embedding.weight.detach().numpy()
+    x0, table = (
+        net.approximator(net.tokens(packed), packed).detach().numpy(),
+        net.item_embedding.weight.detach().numpy(),
+    )
     logits = x0 @ table.T
     mse = ((x0 - table[target]) ** 2).mean()
     cross_entropy = (np.log(np.exp(logits).sum(1)) - logits[np.arange(len(target)), target]).mean()

@@ -1,19 +1,19 @@
-r"""Post-norm causal Transformer over packed sequences, and the same at the last item with the earlier keys kept (ADRec).
+r"""Post-norm causal Transformer over packed sequences, and at the last item with the earlier keys kept (ADRec).
 
 A causal block's output at a position depends on that and earlier positions only. If the input at the last item changes
 while the others stay, as in a reverse process at the last place, the keys and values of the others are computed once.
 
 Padding on the right of a row is never visible. Padding on its left, as the official code has it, is visible to all
-items: the official mask is applied to queries. All padded positions of a row are one and the same vector in every layer,
-since a padded query attends to padding alone. So k of them equal one *ghost* token in front of the row, whose key has the
-bias log k. This is exact without dropout; with dropout, the ghost has one draw in place of k.
+items: the official mask is applied to queries. All padded positions of a row are one and the same vector in every
+layer, since a padded query attends to padding alone. So k of them equal one *ghost* token in front of the row, whose
+key has the bias log k. This is exact without dropout; with dropout, the ghost has one draw in place of k.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,8 @@ NO_GHOST = -1e9  # bias of the key of a ghost that stands for no padding; finite
 class KeysValues(NamedTuple):
     """Keys and values of a block for a group of rows: k, v (n_rows, heads, width, d / heads), and the keys' bias.
 
-    ``bias``: added to the scores of the last item's query, (n_rows, 1, 1, width): -inf at the last item itself and behind
-    it.
+    ``bias``: added to the scores of the last item's query, (n_rows, 1, 1, width): -inf at the last item itself and
+    behind it.
     """
 
     k: Tensor
@@ -88,11 +88,11 @@ class CausalBlock(nn.Module):
     def _attended(self, qkv: Tensor, packed: Packed, masks: Sequence[Tensor]) -> Tensor:
         """Attention within the rows; qkv: (N, 3 d); returns (N, d)."""
         p = self.p if self.training else 0.0
-        parts = [
-            attend_heads(*group.tokens(qkv).chunk(3, dim=-1), self.heads, mask, p).reshape(-1, self.size)
-            for group, mask in zip(packed.groups, masks)
-        ]
-        return torch.cat(parts)
+        attended = []
+        for group, mask in zip(packed.groups, masks):
+            q, k, v = group.tokens(qkv).chunk(3, dim=-1)
+            attended.append(attend_heads(q, k, v, self.heads, mask, p).reshape(-1, self.size))
+        return torch.cat(attended)
 
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Output projection, feed-forward layers, residual connections and norms; x, attended: (n, d)."""
@@ -118,7 +118,7 @@ class CausalTransformer(nn.Module):
 
     def __init__(self, size: int, n_layers: int, heads: int, p: float) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList([CausalBlock(size, heads, p) for _ in range(n_layers)])
+        self.blocks: Any = nn.ModuleList([CausalBlock(size, heads, p) for _ in range(n_layers)])
 
     def forward(self, x: Tensor, packed: Packed, ghosts: Optional[Tensor] = None) -> Tensor:
         """Encode tokens x (N, d); the same shape.

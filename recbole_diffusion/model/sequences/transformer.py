@@ -123,7 +123,7 @@ class LastItemTransformer(nn.Module):
         return self._at_last(x, packed)
 
     def with_inner(self, x: Tensor, packed: Packed, count: int) -> tuple[Tensor, Tensor]:
-        """Compute :meth:`forward` and the state at the last items after ``count`` < ``n_layers`` blocks, (B, d) each."""
+        """Compute :meth:`forward`, and the last items' state after ``count`` < ``n_layers`` blocks; (B, d) each."""
         for block in self.blocks[:count]:
             x = block(x, packed)
         inner = x[packed.last]

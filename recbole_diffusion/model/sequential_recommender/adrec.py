@@ -1,8 +1,8 @@
 """ADRec: a diffusion of the next item's embedding at every place of a sequence, with a step of its own at each.
 
 Reference:
-    Jialei Chen, Yuanbo Xu, Yiheng Jiang. "Unlocking the Power of Diffusion Models in Sequential Recommendation: A Simple
-    and Effective Approach." KDD 2025. https://arxiv.org/abs/2505.19544
+    Jialei Chen, Yuanbo Xu, Yiheng Jiang. "Unlocking the Power of Diffusion Models in Sequential Recommendation: A
+    Simple and Effective Approach." KDD 2025. https://arxiv.org/abs/2505.19544
 
 Reference code:
     https://github.com/Nemo-1024/ADRec (commit 0a30ef7), compared by numbers in tests/model/test_parity_adrec.py
@@ -55,8 +55,8 @@ class ADRec(ReverseProcess, ReportsNfe, SequenceRecommender):
 
     The first one encodes the sequence to :math:`c_i`. The second one maps
     :math:`z_i = c_i + \lambda (x_{t_i} + \mathrm{MLP}(t_i))` to :math:`\hat x_{0,i}`. The loss is
-    :math:`\tfrac 1 2 (\mathrm{CE} + s\,\mathrm{MSE})` over all places of a user's row. At inference the earlier places hold
-    the known next items at t = 0, and the last one runs the reverse process from noise; the keys and values of the
+    :math:`\tfrac 1 2 (\mathrm{CE} + s\,\mathrm{MSE})` over all places of a user's row. At inference the earlier places
+    hold the known next items at t = 0, and the last one runs the reverse process from noise; the keys and values of the
     earlier ones are computed once. Items are ranked by the inner product with its result.
 
     The table of the items starts from another model's and is held for ``warmup_epochs``.
@@ -184,8 +184,8 @@ class ADRec(ReverseProcess, ReportsNfe, SequenceRecommender):
     def loss(self, rows: Rows, draws: Optional[ADRecNoise]) -> Tensor:
         """Compute the mean of the cross-entropy and the weighted squared error; scalar.
 
-        The official code averages the gradients of the two, which is a factor of 1/2. Without ``mse_weight`` the loss is
-        the cross-entropy alone.
+        The official code averages the gradients of the two, which is a factor of 1/2. Without ``mse_weight`` the loss
+        is the cross-entropy alone.
         """
         cross_entropy, mse = self.losses(rows, draws)
         loss = (cross_entropy + self.mse_weight * mse) / 2 if self.mse_weight else cross_entropy
@@ -233,7 +233,10 @@ class ADRec(ReverseProcess, ReportsNfe, SequenceRecommender):
         return predicted
 
     def noised(self, rows: Rows, draws: ADRecNoise, table: Tensor) -> tuple[Tensor, Tensor]:
-        """Noise the next items' embeddings; x_t (N, d) and the steps (N,). Ghosts hold the padding's clean embedding."""
+        """Noise the next items' embeddings; x_t (N, d) and the steps (N,).
+
+        Tokens without a next item hold the padding's clean embedding.
+        """
         has_next = rows.next_items > 0
         t = draws.t * has_next if self.independent else rows.packed.repeat_rows(draws.t[:, None]).squeeze(1)
         clean = F.embedding(rows.next_items, table, padding_idx=0)
@@ -249,7 +252,10 @@ class ADRec(ReverseProcess, ReportsNfe, SequenceRecommender):
         return self.step_mlp(timestep_embedding(t * self.process.time_scale, self.item_embedding.embedding_dim))
 
     def states(self, sequences: Tensor, lengths: Tensor) -> Tensor:
-        r"""Generate :math:`\hat x_0` at the last place by the reverse process, (B, d). All sequences share the noise."""
+        r"""Generate :math:`\hat x_0` at the last place by the reverse process, (B, d).
+
+        All sequences share the noise.
+        """
         return self.denoise(sequences, lengths)
 
     def denoise(

@@ -47,7 +47,8 @@ class FMRec(MixedSequenceRecommender):
         self.mse_weight, self.ce_weight = config["mse_weight"], config["ce_weight"]
         self.recon_weight, self.recon_ratio = config["recon_weight"], config["recon_ratio"]
         self.recon_mean_of_all = config["recon_mean"] == "all"
-        for block in self.approximator.blocks:
+        blocks: Any = self.approximator.blocks
+        for block in blocks:
             nn.init.zeros_(block.widen.bias)
             nn.init.zeros_(block.narrow.bias)
         n_layers, last = config["n_layers"], config["recon_last"]
