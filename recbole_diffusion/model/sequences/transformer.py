@@ -32,6 +32,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor] = None, p: fl
     Returns:
         (B, heads, Lq, d).
     """
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.to(q.dtype)
     if hasattr(F, "scaled_dot_product_attention") and not (p and q.device.type == "cpu"):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
     scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # on the CPU, torch's attention draws dropout slowly
