@@ -130,7 +130,7 @@ def changed(root, name, old, new):
     ("name", "old", "new", "parts"),
     [
         ("README.md", "| 1e-5 at", "| 1e-6 at", ["README.md: models"]),
-        ("README.md", "WHUIR/DiffuRec (MIT)", "WHUIR/DiffuRec", ["README.md: licences"]),
+        ("README.md", "Nemo-1024/ADRec (MIT)", "Nemo-1024/ADRec", ["README.md: licences"]),
         ("README.md", "<!-- licences: end -->", "", ["README.md: no markers"]),
         ("CITATION.cff", "Xu, given-names: Yiyan", "Xu, given-names: Y.", ["CITATION.cff: models"]),
         ("docs/models/README.md", "base model", "a base", ["docs/models/README.md: models"]),
