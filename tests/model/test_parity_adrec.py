@@ -1,9 +1,9 @@
 """Numbers of the official ADRec, frozen in tests/frozen/adrec_official.npz (Nemo-1024/ADRec, commit 0a30ef7).
 
-Two and two blocks, width 16, T = 8, six left-padded rows, ``full`` of length 8 and ``padded`` of length 1 to 8, every
-bias and LayerNorm random, and a random padding row as in the official tables. Case a has the published lambda 0.001,
-case b 0.3, where the diffusion's input is plain to see, case c 0.3 and one step for a row. The file holds inputs, draws,
-weights and outputs only; docs/models/adrec.md says how it was made.
+Two and two blocks, width 16, T = 8, six left-padded rows, ``full`` of length 8 and ``padded`` of length 1 to 8,
+every bias and LayerNorm random, and a random padding row as in the official tables. Case a has the published lambda
+0.001, case b 0.3, where the diffusion's input is plain to see, case c 0.3 and one step for a row. The file holds
+inputs, draws, weights and outputs only; docs/models/adrec.md says how it was made.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from recbole_diffusion.model.networks.dropout import dropout
 from recbole_diffusion.model.sequences.packing import Packed
 from recbole_diffusion.model.sequences.transformer import EPS, attend_heads
 
-NO_GHOST = -1e4  # bias of the key of a ghost that stands for no padding: finite, also in half precision, for its own query
+NO_GHOST = -1e4  # bias of the key of a ghost without padding: finite, also in half precision, for its own query
 
 
 class KeysValues(NamedTuple):
