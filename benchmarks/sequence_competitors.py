@@ -1,8 +1,10 @@
-"""Who is timed by ``sequences.py``: DiffuRec and CDDRec, ours and the official code's, and RecBole's SASRec.
+"""Who is timed by ``sequences.py``: our sequential models, the official code's, and RecBole's SASRec.
 
-The official models come from checkouts of https://github.com/WHUIR/DiffuRec (commit f6f70c9) and
-https://github.com/YuWang-1024/CDDRec (commit edfe0ff), with their own optimisers and scoring, and are run as they are,
-on the CPU. Their loaders are not run: all competitors get the same batches, the official ones left-padded.
+The official models come from checkouts of https://github.com/WHUIR/DiffuRec (commit f6f70c9),
+https://github.com/YuWang-1024/CDDRec (commit edfe0ff), https://github.com/FengLiu-1/FMRec (commit 1c39b17) and
+https://github.com/Nemo-1024/ADRec (commit 0a30ef7), with their own optimisers and scoring, and are run as they are, on
+the CPU. Packages that they import without need (timm, einops, torchtune) need not be installed. Their loaders are not
+run: all competitors get the same batches, the official ones left-padded.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, Callable, NamedTuple, Optional
 from unittest import mock
 
@@ -85,6 +87,22 @@ SPECS: dict[str, Spec] = {
         },
         ((CODE, SAME_WORK), (CODE, DEFAULT)),
         rankings=10,  # milliseconds
+    ),
+    "FMRec": Spec(
+        "FengLiu-1/FMRec at 1c39b17",
+        ("src/model.py", "src/fmrec.py"),
+        {"MAX_ITEM_LIST_LENGTH": 50, "steps": 30},
+        {OFFICIAL_MASK: {"mask_mode": "official", "recon_weight": 0.4}, DEFAULT: {}, ONE_STEP: {"inference_steps": 1}},
+        ((CODE, OFFICIAL_MASK), (CODE, DEFAULT), (CODE, ONE_STEP)),
+        rankings=1,
+    ),
+    "ADRec": Spec(
+        "Nemo-1024/ADRec at 0a30ef7",
+        ("src/model.py", "src/adrec.py", "src/pcgrad.py"),
+        {"MAX_ITEM_LIST_LENGTH": 50, "steps": 32, "pretrain": None, "warmup_epochs": 0},
+        {OFFICIAL_MASK: {"mask_mode": "official"}, DEFAULT: {}, ONE_STEP: {"inference_steps": 1}},
+        ((CODE, OFFICIAL_MASK), (CODE, DEFAULT), (CODE, ONE_STEP)),
+        rankings=3,
     ),
 }
 #: Competitors that train, or rank, as another one does.
@@ -172,13 +190,15 @@ def official(model: str, prepared: Prepared, checkout: Path) -> Competitor:
     """The official model and optimiser, at the settings of our model."""
     init_seed(SEED, True)
     with _runnable(checkout / SPECS[model].files[0]):
-        return {"DiffuRec": _diffurec, "CDDRec": _cddrec}[model](prepared)
+        return {"DiffuRec": _diffurec, "CDDRec": _cddrec, "FMRec": _fmrec, "ADRec": _adrec}[model](prepared)
 
 
 @contextlib.contextmanager
 def _runnable(file: Path) -> Iterator[None]:
     """Import path; what numpy dropped; no GPU; nothing printed; both repositories have modules of the same names."""
     before = set(sys.modules)
+    unneeded = {name: module for name, module in _unneeded().items() if name not in sys.modules}
+    sys.modules.update(unneeded)
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(sys, "path", [str(file.parent), *sys.path]))
         stack.enter_context(mock.patch.object(torch.cuda, "is_available", return_value=False))
@@ -186,10 +206,28 @@ def _runnable(file: Path) -> Iterator[None]:
             stack.enter_context(mock.patch.object(np, "int", int, create=True))
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         yield
+    for name in unneeded:
+        del sys.modules[name]
     for name in set(sys.modules) - before:
         source = getattr(sys.modules[name], "__file__", None)
         if source is not None and Path(source).parent == file.parent:
             del sys.modules[name]
+
+
+def _unneeded() -> dict[str, Any]:
+    """Stand-ins of packages from which the official modules import names that they do not use here."""
+    names = {
+        "timm.models.vision_transformer": ("PatchEmbed", "Attention", "Mlp"),
+        "einops": ("rearrange", "pack", "unpack"),
+        "torchtune.modules": ("RotaryPositionalEmbeddings",),
+    }
+    modules: dict[str, Any] = {}
+    for name, imported in names.items():
+        parts = name.split(".")
+        for end in range(1, len(parts) + 1):
+            modules.setdefault(".".join(parts[:end]), ModuleType(".".join(parts[:end])))
+        vars(modules[name]).update(dict.fromkeys(imported, object))
+    return modules
 
 
 class _Official:
@@ -283,3 +321,95 @@ def _cddrec(prepared: Prepared) -> Competitor:
     batches = [drawing.batch(each) for each in prepared.batches]
     adapted = SimpleNamespace(model=_Official(net, loss, scores), optimizer=owner.optim)
     return _competitor(CODE, net, adapted, batches, users)
+
+
+def _fmrec(prepared: Prepared) -> Competitor:
+    import model as code
+
+    config, dataset = prepared.config, prepared.dataset
+    settings = SimpleNamespace(
+        item_num=dataset.item_num,
+        max_len=config["MAX_ITEM_LIST_LENGTH"],
+        hidden_size=config["hidden_size"],
+        num_blocks=config["n_layers"],
+        dropout=config["hidden_dropout_prob"],
+        emb_dropout=config["emb_dropout_prob"],
+        lambda_uncertainty=config["lambda_uncertainty"],
+        eps=config["eps"],
+        eps_reverse=config["eps"],
+        sample_N=config["steps"],
+        m_logNorm=config["logit_mean"],
+        s_logNorm=config["logit_std"],
+        s_modsamp=config["mode_scale"],
+        sampling_method=config["timestep_sampling"],
+        last=config["recon_last"],
+        mask_ratio=config["recon_ratio"],
+    )
+    if not hasattr(torch, "pi"):  # older versions of torch
+        torch.pi = np.pi  # type: ignore[attr-defined]
+    net = code.Att_FM_model(code.create_model_FM(settings), settings)
+
+    def converted(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        sequences, lengths = batch[dataset.item_id_list_field], batch[dataset.item_list_length_field]
+        return left_padded(sequences, lengths), batch[dataset.iid_field][:, None]
+
+    def loss(batch: Any) -> torch.Tensor:
+        reconstruction, state, _, _, mse, _ = net(*batch, train_flag=True)
+        return mse + config["ce_weight"] * net.loss_fm_ce(state, batch[1]) + 0.4 * reconstruction
+
+    model = _Official(net, loss, lambda batch: net.fm_rep_pre(net(*batch, train_flag=False)[1]))
+    owner = SimpleNamespace(model=model, optimizer=torch.optim.Adam(net.parameters(), lr=config["learning_rate"]))
+    return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], converted(prepared.users))
+
+
+class _Losses(NamedTuple):
+    """ADRec's two losses, whose backward passes its wrapper of the optimiser runs."""
+
+    losses: list[torch.Tensor]
+    optimizer: Any
+
+    def backward(self) -> None:
+        self.optimizer.pc_backward(self.losses)
+
+
+def _adrec(prepared: Prepared) -> Competitor:
+    import model as code
+    from pcgrad import PCGrad  # type: ignore[import-not-found]
+
+    config, dataset = prepared.config, prepared.dataset
+    settings = SimpleNamespace(
+        item_num=dataset.item_num - 1,
+        hidden_size=config["hidden_size"],
+        dropout=config["hidden_dropout_prob"],
+        emb_dropout=config["emb_dropout_prob"],
+        lambda_uncertainty=config["lambda_uncertainty"],
+        diffusion_steps=config["steps"],
+        noise_schedule=config["noise_schedule"],
+        rescale_timesteps=config["rescale_timesteps"],
+        independent=config["independent"],
+        schedule_sampler_name="uniform",
+        dif_decoder="att",
+        is_causal=True,
+        cfg_scale=1.0,
+        geodesic=False,
+        model="adrec",
+        pretrained=False,
+        pcgrad=False,
+    )
+    net = code.Att_Diffuse_model(settings)
+    adam = torch.optim.Adam(net.parameters(), lr=config["learning_rate"], weight_decay=config["weight_decay"])
+    optimizer = PCGrad(adam, settings)
+
+    def converted(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        sequences, lengths = batch[dataset.item_id_list_field], batch[dataset.item_list_length_field]
+        following = torch.nn.functional.pad(sequences[:, 1:], (0, 1))
+        following = following.scatter(1, lengths[:, None] - 1, batch[dataset.iid_field][:, None])
+        return left_padded(sequences, lengths), left_padded(following, lengths)
+
+    def loss(batch: Any) -> _Losses:
+        state, _, mse = net(*batch, train_flag=True)
+        return _Losses([net.calculate_loss(state, batch[1]), config["mse_weight"] * mse], optimizer)
+
+    model = _Official(net, loss, lambda batch: net.calculate_score(net(*batch, train_flag=False)[1]))
+    owner = SimpleNamespace(model=model, optimizer=optimizer)
+    return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], converted(prepared.users))

@@ -1,11 +1,11 @@
-"""How fast DiffuRec and CDDRec train and rank, and the memory they take: ours, the official code, RecBole's SASRec.
+"""How fast the sequential models train and rank, and the memory they take: ours, the official code, RecBole's SASRec.
 
     python benchmarks/sequences.py --data PATH/amazon-beauty.inter.xz [--diffurec CHECKOUT] [--cddrec CHECKOUT]
-        [--models DiffuRec CDDRec] [--parts speed memory] [--rounds N]
+        [--fmrec CHECKOUT] [--adrec CHECKOUT] [--models DiffuRec CDDRec FMRec ADRec] [--parts speed memory] [--rounds N]
 
-Checkouts are clones of WHUIR/DiffuRec at f6f70c9 and YuWang-1024/CDDRec at edfe0ff; without one the official code is
-left out. Everything runs on the CPU, with the published settings for Amazon Beauty (``sequence_competitors.py``).
-Markdown, on stdout.
+Checkouts are clones of WHUIR/DiffuRec at f6f70c9, YuWang-1024/CDDRec at edfe0ff, FengLiu-1/FMRec at 1c39b17 and
+Nemo-1024/ADRec at 0a30ef7; without one the official code is left out. Everything runs on the CPU, with the published
+settings for Amazon Beauty (``sequence_competitors.py``). Markdown, on stdout.
 
 Speed: all competitors in one process and in rounds (A B C A B C ...), on the same batches; medians of the seconds and
 of the rounds' ratios. A training step is zero_grad, loss, backward and step of the optimiser: the official code's Adam,
@@ -28,6 +28,9 @@ What differs:
 - ``ours, the same work`` of CDDRec is the official model but for dropout in the decoder: the self-attention's is shared
   by the steps, so that it is computed once, and the weights of attention to the step's vector have none. ``ours``
   attends within a sequence and leaves padding out.
+- The official FMRec reconstructs the histories, in training by a loop over rows, and decodes them at every step of the
+  inference too. ``ours, mask_mode official`` reconstructs them in training; ``ours`` does not, which is the default.
+- The official ADRec runs two backward passes, one of each loss, and at inference all places at every step.
 - SASRec has DiffuRec's width, layers, heads, length and batches, an inner width of 4 d, and its CE loss. Importing it
   imports all of RecBole's sequential models, one of which turns on torch's anomaly mode for the whole process: that is
   timed in a row of its own and off for everyone else.
@@ -180,7 +183,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--data", type=Path, help="amazon-beauty.inter.xz, or any .inter file with timestamps")
     for model, spec in SPECS.items():
         parser.add_argument(f"--{model.lower()}", type=Path, help=f"a clone of {spec.repository}; left out without")
-    parser.add_argument("--models", nargs="+", choices=list(SPECS), default=list(SPECS), help="default: both")
+    parser.add_argument("--models", nargs="+", choices=list(SPECS), default=list(SPECS), help="default: all")
     parser.add_argument("--parts", nargs="+", choices=["speed", "memory"], default=["speed", "memory"])
     parser.add_argument("--rounds", type=int, default=5, help="rounds of training steps and of evaluations")
     parser.add_argument("--users", type=int, default=128, help="users of an evaluation")

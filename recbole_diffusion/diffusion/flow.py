@@ -73,17 +73,24 @@ class LinearFlow(nn.Module):
         """Time after ``count`` of the n grid intervals, ``t_max * count / n``."""
         return self.t_max * count / self.steps
 
-    def grid(self, count: int) -> list[float]:
-        """Times of the last ``count`` of the n grid intervals, falling to 0; count + 1 values."""
+    def grid(self, count: int, whole: bool = False) -> list[float]:
+        """Times of the last ``count`` of the n grid intervals, falling to 0; count + 1 values.
+
+        Args:
+            count: number of intervals.
+            whole: divide the whole path from ``t_max`` to 0 into ``count`` intervals instead.
+        """
+        if whole:
+            return [self.t_max * remaining / count for remaining in range(count, 0, -1)] + [0.0]
         return [self.time_after(remaining) for remaining in range(count, 0, -1)] + [0.0]
 
-    def euler_steps(self, count: int) -> list[Step]:
-        r"""Euler's method on the last ``count`` grid intervals, as affine steps.
+    def euler_steps(self, count: int, whole: bool = False) -> list[Step]:
+        r"""Euler's method on the intervals of :meth:`grid`, as affine steps.
 
         From t to s: :math:`x_s = x_t + (s-t)\,u`. If the network predicts x0, the same step is
         :math:`x_s = \tfrac s t x_t + (1-\tfrac s t)\,\hat x_0`.
         """
-        grid = self.grid(count)
+        grid = self.grid(count, whole)
         if self.prediction_type == "v":
             return [Step(t, 1.0, s - t, 0.0) for t, s in zip(grid[:-1], grid[1:])]
         return [Step(t, s / t, 1 - s / t, 0.0) for t, s in zip(grid[:-1], grid[1:])]

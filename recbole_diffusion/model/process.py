@@ -23,7 +23,9 @@ from recbole_diffusion.diffusion import (
     GraphSolver,
     IdentityProcess,
     JumpSolver,
+    LawTimes,
     LinearFlow,
+    MeanSolver,
     OdeSolver,
     Process,
     Solver,
@@ -31,10 +33,13 @@ from recbole_diffusion.diffusion import (
     Times,
     make_betas,
     make_sampler,
+    time_laws,
 )
 from recbole_diffusion.model.process_settings import FAMILIES, SOLVERS, ProcessSettings
 
 FLOW_TIME_SCALE = 1000.0
+#: Laws of the times of a flow that starts at the source.
+TIME_LAWS = ("mode", "uniform", "logit_normal", "cosmap")
 
 
 class DiffusionParts(NamedTuple):
@@ -72,7 +77,7 @@ def make_parts(settings: ProcessSettings) -> DiffusionParts:
         ValueError: see :func:`process_of`.
     """
     parts = _make_parts(settings)
-    names = SOLVERS.get(settings.process, ())
+    names = ("mean", *SOLVERS["flow"]) if _from_source(settings) else SOLVERS.get(settings.process, ())
     if names:
         own = settings.solver if settings.solver in names else names[0]
         make = {name: functools.partial(_solver_of, settings, name) for name in names}
@@ -118,6 +123,10 @@ def other_solver(process: Any, name: Optional[str], count: int) -> Solver:
 def _make_parts(settings: ProcessSettings) -> DiffusionParts:
     _check_steps(settings)
     count = settings.steps if settings.inference_steps is None else settings.inference_steps
+    if _from_source(settings):
+        flow = _flow(settings)
+        solver = _flow_solver(flow, settings.solver, count, whole=True)
+        return DiffusionParts(flow, solver, LawTimes(_time_law(settings), flow.t_max), 0)
     times = make_sampler(settings.timestep_sampling, settings.steps, settings.history, settings.uniform_prob)
     if settings.process == "identity":
         identity = IdentityProcess(settings.steps, _time_scale(settings))
@@ -129,8 +138,24 @@ def _make_parts(settings: ProcessSettings) -> DiffusionParts:
     if settings.process != "gaussian":
         raise ValueError(f"process={settings.process!r} is not allowed; allowed: gaussian | flow")
     gaussian = _gaussian(settings)
-    solver = AffineSolver(_gaussian_steps(gaussian, settings, count))
-    return DiffusionParts(gaussian, solver, times, settings.sampling_steps)
+    chain = AffineSolver(_gaussian_steps(gaussian, settings, count))
+    return DiffusionParts(gaussian, chain, times, settings.sampling_steps)
+
+
+def _from_source(settings: ProcessSettings) -> bool:
+    """Whether the process is a flow whose reverse starts at the source."""
+    return settings.process == "flow" and settings.from_source
+
+
+def _time_law(settings: ProcessSettings) -> time_laws.TimeLaw:
+    name = settings.timestep_sampling
+    if name == "mode":
+        return time_laws.mode(settings.mode_scale)
+    if name == "logit_normal":
+        return time_laws.logit_normal(settings.logit_mean, settings.logit_std)
+    if name in ("uniform", "cosmap"):
+        return time_laws.uniform() if name == "uniform" else time_laws.cosmap()
+    raise ValueError(f"timestep_sampling={name!r} is not allowed; allowed: {' | '.join(TIME_LAWS)}")
 
 
 def discrete_parts(config: Any, probabilities: Tensor) -> DiffusionParts:
@@ -233,8 +258,10 @@ def _flow(settings: ProcessSettings) -> LinearFlow:
     return LinearFlow(settings.steps, settings.prediction_type, settings.t_max, settings.source_std, scale)
 
 
-def _flow_solver(flow: LinearFlow, method: str, count: int) -> Solver:
+def _flow_solver(flow: LinearFlow, method: str, count: int, whole: bool = False) -> Solver:
     """Make the solver of a flow. Euler's steps are affine, so that the folded chain of the network can apply them."""
+    if method == "mean":
+        return MeanSolver(flow.grid(count, whole)[:-1])
     if method == "euler":
-        return AffineSolver(flow.euler_steps(count))
-    return OdeSolver(flow.grid(count), method, flow.velocity, euler_last=flow.prediction_type == "x0")
+        return AffineSolver(flow.euler_steps(count, whole))
+    return OdeSolver(flow.grid(count, whole), method, flow.velocity, euler_last=flow.prediction_type == "x0")

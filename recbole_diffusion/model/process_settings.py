@@ -18,8 +18,13 @@ class ProcessSettings:
         schedule, noise_scale, noise_min, noise_max, beta_fixed: Gaussian only; see :func:`make_betas`.
         reweight, first_step_weight: loss of the Gaussian process; see :class:`GaussianDiffusion`.
         t_max, source_std: flow only; see :class:`LinearFlow`.
-        timestep_sampling, history, uniform_prob: timestep sampler of training; see :func:`make_sampler`.
-        solver: ``ancestral`` or ``ddim`` for a Gaussian process; ``euler``, ``midpoint`` or ``heun`` for a flow.
+        from_source: flow only; the reverse process starts at the source, so that any number of steps covers the whole
+            path. Otherwise ``inference_steps`` are the last intervals of the grid.
+        timestep_sampling, history, uniform_prob: timestep sampler of training; see :func:`make_sampler`. With
+            ``from_source``: ``mode``, ``uniform``, ``logit_normal`` or ``cosmap`` (:mod:`time_laws`).
+        mode_scale, logit_mean, logit_std: parameters of the laws ``mode`` and ``logit_normal``.
+        solver: ``ancestral`` or ``ddim`` for a Gaussian process; ``euler``, ``midpoint`` or ``heun`` for a flow, with
+            ``from_source`` also ``mean`` (:class:`MeanSolver`).
         inference_steps: number of reverse steps; None: T; 0: the start is returned as it is.
         extra_steps: allow ``inference_steps`` > T.
         sampling_noise, large_variance: noise of ancestral steps; see :meth:`GaussianDiffusion.ancestral_steps`.
@@ -40,9 +45,13 @@ class ProcessSettings:
     first_step_weight: float = 1.0
     t_max: float = 1.0
     source_std: float = 1.0
+    from_source: bool = False
     timestep_sampling: str = "uniform"
     history: int = 10
     uniform_prob: float = 0.001
+    mode_scale: float = 1.0
+    logit_mean: float = 0.0
+    logit_std: float = 1.0
     solver: str = "ancestral"
     inference_steps: Optional[int] = None
     extra_steps: bool = False
@@ -105,7 +114,7 @@ def _embeddings(config: Any) -> ProcessSettings:
 
 
 def _diffurec(config: Any) -> ProcessSettings:
-    """Translate the keys of DiffuRec: all T ancestral steps with variance beta, or fewer DDIM steps.
+    """Translate the keys of DiffuRec and ADRec: all T ancestral steps with variance beta, or fewer DDIM steps.
 
     The bounds of the schedule ``linear`` are defined for 1000 steps and scaled by 1000 / T. If lambda is 0, x_t does
     not reach the network, so that all its calls return the same: one call is made.
@@ -114,7 +123,7 @@ def _diffurec(config: Any) -> ProcessSettings:
     count = steps if count is None else count
     if count > steps:
         raise ValueError(f"inference_steps={count} is not allowed; allowed: at most {steps}")
-    std = config["lambda_std"]
+    std = _optional(config, "lambda_std", None)
     conditioned = config["lambda_uncertainty"] != 0 or (std is not None and std != 0)
     return ProcessSettings(
         steps=steps,
@@ -127,6 +136,29 @@ def _diffurec(config: Any) -> ProcessSettings:
         sampling_noise=True,
         large_variance=True,
         eta=config["inference_eta"],
+    )
+
+
+def _fmrec(config: Any) -> ProcessSettings:
+    """Translate the keys of FMRec, whose own time runs from the noise to the data: here t is 1 minus that.
+
+    Its smallest time ``eps`` is the distance of our largest one from 1. If lambda is 0, x_t does not reach the network,
+    so that all its calls return the same: one call is made.
+    """
+    std = config["lambda_std"]
+    conditioned = config["lambda_uncertainty"] != 0 or (std is not None and std != 0)
+    return ProcessSettings(
+        steps=config["steps"],
+        process="flow" if conditioned else "identity",
+        time_scale=1 / config["eps"] - 1 if config["rescale_timesteps"] else 1.0,
+        t_max=1 - config["eps"],
+        from_source=True,
+        timestep_sampling=config["timestep_sampling"] if conditioned else "uniform",
+        mode_scale=config["mode_scale"],
+        logit_mean=-config["logit_mean"],
+        logit_std=config["logit_std"],
+        solver="mean" if config["velocity"] == "start" else "euler",
+        inference_steps=config["inference_steps"] if conditioned else 1,
     )
 
 
@@ -147,5 +179,7 @@ FAMILIES: dict[str, Callable[[Any], ProcessSettings]] = {
     "rows": _rows,
     "embeddings": _embeddings,
     "DiffuRec": _diffurec,
+    "FMRec": _fmrec,
+    "ADRec": _diffurec,
     "CDDRec": _cddrec,
 }

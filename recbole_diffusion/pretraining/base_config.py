@@ -14,7 +14,7 @@ from recbole_diffusion.settings.config import Config, plain_settings
 from recbole_diffusion.support import yaml_files
 
 #: Keys of overall.yaml that are of one training; ``enable_amp``, which ``amp_dtype`` belongs to, is RecBole's.
-_OF_TRAINING = {"preset", "lr_decay_step", "lr_decay_gamma", "amp_dtype"}
+_OF_TRAINING = {"preset", "lr_decay_step", "lr_decay_gamma", "lr_cosine_epochs", "amp_dtype"}
 
 
 def base_config(
@@ -26,7 +26,9 @@ def base_config(
 ) -> Config:
     """Make the Config of the base model.
 
-    Data, evaluation and device are those of the run. Training keys are ``own_settings``, else RecBole's defaults.
+    Data, evaluation and device are those of the run. Training keys are ``own_settings``, else RecBole's defaults. A
+    base of the run's own class has the run's keys where ``own_settings`` has none, except ``epochs``: a first stage of
+    the same width and rate.
 
     Args:
         config: of the run.
@@ -39,24 +41,54 @@ def base_config(
     """
     if not isinstance(own_settings, dict):
         raise ValueError(f"{settings_key}={own_settings!r} is not allowed; allowed: {{key: value, …}}")
-    if getattr(registry.get_model(model), "type", None) is not ModelType.GENERAL:
-        raise ValueError(f"{model_key}={model!r} is not allowed; allowed: a general recommender, e.g. LightGCN, BPR")
+    if getattr(registry.get_model(model), "type", None) is not ModelType.GENERAL and not _has_our_rows(config, model):
+        raise ValueError(f"{model_key}={model!r} is not allowed; allowed: {_allowed(config)}")
     for key in own_settings:
         if key in _data_keys(config):
             raise ValueError(f"{settings_key}.{key} is not allowed: the data and its split are the run's own")
     try:
-        base = Config(model, config["dataset"], config_dict={**_inherited_settings(config), **own_settings})
+        inherited = {**_inherited_settings(config), **_settings_of_same_class(config, model)}
+        base = Config(model, config["dataset"], config_dict={**inherited, **own_settings})
         own_models.check_keys(base)
     except ValueError as error:
         raise ValueError(f"{settings_key}: {error}") from error
     if base["epochs"] < 1:
         raise ValueError(f"{settings_key}.epochs={base['epochs']} would leave {model} untrained; allowed: int >= 1")
-    if {"pretrain", "base_model"} & {*base.keys}:
+    if "base_model" in base.keys or ("pretrain" in base.keys and base["pretrain"] is not None):
         raise ValueError(f"{model_key}={model!r} is not allowed: it needs pretrained embeddings itself")
     for note in base.notes:
         if note not in getattr(config, "notes", ()):  # the run has warned of settings that both share
             getLogger().warning(f"{settings_key}: {note}")
     return base
+
+
+def _settings_of_same_class(config: Any, model: str) -> dict[str, Any]:
+    """The run's values of the model's keys, for a base of the same class; empty for another one."""
+    spec = registry.find_spec(model)
+    if model != config["model"] or spec is None:
+        return {}
+    keys = {*schema.read_keys(spec.defaults)} - {*_data_keys(config), "epochs", "train_neg_sample_args"}
+    return {key: config[key] for key in keys}
+
+
+def _has_our_rows(config: Any, model: str) -> bool:
+    """Whether a sequential model trains on the same rows as the run's model, which is sequential too.
+
+    RecBole's sequential models train on a row per prefix. The run's split has none of these where its model trains on a
+    row per user.
+    """
+    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        return False
+    specs = [registry.find_spec(name) for name in (model, config["model"])]
+    datasets = [None if spec is None else spec.dataset for spec in specs]
+    return getattr(registry.get_model(model), "type", None) is ModelType.SEQUENTIAL and datasets[0] == datasets[1]
+
+
+def _allowed(config: Any) -> str:
+    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        return "a general recommender, e.g. LightGCN, BPR"
+    own = "a general recommender, or a sequential one that trains on the same rows"
+    return f"{own}, e.g. {config['model']}; for others the path of a checkpoint"
 
 
 def _inherited_settings(config: Any) -> dict[str, Any]:

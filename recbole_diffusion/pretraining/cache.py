@@ -24,7 +24,7 @@ from recbole_diffusion import registry
 from recbole_diffusion.compat import repairs
 from recbole_diffusion.data import fit_on, names, pipeline
 from recbole_diffusion.model.embeddings.pretrained import TrainedModel
-from recbole_diffusion.model.embeddings.tables import Embeddings, embeddings_of, tables_of
+from recbole_diffusion.model.embeddings.tables import Embeddings, embeddings_of
 from recbole_diffusion.settings import precedence, scopes
 from recbole_diffusion.settings.config import Config
 from recbole_diffusion.support import terminal
@@ -179,7 +179,7 @@ def _train(base: Config, train_data: Any, valid_data: Any, show_progress: bool) 
         init_seed(base["seed"], base["reproducibility"])
         loaders = _loaders(base, train_data, valid_data)
         net = _build(base, loaders[0])
-        tables_of(net, loaders[0]._dataset)  # raises for a model without embeddings before the training, not after it
+        embeddings_of(net, loaders[0]._dataset)  # raises for a model without embeddings before the training, not after
         kind = registry.get_trainer(base["MODEL_TYPE"], base.requested_model, base["model"])
         trainer = trainer_class(kind)(base, net)
         name = f"pretrain {base['model']}"

@@ -6,6 +6,8 @@ checkpoints. Their format is that of :mod:`recbole_diffusion.training.checkpoint
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 import shutil
 from pathlib import Path
@@ -43,7 +45,7 @@ class Resumable(Trainer, DataParallelMixin):
     cur_step: int
     epochs_done: list[dict[str, Any]]
     optimizer: torch.optim.Optimizer
-    lr_scheduler: Optional[torch.optim.lr_scheduler.StepLR]
+    lr_scheduler: Any
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
@@ -55,12 +57,17 @@ class Resumable(Trainer, DataParallelMixin):
         self._provenance: Optional[dict[str, Any]] = None
         self._initial_fingerprints = _attribute_fingerprints(model)
 
-    def _build_scheduler(self) -> Optional[torch.optim.lr_scheduler.StepLR]:
-        """The learning rate schedule, stepped after each epoch; None without ``lr_decay_step``."""
-        step_size = self.config["lr_decay_step"]
+    def _build_scheduler(self) -> Any:
+        """The schedule of the learning rate, stepped after each epoch; None without a key of one."""
+        step_size, gamma, horizon = (
+            self.config[key] for key in ("lr_decay_step", "lr_decay_gamma", "lr_cosine_epochs")
+        )
+        if horizon is not None:
+            factor = functools.partial(_cosine_factor, horizon, step_size, gamma)
+            return torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
         if step_size is None:
             return None
-        return torch.optim.lr_scheduler.StepLR(self.optimizer, step_size, self.config["lr_decay_gamma"])
+        return torch.optim.lr_scheduler.StepLR(self.optimizer, step_size, gamma)
 
     def _changed_attributes(self) -> dict[str, Any]:
         """The model's numbers and tensors outside its state dict that training has changed.
@@ -213,6 +220,12 @@ class Resumable(Trainer, DataParallelMixin):
 
     def _load_weights(self, state: dict[str, Any], file: Any) -> None:
         checkpoint.load_weights(self.model, state, f"checkpoint {str(file)!r} does not fit the model")
+
+
+def _cosine_factor(horizon: int, step_size: Optional[int], gamma: float, epoch: int) -> float:
+    """Factor of the learning rate after ``epoch`` epochs: half a cosine (SGDR, eq. 5) times the steps."""
+    steps = 0 if step_size is None else epoch // step_size
+    return (1 + math.cos(math.pi * min(epoch / horizon, 1.0))) / 2 * gamma**steps
 
 
 def _do_nothing() -> None:

@@ -135,7 +135,7 @@ def changed(root, name, old, new):
     ("name", "old", "new", "parts"),
     [
         ("README.md", "| 1e-5 at", "| 1e-6 at", ["README.md: models"]),
-        ("README.md", "WHUIR/DiffuRec (MIT)", "WHUIR/DiffuRec", ["README.md: licences"]),
+        ("README.md", "Nemo-1024/ADRec (MIT)", "Nemo-1024/ADRec", ["README.md: licences"]),
         ("README.md", "<!-- licences: end -->", "", ["README.md: no markers"]),
         ("CITATION.cff", "Xu, given-names: Yiyan", "Xu, given-names: Y.", ["CITATION.cff: models"]),
         ("docs/models/README.md", "base model", "a base", ["docs/models/README.md: models"]),
@@ -191,7 +191,8 @@ def test_the_citation_is_yaml_with_each_paper_once_and_all_of_its_authors():
 def test_the_command_lists_filters_and_prints_one(capsys):
     assert cli.main(["models", "--task=sequential"]) == 0
     text = capsys.readouterr().out
-    assert [line.split()[0] for line in text.splitlines()[::2]] == ["CDDRec", "DiffuRec", "Transitions"]
+    names = ["ADRec", "CDDRec", "DiffuRec", "FMRec", "Transitions"]
+    assert [line.split()[0] for line in text.splitlines()[::2]] == names
     assert cli.main(["models", "LTDiffRec"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(

@@ -76,6 +76,8 @@ def test_models_without_noise_make_one_generation(make: ServedModels, monkeypatc
         ("CDDRec", {}, False),
         ("CDDRec", {"eval_noise": True}, True),
         ("DiffuRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2}, True),
+        ("FMRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2}, True),
+        ("ADRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2, "pretrain": None}, True),
         ("DDRM", {"sampling_steps": 0}, False),
         ("DDRM", {"sampling_noise": True}, True),
     ],

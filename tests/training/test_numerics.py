@@ -44,7 +44,8 @@ def test_an_error_restores_torchs_own(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("model", "count"), [("DiffRec", 1), ("LDiffRec", 1), ("DDRM", 2), ("DiffuRec", 1), ("CDDRec", 1)]
+    ("model", "count"),
+    [("DiffRec", 1), ("LDiffRec", 1), ("DDRM", 2), ("DiffuRec", 1), ("FMRec", 1), ("ADRec", 2), ("CDDRec", 1)],
 )
 def test_compile_compiles_the_networks_that_a_model_names(model, count, settings, monkeypatch):
     from recbole_diffusion.testing.building import build, quick, trainer_of

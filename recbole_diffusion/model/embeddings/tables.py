@@ -8,6 +8,7 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 import torch
+from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_diffusion.model import hooks
@@ -76,8 +77,23 @@ def embeddings_of(model: Any, dataset: Any, rows: int = 32) -> Embeddings:
     Raises:
         ValueError: the model does not score by a product of embeddings.
     """
+    if getattr(model, "type", None) is ModelType.SEQUENTIAL:
+        return _of_sequential(model, dataset)
     user, item = (table.detach().cpu().float().numpy() for table in tables_of(model, dataset, rows)(model))
     return Embeddings(user, item, hooks.of(model).space.curvature)
+
+
+def _of_sequential(model: Any, dataset: Any) -> Embeddings:
+    """The item table of a sequential model, by whose rows it scores; it has no users' table.
+
+    Raises:
+        ValueError: the model has no ``item_embedding``.
+    """
+    layer = getattr(model, "item_embedding", None)
+    if not isinstance(layer, torch.nn.Embedding) or len(layer.weight) < dataset.item_num:
+        raise ValueError(f"model {type(model).__name__} has no table item_embedding with a row for each item")
+    item = layer.weight[: dataset.item_num].detach().cpu().float().numpy()  # BERT4Rec has a row more, of its mask
+    return Embeddings(np.zeros((dataset.user_num, 0), np.float32), item)
 
 
 def _scale(scores: Tensor) -> float:

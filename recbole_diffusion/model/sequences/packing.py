@@ -59,6 +59,11 @@ class Packed(NamedTuple):
     last: Tensor
     items_after: Tensor
 
+    def pack_rows(self, matrix: Tensor) -> Tensor:
+        """Pack another matrix (B, L, ...) in the layout of the sequences, (N, ...)."""
+        matrix = matrix[self.order]
+        return torch.cat([group.rows(matrix)[:, : group.width].flatten(0, 1) for group in self.groups])
+
     def repeat_rows(self, vectors: Tensor) -> Tensor:
         """Repeat the vector of each packed row, (B, d), for each of its tokens, (N, d)."""
         repeated = [group.rows(vectors).unsqueeze(1).expand(-1, group.width, -1) for group in self.groups]

@@ -25,17 +25,20 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Optional[Tensor] = None, p: fl
     Args:
         q: (B, heads, Lq, d).
         k, v: (B, heads, L, d).
-        mask: bool, True for visible keys, broadcast to (B, heads, Lq, L); None for all keys.
+        mask: bool, True for visible keys, or floats that are added to the scores; broadcast to (B, heads, Lq, L).
+            None: all keys are visible.
         p: dropout on the attention probabilities.
 
     Returns:
         (B, heads, Lq, d).
     """
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.to(q.dtype)
     if hasattr(F, "scaled_dot_product_attention") and not (p and q.device.type == "cpu"):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p)
     scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # on the CPU, torch's attention draws dropout slowly
     if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     return dropout(scores.softmax(dim=-1), p) @ v
 
 
@@ -119,5 +122,18 @@ class LastItemTransformer(nn.Module):
         """Encode tokens x (N, d) to one vector per row, (B, d), in packed order."""
         for block in self.blocks[:-1]:
             x = block(x, packed)
+        return self._at_last(x, packed)
+
+    def with_inner(self, x: Tensor, packed: Packed, count: int) -> tuple[Tensor, Tensor]:
+        """Compute :meth:`forward`, and the last items' state after ``count`` < ``n_layers`` blocks; (B, d) each."""
+        for block in self.blocks[:count]:
+            x = block(x, packed)
+        inner = x[packed.last]
+        for block in self.blocks[count:-1]:
+            x = block(x, packed)
+        return self._at_last(x, packed), inner
+
+    def _at_last(self, x: Tensor, packed: Packed) -> Tensor:
+        """Apply the last block, dropout and LayerNorm at the last items; (B, d)."""
         last: Block = self.blocks[-1]  # type: ignore[assignment]
         return self.norm(dropout(last.at_last(x, packed), self.p, self.training))
