@@ -10,7 +10,7 @@ from recbole_diffusion.diffusion.ode import OdeSolver
 from recbole_diffusion.diffusion.process import PathSample, Process, full_time, row_mse
 from recbole_diffusion.diffusion.sampler import Denoiser, Step, StepCallback, sample
 from recbole_diffusion.diffusion.schedule import make_betas
-from recbole_diffusion.diffusion.solver import AffineSolver, ChainDenoiser, Solver
+from recbole_diffusion.diffusion.solver import AffineSolver, ChainDenoiser, SharedNoiseDenoiser, Solver
 from recbole_diffusion.diffusion.timestep import (
     ContinuousTimes,
     LossSecondMomentTimesteps,
@@ -38,6 +38,7 @@ __all__ = [
     "PathSample",
     "Process",
     "SharedGenerator",
+    "SharedNoiseDenoiser",
     "Solver",
     "Step",
     "StepCallback",
