@@ -63,7 +63,10 @@ def renamed(official: dict[str, torch.Tensor], layer: str, step: str, denoiser: 
     if not layer:
         items = torch.cat([items[-1:], items[:-1]])
     items[0] = 0
-    state = {"item_embedding.weight": items, "place_embedding.weight": official["positional_embeddings.weight"].double()}
+    state = {
+        "item_embedding.weight": items,
+        "place_embedding.weight": official["positional_embeddings.weight"].double(),
+    }
     state["unconditional"] = official["none_embedding.weight"].double()
     for theirs, ours in ENCODER.items():
         for kind in ("weight", "bias"):

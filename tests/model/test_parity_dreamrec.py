@@ -1,8 +1,8 @@
 """Numbers of the official DreamRec, frozen in tests/frozen/dreamrec_official.npz (YangZhengyi98/DreamRec, 454133c).
 
-All in float64, where the official code agrees to 1e-9; in float32 its tables lose digits. Training: width 16, 16 rows of
-length 1 to 10, four of which lose their condition, both denoisers (``mlp1``, ``mlp2``). Ranking: width 64, which is
-hard-coded there, 50 steps, w = 4, one draw of the noise for all rows. docs/models/dreamrec.md says how it was made.
+All in float64; in float32 the official tables lose digits. Training: width 16, 16 rows of length 1 to 10, four of which
+lose their condition, both denoisers (``mlp1``, ``mlp2``). Ranking: width 64, which is hard-coded there, 50 steps,
+w = 4, one draw of the noise for all rows. docs/models/dreamrec.md says how it was made.
 """
 
 from __future__ import annotations
