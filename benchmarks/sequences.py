@@ -1,10 +1,12 @@
-"""How fast DiffuRec and CDDRec train and rank, and the memory they take: ours, the official code, RecBole's SASRec.
+"""How fast sequential models train and rank, and the memory they take: ours, the official code, RecBole's SASRec.
 
     python benchmarks/sequences.py --data PATH/amazon-beauty.inter.xz [--diffurec CHECKOUT] [--cddrec CHECKOUT]
-        [--models DiffuRec CDDRec] [--parts speed memory] [--rounds N]
+        [--dreamrec CHECKOUT] [--preferdiff CHECKOUT] [--models DiffuRec CDDRec DreamRec PreferDiff]
+        [--parts speed memory] [--rounds N]
 
-Checkouts are clones of WHUIR/DiffuRec at f6f70c9 and YuWang-1024/CDDRec at edfe0ff; without one the official code is
-left out. Everything runs on the CPU, with the published settings for Amazon Beauty (``sequence_competitors.py``).
+Checkouts are clones of WHUIR/DiffuRec at f6f70c9, YuWang-1024/CDDRec at edfe0ff, YangZhengyi98/DreamRec at 454133c and
+lswhim/PreferDiff at fdf45b0; without one the official code is left out.
+Everything runs on the CPU, with the published settings for Amazon Beauty (``sequence_competitors.py``).
 Markdown, on stdout.
 
 Speed: all competitors in one process and in rounds (A B C A B C ...), on the same batches; medians of the seconds and
@@ -28,6 +30,9 @@ What differs:
 - ``ours, the same work`` of CDDRec is the official model but for dropout in the decoder: the self-attention's is shared
   by the steps, so that it is computed once, and the weights of attention to the step's vector have none. ``ours``
   attends within a sequence and leaves padding out.
+- The official DreamRec never calls ``eval()``; here its dropout is off while it ranks. Ours ranks in closed form, and
+  ``the chain step by step`` takes the steps one after another, with one pass each for the guidance. PreferDiff has
+  width 512 in place of 3,072. The official codes draw noise for every user.
 - SASRec has DiffuRec's width, layers, heads, length and batches, an inner width of 4 d, and its CE loss. Importing it
   imports all of RecBole's sequential models, one of which turns on torch's anomaly mode for the whole process: that is
   timed in a row of its own and off for everyone else.
@@ -109,7 +114,7 @@ def compare_speed(model: str, keys: Keys, checkout: Optional[Path], options: arg
     print(f"### {model}: speed\n")
     print(
         f"{of.item_num - 1:,} items, length {config['MAX_ITEM_LIST_LENGTH']}, width {config['hidden_size']}, "
-        f"{config['n_layers']} blocks, T = {config['steps']}; medians of {options.rounds} rounds "
+        f"{config['n_layers'] or 1} blocks, T = {config['steps']}; medians of {options.rounds} rounds "
         f"of steps, {options.rounds * SPECS[model].rankings} of evaluations.\n"
     )
     print(f"| {model} | parameters | training step of {rows} rows, s | evaluation of {users} users, s |")
@@ -180,7 +185,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--data", type=Path, help="amazon-beauty.inter.xz, or any .inter file with timestamps")
     for model, spec in SPECS.items():
         parser.add_argument(f"--{model.lower()}", type=Path, help=f"a clone of {spec.repository}; left out without")
-    parser.add_argument("--models", nargs="+", choices=list(SPECS), default=list(SPECS), help="default: both")
+    parser.add_argument("--models", nargs="+", choices=list(SPECS), default=list(SPECS), help="default: all")
     parser.add_argument("--parts", nargs="+", choices=["speed", "memory"], default=["speed", "memory"])
     parser.add_argument("--rounds", type=int, default=5, help="rounds of training steps and of evaluations")
     parser.add_argument("--users", type=int, default=128, help="users of an evaluation")

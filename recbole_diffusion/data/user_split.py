@@ -138,7 +138,7 @@ def _unpickled(file: Path) -> Any:
     """
     from pandas.compat import pickle_compat
 
-    class FrameUnpickler(pickle_compat.Unpickler):  # type: ignore[misc, name-defined, valid-type]
+    class FrameUnpickler(pickle_compat.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             if (module, name) not in _NAMES:
                 raise ValueError(f"it names {module}.{name}, which is no part of a frame")

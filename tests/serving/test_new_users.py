@@ -52,6 +52,8 @@ ABLE: list[tuple[str, dict[str, Any]]] = [
     ("BERT4Rec", {"MAX_ITEM_LIST_LENGTH": 8, "eval_args": LOO}),
     ("CDDRec", {}),
     ("DiffuRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2}),
+    ("DreamRec", {"hidden_size": 16}),
+    ("PreferDiff", {"hidden_size": 16}),
 ]
 
 

@@ -75,6 +75,7 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
     ("FM", CONTEXT, SEEN),
     ("CDDRec", {"mask_history": True}, SEEN),
     ("DiffuRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2}, None),
+    ("PreferDiff", {"hidden_size": 16, "ddim_grid": "official"}, None),
     ("GRU4Rec", {"MAX_ITEM_LIST_LENGTH": 8, "eval_args": LOO}, None),
 ]
 

@@ -76,6 +76,8 @@ def test_models_without_noise_make_one_generation(make: ServedModels, monkeypatc
         ("CDDRec", {}, False),
         ("CDDRec", {"eval_noise": True}, True),
         ("DiffuRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2}, True),
+        ("DreamRec", {"hidden_size": 16}, True),
+        ("DreamRec", {"hidden_size": 16, "eval_noise": False}, False),
         ("DDRM", {"sampling_steps": 0}, False),
         ("DDRM", {"sampling_noise": True}, True),
     ],

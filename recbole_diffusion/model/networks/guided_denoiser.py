@@ -24,6 +24,10 @@ from recbole_diffusion.diffusion import SharedGenerator, Step, randn
 from recbole_diffusion.model.networks.weights import weights_fingerprint
 
 
+MAX_SIZE = 512  #: Largest width whose chain is always computed in closed form.
+MIN_ROWS = 5000  #: Smallest batch for which the chain of a larger width is.
+
+
 def sine_first_embedding(t: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     r"""Sinusoidal embedding :math:`[\sin(t f_k), \cos(t f_k)]` with :math:`f_k = 10000^{-k/(size/2 - 1)}`.
 
@@ -154,8 +158,12 @@ class GuidedChain:
 
     @property
     def folds(self) -> bool:
-        """Whether the chain has a closed form: the network is linear."""
-        return self.network.is_linear
+        """Whether the chain is computed in closed form: the network is linear, and the matrices are worth their cost.
+
+        The matrices cost as much as the chains of about d rows in single precision, and double precision costs more.
+        """
+        is_worth = self.network.size <= MAX_SIZE or len(self.condition_term) >= MIN_ROWS
+        return self.network.is_linear and is_worth
 
     def chain(self, x: Tensor, steps: Sequence[Step]) -> Tensor:
         """Compute the state after deterministic steps; x: (B, d). Equal to the loop up to rounding."""

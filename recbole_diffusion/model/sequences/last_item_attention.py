@@ -2,7 +2,7 @@ r"""The encoder of DreamRec and PreferDiff: one attention block, computed at the
 
 A single query per sequence makes the projections of keys and values superfluous. With q the query and :math:`s_j` the
 tokens, :math:`q \cdot (W_k s_j + b_k) = (W_k^\top q) \cdot s_j + q \cdot b_k`, whose last term is the same for all j
-and falls out of the softmax, and :math:`\sum_j a_j (W_v s_j + b_v) = W_v \sum_j a_j s_j + b_v \sum_j a_j`. So a row costs
+and falls out of the softmax. :math:`\sum_j a_j (W_v s_j + b_v) = W_v \sum_j a_j s_j + b_v \sum_j a_j`. So a row costs
 5 d² instead of (3 + 2 length) d². Both are exact; a bias of the keys has no effect and is left out.
 """
 
