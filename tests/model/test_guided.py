@@ -97,10 +97,10 @@ def test_a_callback_or_own_noise_of_each_row_takes_the_steps_one_after_another(m
     noisy = AffineSolver(process.ancestral_steps(10, noise=True))
     result = sample(chain, start, noisy, torch.Generator().manual_seed(0))
     assert not torch.equal(result[0], result[1])
-    wide = network(size=514, dtype=torch.float32)  # few rows of a large width
-    rows = torch.ones(2, 514)
+    wide = network(size=130, dtype=torch.float32)  # few rows of a large width
+    rows = torch.ones(2, 130)
     sample(GuidedChain(wide, rows, rows[:1], 1.0), rows, AffineSolver(process.ancestral_steps(2)))
-    assert GuidedChain(wide, rows[:1].expand(5000, -1), rows[:1], 1.0).folds
+    assert GuidedChain(wide, rows[:1].expand(520, -1), rows[:1], 1.0).folds
     mlp = GuidedChain(network("mlp"), torch.ones(2, 8).double(), torch.ones(1, 8).double(), 1.0)
     sample(mlp, start, noisy, generator())
 
