@@ -33,6 +33,9 @@ _NAMES = {
     ("pandas.core.indexes.base", "_new_Index"),
     ("pandas.core.indexes.numeric", "Int64Index"),
     ("pandas.core.indexes.range", "RangeIndex"),
+    *(("pandas", name) for name in ("DataFrame", "Index", "RangeIndex", "StringDtype")),  # pandas 3
+    ("pandas.arrays", "StringArray"),
+    ("pandas._libs.arrays", "__pyx_unpickle_NDArrayBacked"),
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
     *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),

@@ -189,9 +189,9 @@ class GuidedChain:
         network, like = self.network, torch.empty(1, self.network.size, dtype=x.dtype)
         times = torch.tensor([step.t for step in steps], device=x.device)
         step_terms, w_x = network.embed_step(times).double().cpu().numpy(), network.state.weight.double().cpu().numpy()
+        noise = torch.cat([randn(like, generator) if step.r else torch.zeros_like(like) for step in steps])
+        terms = step_terms * [[step.q] for step in steps] + noise.double().numpy() * [[step.r] for step in steps]
         offset = np.zeros(network.size)
-        for step, step_term in zip(steps, step_terms):
-            offset = step.p * offset + step.q * (w_x @ offset + step_term)
-            if step.r:
-                offset += step.r * randn(like, generator).double().numpy()[0]
+        for step, term in zip(steps, terms):
+            offset = step.p * offset + step.q * (w_x @ offset) + term
         return torch.from_numpy(offset).to(x.device)
