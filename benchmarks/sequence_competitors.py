@@ -1,10 +1,11 @@
 """Who is timed by ``sequences.py``: our sequential models, the official code's, and RecBole's SASRec.
 
 The official models come from checkouts of https://github.com/WHUIR/DiffuRec (commit f6f70c9),
-https://github.com/YuWang-1024/CDDRec (commit edfe0ff), https://github.com/FengLiu-1/FMRec (commit 1c39b17) and
-https://github.com/Nemo-1024/ADRec (commit 0a30ef7), with their own optimisers and scoring, and are run as they are, on
-the CPU. Packages that they import without need (timm, einops, torchtune) need not be installed. Their loaders are not
-run: all competitors get the same batches, the official ones left-padded.
+https://github.com/YuWang-1024/CDDRec (commit edfe0ff), https://github.com/FengLiu-1/FMRec (commit 1c39b17),
+https://github.com/Nemo-1024/ADRec (commit 0a30ef7), https://github.com/YangZhengyi98/DreamRec (commit 454133c) and
+https://github.com/lswhim/PreferDiff (commit fdf45b0), with their own optimisers and scoring, and are run as they are,
+on the CPU. Packages that they import without need (timm, einops, torchtune) need not be installed. Their loaders are
+not run: all competitors get the same batches, those of DiffuRec, CDDRec, FMRec and ADRec left-padded.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from recbole.utils import init_seed
 
 from recbole_diffusion import registry
 from recbole_diffusion.data import pipeline
+from recbole_diffusion.model.interventions import StoppedAfter
 from recbole_diffusion.model.sequential_recommender.cddrec import left_padded
 from recbole_diffusion.quick_start import configure
 from recbole_diffusion.training.trainer import trainer_class
@@ -38,6 +40,7 @@ COMMON: Keys = {"seed": SEED, "use_gpu": False, "state": "error", "show_progress
 #: Names of the competitors.
 CODE, DEFAULT, SASREC = "official code", "ours", "RecBole's SASRec"
 ANOMALY = "RecBole's SASRec, anomaly mode"  # as RecBole runs it: importing its SINE turns the mode on
+OFFICIAL_GRID, STEP_BY_STEP = "ours, ddim_grid official", "ours, the chain step by step"
 OFFICIAL_MASK, SAME_WORK, ONE_STEP = "ours, mask_mode official", "ours, the same work", "ours, 1 step at inference"
 
 
@@ -104,9 +107,25 @@ SPECS: dict[str, Spec] = {
         ((CODE, OFFICIAL_MASK), (CODE, DEFAULT), (CODE, ONE_STEP)),
         rankings=3,
     ),
+    "DreamRec": Spec(
+        "YangZhengyi98/DreamRec at 454133c",
+        ("DreamRec.py", "Modules_ori.py", "utility.py"),
+        {"MAX_ITEM_LIST_LENGTH": 10, "steps": 500, "guidance": 4.0},
+        {DEFAULT: {}, STEP_BY_STEP: {}},
+        ((CODE, DEFAULT), (CODE, STEP_BY_STEP)),
+        rankings=1,
+    ),
+    "PreferDiff": Spec(
+        "lswhim/PreferDiff at fdf45b0",
+        ("main.py", "modules.py", "diffusion.py", "models/PreferDiff/_model.py"),
+        {"MAX_ITEM_LIST_LENGTH": 10, "steps": 2000, "inference_steps": 21, "hidden_size": 512, "ddim_grid": "official"},
+        {OFFICIAL_GRID: {}, STEP_BY_STEP: {}},
+        ((CODE, OFFICIAL_GRID), (CODE, STEP_BY_STEP)),
+        rankings=1,
+    ),
 }
 #: Competitors that train, or rank, as another one does.
-UNTRAINED, UNRANKED = {ONE_STEP}, {ANOMALY}
+UNTRAINED, UNRANKED = {ONE_STEP, STEP_BY_STEP}, {ANOMALY}
 
 
 class Prepared(NamedTuple):
@@ -170,6 +189,8 @@ def recbole(name: str, model: str, keys: Keys, prepared: Prepared) -> Competitor
     config = configure(model, config_dict={**COMMON, **keys})
     init_seed(config["seed"], config["reproducibility"])
     net = config.model_class(config, prepared.dataset)
+    if name == STEP_BY_STEP:
+        net.solver = StoppedAfter(net.solver, torch.inf)
     trainer = trainer_class(registry.get_trainer(config["MODEL_TYPE"], model, model))(config, net)
     return _competitor(name, net, trainer, prepared.batches, prepared.users)
 
@@ -190,7 +211,15 @@ def official(model: str, prepared: Prepared, checkout: Path) -> Competitor:
     """The official model and optimiser, at the settings of our model."""
     init_seed(SEED, True)
     with _runnable(checkout / SPECS[model].files[0]):
-        return {"DiffuRec": _diffurec, "CDDRec": _cddrec, "FMRec": _fmrec, "ADRec": _adrec}[model](prepared)
+        makers = {
+            "DiffuRec": _diffurec,
+            "CDDRec": _cddrec,
+            "FMRec": _fmrec,
+            "ADRec": _adrec,
+            "DreamRec": _dreamrec,
+            "PreferDiff": _preferdiff,
+        }
+        return makers[model](prepared)
 
 
 @contextlib.contextmanager
@@ -210,7 +239,7 @@ def _runnable(file: Path) -> Iterator[None]:
         del sys.modules[name]
     for name in set(sys.modules) - before:
         source = getattr(sys.modules[name], "__file__", None)
-        if source is not None and Path(source).parent == file.parent:
+        if source is not None and file.parent in Path(source).parents:
             del sys.modules[name]
 
 
@@ -412,4 +441,75 @@ def _adrec(prepared: Prepared) -> Competitor:
 
     model = _Official(net, loss, lambda batch: net.calculate_score(net(*batch, train_flag=False)[1]))
     owner = SimpleNamespace(model=model, optimizer=optimizer)
+    return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], converted(prepared.users))
+
+
+def _dreamrec(prepared: Prepared) -> Competitor:
+    config, dataset = prepared.config, prepared.dataset
+    words = ["DreamRec.py", "--timesteps", str(config["steps"]), "--beta_sche", config["noise_schedule"]]
+    with mock.patch.object(sys, "argv", words):  # it parses them when it is imported
+        import DreamRec as code  # type: ignore[import-not-found]
+    device = code.device = torch.device("cpu")
+    size, length, items = config["hidden_size"], config["MAX_ITEM_LIST_LENGTH"], dataset.item_num - 1
+    net = code.Tenc(size, items, length, config["dropout_prob"], "mlp1", device)
+    process = code.diffusion(config["steps"], config["noise_min"], config["noise_max"], config["guidance"])
+
+    def converted(batch: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Count items from 0; the padding item is the last."""
+        sequences, lengths = batch[dataset.item_id_list_field], batch[dataset.item_list_length_field]
+        return (sequences - 1) % (items + 1), lengths, batch[dataset.iid_field] - 1
+
+    def loss(batch: Any) -> torch.Tensor:
+        sequences, lengths, target = batch
+        hidden = net.cacu_h(sequences, lengths, config["guidance_dropout"])
+        t = torch.randint(0, config["steps"], (len(target),))
+        return process.p_losses(net, net.cacu_x(target), hidden, t)[0]
+
+    model = _Official(net, loss, lambda batch: net.predict(batch[0], batch[1].numpy(), process))
+    adam = torch.optim.AdamW(net.parameters(), lr=config["learning_rate"], eps=1e-8, weight_decay=0)
+    owner = SimpleNamespace(model=model, optimizer=adam)
+    return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], converted(prepared.users))
+
+
+def _preferdiff(prepared: Prepared) -> Competitor:
+    from models.PreferDiff._model import PreferDiff  # type: ignore[import-not-found]
+
+    config, dataset = prepared.config, prepared.dataset
+    items = dataset.item_num - 1
+    settings = {
+        "hidden_size": config["hidden_size"],
+        "layer_num": 1,
+        "num_heads": config["n_heads"],
+        "dropout": config["dropout_prob"],
+        "w": config["guidance"],
+        "timesteps": config["steps"],
+        "beta_sche": config["noise_schedule"],
+        "beta_start": config["noise_min"],
+        "beta_end": config["noise_max"],
+        "ddim_step": config["steps"] // (config["inference_steps"] - 1),
+        "p": config["guidance_dropout"],
+        "mode": "neg",
+        "gamma": config["gamma"],
+        "lamda": config["lamda"],
+        "sample_func": "batch",
+        "ab": "iids",
+        "item_num": items,
+        "max_seq_length": config["MAX_ITEM_LIST_LENGTH"],
+        "device": "cpu",
+        "loss_type": config["distance"],
+    }
+    net = PreferDiff(settings)
+
+    def converted(batch: Any) -> dict[str, torch.Tensor]:
+        sequences, lengths = batch[dataset.item_id_list_field], batch[dataset.item_list_length_field]
+        return {"item_seqs": sequences, "seq_lengths": lengths, "labels": batch[dataset.iid_field]}
+
+    def scores(batch: Any) -> torch.Tensor:
+        states: torch.Tensor = net.diff.sample(net, net.get_representation(batch))
+        return states @ net.get_all_embeddings().T
+
+    model = _Official(net, lambda batch: net(batch)["loss"], scores)
+    owner = SimpleNamespace(
+        model=model, optimizer=torch.optim.AdamW(net.parameters(), lr=config["learning_rate"], weight_decay=0.0)
+    )
     return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], converted(prepared.users))

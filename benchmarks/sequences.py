@@ -1,11 +1,13 @@
-"""How fast the sequential models train and rank, and the memory they take: ours, the official code, RecBole's SASRec.
+"""How fast sequential models train and rank, and the memory they take: ours, the official code, RecBole's SASRec.
 
     python benchmarks/sequences.py --data PATH/amazon-beauty.inter.xz [--diffurec CHECKOUT] [--cddrec CHECKOUT]
-        [--fmrec CHECKOUT] [--adrec CHECKOUT] [--models DiffuRec CDDRec FMRec ADRec] [--parts speed memory] [--rounds N]
+        [--fmrec CHECKOUT] [--adrec CHECKOUT] [--dreamrec CHECKOUT] [--preferdiff CHECKOUT]
+        [--models DiffuRec CDDRec FMRec ADRec DreamRec PreferDiff] [--parts speed memory] [--rounds N]
 
-Checkouts are clones of WHUIR/DiffuRec at f6f70c9, YuWang-1024/CDDRec at edfe0ff, FengLiu-1/FMRec at 1c39b17 and
-Nemo-1024/ADRec at 0a30ef7; without one the official code is left out. Everything runs on the CPU, with the published
-settings for Amazon Beauty (``sequence_competitors.py``). Markdown, on stdout.
+Checkouts are clones of WHUIR/DiffuRec at f6f70c9, YuWang-1024/CDDRec at edfe0ff, FengLiu-1/FMRec at 1c39b17,
+Nemo-1024/ADRec at 0a30ef7, YangZhengyi98/DreamRec at 454133c and lswhim/PreferDiff at fdf45b0; without one the official
+code is left out. Everything runs on the CPU, with the published settings for Amazon Beauty
+(``sequence_competitors.py``). Markdown, on stdout.
 
 Speed: all competitors in one process and in rounds (A B C A B C ...), on the same batches; medians of the seconds and
 of the rounds' ratios. A training step is zero_grad, loss, backward and step of the optimiser: the official code's Adam,
@@ -31,6 +33,9 @@ What differs:
 - The official FMRec reconstructs the histories, in training by a loop over rows, and decodes them at every step of the
   inference too. ``ours, mask_mode official`` reconstructs them in training; ``ours`` does not, which is the default.
 - The official ADRec runs two backward passes, one of each loss, and at inference all places at every step.
+- The official DreamRec never calls ``eval()``; here its dropout is off while it ranks. Ours ranks in closed form, and
+  ``the chain step by step`` takes the steps one after another, with one pass each for the guidance. PreferDiff has
+  width 512 in place of 3,072. The official codes draw noise for every user.
 - SASRec has DiffuRec's width, layers, heads, length and batches, an inner width of 4 d, and its CE loss. Importing it
   imports all of RecBole's sequential models, one of which turns on torch's anomaly mode for the whole process: that is
   timed in a row of its own and off for everyone else.
@@ -112,7 +117,7 @@ def compare_speed(model: str, keys: Keys, checkout: Optional[Path], options: arg
     print(f"### {model}: speed\n")
     print(
         f"{of.item_num - 1:,} items, length {config['MAX_ITEM_LIST_LENGTH']}, width {config['hidden_size']}, "
-        f"{config['n_layers']} blocks, T = {config['steps']}; medians of {options.rounds} rounds "
+        f"{config['n_layers'] or 1} blocks, T = {config['steps']}; medians of {options.rounds} rounds "
         f"of steps, {options.rounds * SPECS[model].rankings} of evaluations.\n"
     )
     print(f"| {model} | parameters | training step of {rows} rows, s | evaluation of {users} users, s |")

@@ -4,9 +4,9 @@ The expected values were seen to all six digits with RecBole's pins and with cur
 all on one machine. On Python 3.10 with torch 1.12.1+cu102, numpy 1.23.5, pandas 1.5.3 and scipy 1.10.1 the models
 without torch's dropout have them too; its dropout draws other masks for the same seed (docs/install.md). With the
 pinned torch on a processor of the same kind the values must come out again to 1e-5. Other rounding may change the order
-of items, hence the wide tolerance elsewhere. Two epochs; SASRec and DiffuRec one. The sequential models have short
-sequences of users with few rows. HGCF's float32 training magnifies rounding: two epochs end at .1527 to .1542 on the
-four stacks; float64 is equal on all.
+of items, hence the wide tolerance elsewhere. Two epochs; SASRec, DiffuRec, DreamRec and PreferDiff one. The sequential
+models have short sequences of users with few rows. HGCF's float32 training magnifies rounding: two epochs end at .1527
+to .1542 on the four stacks; float64 is equal on all.
 """
 
 from __future__ import annotations
@@ -30,12 +30,17 @@ MORE = {
         **SHORT, "hidden_size": 32, "n_layers": 2, "MAX_ITEM_LIST_LENGTH": 5, "train_batch_size": 512, "eval_step": 1,
         "epochs": 1, "learning_rate": 0.01, "inference_steps": 2,
     },
+    "DreamRec": {
+        **SHORT, "hidden_size": 32, "MAX_ITEM_LIST_LENGTH": 5, "train_batch_size": 512, "eval_step": 1, "epochs": 1,
+        "learning_rate": 0.01, "steps": 20, "noise_min": 0.2, "noise_max": 0.5, "ce_weight": 1.0,
+    },
     "CDDRec": {**SHORT, "steps": 3, "hidden_size": 32, "inner_size": 64, "learning_rate": 0.01},
     "DDRM": {"base_model": "BPR", "base_config": {"embedding_size": 16, "epochs": 2, "learning_rate": 0.01},
              "dims": [32], "steps": 10, "eval_step": 1, "train_batch_size": 2048, "learning_rate": 0.01},
     "HGCF": {"precision": "float64", "embedding_size": 16, "learning_rate": 0.01, "train_batch_size": 2048},
     "HDRM": {"dims": [32], "steps": 10, "eval_step": 1, "train_batch_size": 2048, "mix": 0.5},
 }  # fmt: skip
+MORE["PreferDiff"] = {**MORE["DreamRec"], "inference_steps": 5}
 MORE["HDRM"]["base_config"] = {**MORE["HGCF"], "epochs": 2}
 EXPECTED = {
     "DiffRec": {"recall@10": 0.096667, "mrr@10": 0.269005},
@@ -44,6 +49,8 @@ EXPECTED = {
     "LTDiffRec": {"recall@10": 0.023696, "mrr@10": 0.081976},
     "DiffuRec": {"recall@10": 0.060134, "mrr@10": 0.020577},
     "CDDRec": {"recall@10": 0.089087, "mrr@10": 0.029518},
+    "DreamRec": {"recall@10": 0.026726, "mrr@10": 0.005129},
+    "PreferDiff": {"recall@10": 0.004454, "mrr@10": 0.002598},
     "DDRM": {"recall@10": 0.097000, "mrr@10": 0.268673},
     "HGCF": {"recall@10": 0.139641, "mrr@10": 0.292659},
     "HDRM": {"recall@10": 0.160808, "mrr@10": 0.266941},

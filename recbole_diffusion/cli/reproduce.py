@@ -26,7 +26,8 @@ def parser() -> Command:
         "the official data\n"
         "general models: a .npz with train, valid, test (and item_emb), or a folder with train_list.npy, "
         "valid_list.npy, test_list.npy (and item_emb.npy)\n"
-        "sequential models: a .txt with lines 'user item ...', or RecBole's .inter (also as .xz or .gz)",
+        "sequential models: a .txt with lines 'user item ...', or RecBole's .inter (also as .xz or .gz); "
+        "DreamRec and PreferDiff: the folder of their own split by user, see convert --help",
     )
     command.option("seeds", "3", "number of seeds (3: seeds 1, 2 and 3), or a list such as 7,8,9", default="3")
     command.option(
@@ -35,7 +36,7 @@ def parser() -> Command:
         "official: arrays as they are named, to compare with the published numbers\n"
         "time-proper: arrays in the order of time\n"
         "both: one after the other\n"
-        "sequential models have leave-one-out only",
+        "sequential models have the one of their paper only: leave-one-out, or split by user",
     )
     command.option("out", "FILE", "also write the tables to this file")
     command.flag("debug", "print the traceback of an error")

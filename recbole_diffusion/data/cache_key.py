@@ -37,6 +37,8 @@ def split_inputs(config: Config) -> dict[str, Any]:
     sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
     content = {f"eval_args.{name}": value for name, value in config["eval_args"].items() if name != "mode"}
     content["kind"] = (config.spec and config.spec.dataset) or ("sequences" if sequential else "interactions")
+    if config["targets"] is not None:  # which rows of a sequence are trained on
+        content["targets"] = config["targets"]
     content["seed"] = config["seed"] if config["split_seed"] is None else config["split_seed"]
     if config["train_noise"] is not None:
         names = ("train_noise", "train_noise_ratio", "train_noise_seed")

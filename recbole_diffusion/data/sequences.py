@@ -35,6 +35,16 @@ class UserSequenceDataset(SequentialDataset):
         return [train, *evaluation]
 
 
+class TargetsDataset(UserSequenceDataset):
+    """Sequential data with one training row per prefix, or with ``targets: last`` one per user.
+
+    ``targets: all`` are RecBole's own rows.
+    """
+
+    def build(self) -> list[Any]:
+        return super().build() if self.config["targets"] == "last" else SequentialDataset.build(self)
+
+
 class SeenItems:
     """The items to mask for each evaluation row: those of the user in earlier splits, and those of the row's sequence.
 

@@ -11,7 +11,7 @@ from recbole_diffusion.diffusion.ode import OdeSolver
 from recbole_diffusion.diffusion.process import PathSample, Process, full_time, row_mse
 from recbole_diffusion.diffusion.sampler import Denoiser, Step, StepCallback, sample
 from recbole_diffusion.diffusion.schedule import make_betas
-from recbole_diffusion.diffusion.solver import AffineSolver, ChainDenoiser, Solver
+from recbole_diffusion.diffusion.solver import AffineSolver, ChainDenoiser, SharedNoiseDenoiser, Solver
 from recbole_diffusion.diffusion.time_laws import LawTimes
 from recbole_diffusion.diffusion.timestep import (
     ContinuousTimes,
@@ -42,6 +42,7 @@ __all__ = [
     "PathSample",
     "Process",
     "SharedGenerator",
+    "SharedNoiseDenoiser",
     "Solver",
     "Step",
     "StepCallback",

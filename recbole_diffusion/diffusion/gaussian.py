@@ -7,6 +7,8 @@ Nothing is clipped. The coefficient tables are float64 buffers; a value is cast 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -195,15 +197,38 @@ class GaussianDiffusion(nn.Module):
             raise ValueError(f"the number of DDIM steps must be in 1..steps={self.steps}, got {count}")
         times = torch.linspace(0, self.steps - 1, count, dtype=torch.float64).round().long().tolist()
         times = [self.steps - 1] if count == 1 else times
+        return self._ddim(times, times, eta)
+
+    def strided_steps(self, count: int) -> list[Step]:
+        r"""Deterministic DDIM steps on the grid of the official code of PreferDiff (ICLR 2025).
+
+        With the stride s = T // (count - 1), the network sees the times 0, s, 2 s, ...; the coefficients are those of
+        the steps 0, s - 1, 2 s - 1, ... So the network sees one more than the step, and T, which training never draws.
+
+        Args:
+            count: the number of steps, 2..T+1.
+
+        Raises:
+            ValueError: ``count`` is out of range.
+        """
+        if not 2 <= count <= self.steps + 1:
+            raise ValueError(f"the number of strided steps must be in 2..steps+1={self.steps + 1}, got {count}")
+        stride = self.steps // (count - 1)
+        times = [number * stride for number in range(count)]
+        return self._ddim(times, [max(time - 1, 0) for time in times], 0.0)
+
+    def _ddim(self, times: Sequence[int], indices: Sequence[int], eta: float) -> list[Step]:
+        """DDIM's steps in falling order: the network sees ``times``, rising; the coefficients are of ``indices``."""
         a, b = (table.tolist() for table in self._x0_tables())
         steps = []
-        for index in reversed(range(count)):
-            t = times[index]
-            alpha_bar_t = float(self.alpha_bar[t])
-            alpha_bar_s = float(self.alpha_bar[times[index - 1]]) if index else 1.0
+        for place in reversed(range(len(times))):
+            index = indices[place]
+            alpha_bar_t = float(self.alpha_bar[index])
+            alpha_bar_s = float(self.alpha_bar[indices[place - 1]]) if place else 1.0
             variance = eta**2 * (1 - alpha_bar_s) / (1 - alpha_bar_t) * (1 - alpha_bar_t / alpha_bar_s)
             # x_s = factor_x0 * x0 + factor_xt * x_t + r z
             factor_xt = max(1 - alpha_bar_s - variance, 0.0) ** 0.5 / (1 - alpha_bar_t) ** 0.5
             factor_x0 = alpha_bar_s**0.5 - factor_xt * alpha_bar_t**0.5
-            steps.append(Step(t, factor_x0 * a[t] + factor_xt, factor_x0 * b[t], variance**0.5))
+            q, p = factor_x0 * b[index], factor_x0 * a[index] + factor_xt
+            steps.append(Step(times[place], p, q, variance**0.5))
         return steps

@@ -6,7 +6,8 @@ counted from 0, so that ``t`` here is ``t + 1`` in the papers.
 
 Sources: ``linear``: Ho et al. 2020; ``cosine``: Nichol and Dhariwal 2021, eq. 17; ``sqrt`` and the
 truncated ones: Li et al. 2022 (Diffusion-LM) as used by DiffuRec (TOIS 2023); ``linear-var``: DiffRec
-(SIGIR 2023), eq. 4; ``binomial``: Sohl-Dickstein et al. 2015, section 2.4.1.
+(SIGIR 2023), eq. 4; ``binomial``: Sohl-Dickstein et al. 2015, section 2.4.1; ``exp``: the variance-preserving SDE of
+Song et al. 2021, discretised as in DreamRec (NeurIPS 2023); ``clip_cos``: DreamRec.
 """
 
 from __future__ import annotations
@@ -43,6 +44,22 @@ def from_alpha_bar(steps: int, alpha_bar: Callable[[float], float]) -> Tensor:
 def cosine(steps: int) -> Tensor:
     r""":math:`\bar\alpha(u) = \cos^2\!\big(\tfrac{u + 0.008}{1.008} \tfrac{\pi}{2}\big)`."""
     return from_alpha_bar(steps, lambda u: math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2)
+
+
+def clip_cos(steps: int) -> Tensor:
+    r""":func:`cosine` with each :math:`\beta_t` clipped to :math:`[10^{-4}, 0.9999]`, as in the code of DreamRec."""
+    u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    alpha_bar = torch.cos((u + 0.008) / 1.008 * math.pi / 2).square()
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(1e-4, 0.9999)
+
+
+def exp(steps: int) -> Tensor:
+    r""":math:`\beta_t = 1 - \exp(-0.1/T - 4.95\, u_t / T^2)`, :math:`u_t` evenly spaced from 1 to 2 T + 1.
+
+    The variance-preserving SDE whose rate rises from 0.1 to 10. The last :math:`\bar\alpha` is 0.0063 for any T.
+    """
+    u = torch.linspace(1, 2 * steps + 1, steps, dtype=torch.float64)
+    return 1 - torch.exp(-0.1 / steps - 4.95 * u / steps**2)
 
 
 def binomial(steps: int) -> Tensor:
@@ -100,6 +117,8 @@ _SCHEDULES: dict[str, Schedule] = {
     "linear": linear,
     "linear-var": linear_var,
     "cosine": _without_bounds(cosine),
+    "clip_cos": _without_bounds(clip_cos),
+    "exp": _without_bounds(exp),
     "binomial": _without_bounds(binomial),
     "sqrt": _without_bounds(sqrt),
     "trunc_cos": _without_bounds(trunc_cos),

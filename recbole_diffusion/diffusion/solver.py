@@ -8,7 +8,7 @@ from typing import Optional, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from recbole_diffusion.diffusion.noise import Generators
+from recbole_diffusion.diffusion.noise import Generators, SharedGenerator
 from recbole_diffusion.diffusion.sampler import Denoiser, Step, StepCallback, sample
 
 
@@ -55,11 +55,21 @@ class ChainDenoiser(Protocol):
         ...
 
 
+@runtime_checkable
+class SharedNoiseDenoiser(ChainDenoiser, Protocol):
+    """A denoiser that can also apply steps with noise at once, if all rows share the noise."""
+
+    def noisy_chain(self, x: Tensor, steps: Sequence[Step], generator: SharedGenerator) -> Tensor:
+        """Compute the state after all steps, without gradients, with the draws of :func:`sample`; shape of ``x``."""
+        ...
+
+
 class AffineSolver:
     """Solver that applies a list of affine steps.
 
-    If the steps are deterministic, the denoiser has a ``chain`` (:class:`ChainDenoiser`), no callback is given and
-    gradients are off, ``chain`` applies them at once.
+    If no callback is given, gradients are off and the denoiser can, it applies all steps at once: deterministic ones by
+    ``chain`` (:class:`ChainDenoiser`), ones with noise that all rows share by ``noisy_chain``
+    (:class:`SharedNoiseDenoiser`).
     """
 
     def __init__(self, steps: Sequence[Step]) -> None:
@@ -83,7 +93,10 @@ class AffineSolver:
         callback: Optional[StepCallback] = None,
     ) -> Tensor:
         """Apply the steps one after another. Arguments: see :func:`sample`."""
-        needs_loop = callback is not None or self.stochastic or torch.is_grad_enabled()
+        needs_loop = callback is not None or torch.is_grad_enabled()
         if not needs_loop and isinstance(denoise, ChainDenoiser) and denoise.folds:
-            return denoise.chain(start, self.steps)
+            if not self.stochastic:
+                return denoise.chain(start, self.steps)
+            if isinstance(denoise, SharedNoiseDenoiser) and isinstance(generator, SharedGenerator):
+                return denoise.noisy_chain(start, self.steps, generator)
         return sample(denoise, start, self.steps, generator, callback)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Optional, Union
 import numpy as np
 
 from recbole_diffusion import quick_start
-from recbole_diffusion.data import convert
+from recbole_diffusion.data import convert, user_split
 from recbole_diffusion.experiment.published import available
 from recbole_diffusion.settings import scopes
 from recbole_diffusion.settings.scopes import Scope
@@ -23,6 +23,8 @@ NOTES = {
     "official": "official arrays as named: the epoch is chosen on each user's last fifth, which is masked at test; the "
     "test part lies before it in time",
     "time-proper": "arrays in their order in time: the epoch is chosen on the part after train, test is the last fifth",
+    "split by user": "the users of the validation and of the test part are not in the train part, full ranking; rows "
+    "without a history are left out",
     "leave-one-out": "the last item of each user for test, the one before it for choosing the epoch, full ranking",
 }
 
@@ -45,7 +47,8 @@ class Setting(NamedTuple):
     Attributes:
         model: the model's name.
         name: the data set's name.
-        data: number of users, items, and rows of each part, of the official data.
+        data: number of users, items, and rows of each part, of the official data. Those of data that are split by
+            user are ``train_rows``, ``valid_rows``, ``test_rows``.
         settings: settings of the run.
         results: reported metrics and their source, by the reporting paper.
         baselines: settings of the baselines, by protocol and model.
@@ -64,6 +67,8 @@ class Setting(NamedTuple):
     @property
     def protocols(self) -> tuple[str, ...]:
         """The protocols that can be run. The published numbers belong to the first one."""
+        if "test_rows" in self.data:
+            return ("split by user",)
         return ("leave-one-out",) if "interactions" in self.data else tuple(convert.PROTOCOLS)
 
 
@@ -105,7 +110,8 @@ def check_data(setting: Setting, source: Union[str, Path]) -> None:
     Raises:
         ValueError: a number differs.
     """
-    counts = _counts_of_sequences(source) if setting.protocols == ("leave-one-out",) else _counts_of_arrays(source)
+    count = {"leave-one-out": _counts_of_sequences, "split by user": _counts_of_user_split}
+    counts = count.get(setting.protocols[0], _counts_of_arrays)(source)
     for key, expected in setting.data.items():
         if counts[key] != expected:
             difference = f"{key} {counts[key]} instead of {expected}"
@@ -117,6 +123,10 @@ def _counts_of_arrays(source: Union[str, Path]) -> dict[str, int]:
     pairs = np.concatenate([arrays[part] for part in convert.PARTS])
     ids = {"users": len(np.unique(pairs[:, 0])), "items": len(np.unique(pairs[:, 1]))}
     return {**ids, **{part: len(arrays[part]) for part in convert.PARTS}}
+
+
+def _counts_of_user_split(source: Union[str, Path]) -> dict[str, int]:
+    return user_split.read_user_split(source).counts()
 
 
 def _counts_of_sequences(source: Union[str, Path]) -> dict[str, int]:
@@ -137,7 +147,8 @@ def reproduce(
 
     Args:
         model, name: a setting of :func:`available`.
-        source: see :func:`recbole_diffusion.data.convert.read_arrays`, for sequential models ``read_sequences`` there.
+        source: see :func:`recbole_diffusion.data.convert.read_arrays`, for sequential models ``read_sequences`` there,
+            or :func:`recbole_diffusion.data.user_split.read_user_split`.
         seeds: seeds of the runs.
         protocol: one of the setting's; None for the first, to which the reported numbers belong.
         config_dict: settings on top of the published ones.
@@ -214,7 +225,7 @@ def _run_baselines(
 
 def _baseline_settings(given: dict[str, Any], protocol: str) -> dict[str, Any]:
     """The user's settings that hold for the baselines too; of sequential models also the length of the training."""
-    training = ("epochs", "eval_step") if protocol == "leave-one-out" else ()
+    training = ("epochs", "eval_step") if protocol in ("leave-one-out", "split by user") else ()
     return {key: given[key] for key in (*_EVALUATION_KEYS, *_RUN_KEYS, *training) if key in given}
 
 
@@ -248,6 +259,9 @@ def _write(source: Union[str, Path], folder: str, name: str, protocol: str) -> d
     if protocol == "leave-one-out":
         convert.write_sequences(source, folder, name)
         return {"data_path": folder, **convert.LEAVE_ONE_OUT}
+    if protocol == "split by user":
+        user_split.write_user_split(source, folder, name)
+        return user_split.settings(folder)
     convert.write_split(source, folder, name, protocol)
     return convert.settings(folder)
 

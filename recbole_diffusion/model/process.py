@@ -246,6 +246,8 @@ def _gaussian(settings: ProcessSettings) -> GaussianDiffusion:
 def _gaussian_steps(process: GaussianDiffusion, settings: ProcessSettings, count: int) -> list[Step]:
     if not count:
         return []
+    if settings.solver == "ddim" and settings.ddim_grid == "official" and count > 1:
+        return process.strided_steps(count)
     if settings.solver == "ddim":
         return process.ddim_steps(count, settings.eta)
     return process.ancestral_steps(count, settings.sampling_noise, settings.large_variance, settings.extra_steps)

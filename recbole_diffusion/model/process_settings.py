@@ -28,6 +28,7 @@ class ProcessSettings:
         inference_steps: number of reverse steps; None: T; 0: the start is returned as it is.
         extra_steps: allow ``inference_steps`` > T.
         sampling_noise, large_variance: noise of ancestral steps; see :meth:`GaussianDiffusion.ancestral_steps`.
+        ddim_grid: steps of DDIM: ``even``, or ``official`` for :meth:`GaussianDiffusion.strided_steps`.
         eta: noise of DDIM steps; see :meth:`GaussianDiffusion.ddim_steps`.
         sampling_steps: number of forward steps by which the start is noised first.
     """
@@ -57,6 +58,7 @@ class ProcessSettings:
     extra_steps: bool = False
     sampling_noise: bool = False
     large_variance: bool = False
+    ddim_grid: str = "even"
     eta: float = 0.0
     sampling_steps: int = 0
 
@@ -172,6 +174,26 @@ def _cddrec(config: Any) -> ProcessSettings:
     )
 
 
+def _guided(config: Any) -> ProcessSettings:
+    """Translate the keys of DreamRec and PreferDiff.
+
+    DreamRec: all T ancestral steps with the small variance, or fewer DDIM steps, both without noise if ``eval_noise``
+    is off. PreferDiff, which has ``ddim_grid``: DDIM steps without noise; only the start is drawn.
+    """
+    grid, count, noise = _optional(config, "ddim_grid", None), config["inference_steps"], config["eval_noise"]
+    common: dict[str, Any] = {
+        "steps": config["steps"],
+        "schedule": config["noise_schedule"],
+        "noise_min": config["noise_min"],
+        "noise_max": config["noise_max"],
+        "inference_steps": count,
+    }
+    if grid is not None:
+        return ProcessSettings(solver="ddim", ddim_grid=grid, **common)
+    solver = "ancestral" if count in (None, config["steps"]) else "ddim"
+    return ProcessSettings(solver=solver, sampling_noise=noise, eta=float(noise), **common)
+
+
 #: Solvers that need no training of their own, by process.
 SOLVERS: dict[str, tuple[str, ...]] = {"gaussian": ("ancestral", "ddim"), "flow": ("euler", "midpoint", "heun")}
 #: Translations of settings, by family of models.
@@ -182,4 +204,5 @@ FAMILIES: dict[str, Callable[[Any], ProcessSettings]] = {
     "FMRec": _fmrec,
     "ADRec": _diffurec,
     "CDDRec": _cddrec,
+    "guided": _guided,
 }

@@ -191,8 +191,8 @@ def test_the_citation_is_yaml_with_each_paper_once_and_all_of_its_authors():
 def test_the_command_lists_filters_and_prints_one(capsys):
     assert cli.main(["models", "--task=sequential"]) == 0
     text = capsys.readouterr().out
-    names = ["ADRec", "CDDRec", "DiffuRec", "FMRec", "Transitions"]
-    assert [line.split()[0] for line in text.splitlines()[::2]] == names
+    names = [line.split()[0] for line in text.splitlines()[::2]]
+    assert names == ["ADRec", "CDDRec", "DiffuRec", "DreamRec", "FMRec", "PreferDiff", "Transitions"]
     assert cli.main(["models", "LTDiffRec"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(

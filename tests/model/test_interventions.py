@@ -123,7 +123,9 @@ def test_no_noise_whoever_draws_it():
     assert torch.randn(3).any()
 
 
-@pytest.mark.parametrize("name", ["DiffRec", "LDiffRec", "DDRM", "HDRM", "DiffuRec", "FMRec", "ADRec"])
+@pytest.mark.parametrize(
+    "name", ["DiffRec", "LDiffRec", "DDRM", "HDRM", "DiffuRec", "FMRec", "ADRec", "DreamRec", "PreferDiff"]
+)
 def test_the_state_of_held_out_items_has_the_shape_of_x(name, built, shared_bases):
     _, model, _, loaders = built(name, **quick(name), pretrain_dir=shared_bases)
     model.eval()

@@ -61,6 +61,8 @@ ABLE: list[tuple[str, dict[str, Any]]] = [
     ("DiffuRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2}),
     ("FMRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2}),
     ("ADRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2, "pretrain": None}),
+    ("DreamRec", {"hidden_size": 16}),
+    ("PreferDiff", {"hidden_size": 16}),
 ]
 
 

@@ -77,6 +77,7 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
     ("DiffuRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2}, None),
     ("FMRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2}, None),
     ("ADRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2, "pretrain": None}, None),
+    ("PreferDiff", {"hidden_size": 16, "ddim_grid": "official"}, None),
     ("GRU4Rec", {"MAX_ITEM_LIST_LENGTH": 8, "eval_args": LOO}, None),
 ]
 

@@ -78,6 +78,8 @@ def test_models_without_noise_make_one_generation(make: ServedModels, monkeypatc
         ("DiffuRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2}, True),
         ("FMRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2}, True),
         ("ADRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2, "pretrain": None}, True),
+        ("DreamRec", {"hidden_size": 16}, True),
+        ("DreamRec", {"hidden_size": 16, "eval_noise": False}, False),
         ("DDRM", {"sampling_steps": 0}, False),
         ("DDRM", {"sampling_noise": True}, True),
     ],
