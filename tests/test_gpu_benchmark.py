@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize(
     ("words", "rows"),
     [
-        (["HGCF: ", "DDRM: trains"], 9),
+        (["HGCF: ", "DDRM: trains"], 10),
         (["DiffRec, ml-1m_clean", "L-DiffRec"], 4),
     ],
 )

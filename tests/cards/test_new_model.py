@@ -77,7 +77,7 @@ def test_the_page_leads_from_an_empty_folder_to_the_contract_suite(tmp_path):
     run = [sys.executable, "-m", "recbole_diffusion", "run", "--model=BlurRec", "--dataset=ml-100k", "--epochs=1"]
     assert "BlurRec on ml-100k" in call([*run, "--state=ERROR", "--show_progress=False"], folder, site)
     counts = contract("test_blur_rec.py", site, folder)
-    assert counts.pop("skipped") == 1  # it has no search space
+    assert counts.pop("skipped") == 2  # it has no search space, and its loss has one part
     assert [*counts] == ["passed"]
     assert counts["passed"] >= 18
 
@@ -96,6 +96,8 @@ def test_a_second_package_is_built_installed_found_and_keeps_the_contract(tmp_pa
     assert str(site) in text  # the file of its keys
     shutil.copy(source / "contract_of_next_flow.py", tmp_path / "test_next_flow.py")
     counts = contract("test_next_flow.py", site, tmp_path)
-    assert counts.pop("skipped") == 2  # no search space, and no training row per user
+    assert (
+        counts.pop("skipped") == 5
+    )  # no search space, no training row per user, and no ablation, which has three tests
     assert [*counts] == ["passed"]
     assert counts["passed"] >= 17
