@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_diffusion.model.sequences.packing import pack
+from recbole_diffusion.model.sequences.packing import layout, pack
 from recbole_diffusion.model.sequences.transformer import LastItemTransformer, attend
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=20)
@@ -119,3 +119,19 @@ def test_dropout_reaches_every_place_in_training():
     assert drawn.std(dim=0).min() > 0
     net.eval()
     assert torch.equal(net(x, packed), net(x, packed))
+
+
+@pytest.mark.parametrize(
+    ("key", "device", "training", "compiled", "expected"),
+    [
+        ("auto", "cpu", True, False, "packed"),
+        ("auto", "cpu", True, True, "padded"),
+        ("auto", "cuda", True, False, "padded"),
+        ("auto", "cuda", False, False, "packed"),  # a GPU ranks packed sequences in half of the time
+        ("auto", "cuda", False, True, "padded"),
+        ("packed", "cuda", True, False, "packed"),
+        ("padded", "cpu", False, False, "padded"),
+    ],
+)
+def test_layout_of_batches(key, device, training, compiled, expected):
+    assert layout(key, torch.device(device), training, compiled) == expected

@@ -12,9 +12,8 @@ from recbole_diffusion.diffusion import GaussianDiffusion, SharedGenerator, Step
 from recbole_diffusion.model.networks.dropout import dropout
 from recbole_diffusion.model.networks.guided_denoiser import GuidedChain, GuidedDenoiser
 from recbole_diffusion.model.process import process_of
-from recbole_diffusion.model.reverse import ReportsNfe, ReverseProcess
+from recbole_diffusion.model.sequences.generative_recommender import GenerativeSequenceRecommender
 from recbole_diffusion.model.sequences.last_item_attention import LastItemAttention
-from recbole_diffusion.model.sequences.sequence_recommender import SequenceRecommender
 
 
 class GuidedNoise(NamedTuple):
@@ -28,7 +27,7 @@ class GuidedNoise(NamedTuple):
     keep: Tensor
 
 
-class GuidedRecommender(ReverseProcess, ReportsNfe, SequenceRecommender):
+class GuidedRecommender(GenerativeSequenceRecommender):
     r"""Base class. A subclass implements ``calculate_loss`` and sets ``residual``.
 
     The condition h is the encoder's output at the last item. Training noises the embedding of the next item and
@@ -113,10 +112,6 @@ class GuidedRecommender(ReverseProcess, ReportsNfe, SequenceRecommender):
             return loss
         return loss + self.ce_weight * F.cross_entropy(estimate @ self.item_embedding.weight.T, target)
 
-    def states(self, sequences: Tensor, lengths: Tensor) -> Tensor:
-        r"""Generate :math:`\hat x_0` by the reverse process, (B, d). All sequences share the noise."""
-        return self.denoise(sequences, lengths)
-
     def denoise(
         self,
         sequences: Tensor,
@@ -124,14 +119,7 @@ class GuidedRecommender(ReverseProcess, ReportsNfe, SequenceRecommender):
         generator: Optional[torch.Generator] = None,
         callback: Optional[StepCallback] = None,
     ) -> Tensor:
-        """Compute :meth:`states` with a given generator and callback.
-
-        Args:
-            sequences: (B, L), right-padded.
-            lengths: (B,).
-            generator: source of the noise; None: seeded by ``eval_seed``.
-            callback: called after each step; the steps are then taken one after another.
-        """
+        """Run the reverse chain with guidance; with a callback, the steps are taken one after another."""
         generator = generator or self.generator()
         condition = self.encode(sequences, lengths).to(self.item_embedding.weight.dtype)
         start = condition.new_zeros(1, condition.shape[1])

@@ -15,9 +15,8 @@ from recbole_diffusion.diffusion import Denoiser, StepCallback, draw
 from recbole_diffusion.model.networks.denoiser import timestep_embedding
 from recbole_diffusion.model.networks.dropout import dropout
 from recbole_diffusion.model.process import process_of
-from recbole_diffusion.model.reverse import ReportsNfe, ReverseProcess
-from recbole_diffusion.model.sequences.packing import Packed, pack
-from recbole_diffusion.model.sequences.sequence_recommender import SequenceRecommender
+from recbole_diffusion.model.sequences.generative_recommender import GenerativeSequenceRecommender
+from recbole_diffusion.model.sequences.packing import Packed, layout, pack
 from recbole_diffusion.model.sequences.transformer import EPS, LastItemTransformer
 
 
@@ -32,7 +31,7 @@ class MixingNoise(NamedTuple):
     lambda_noise: Tensor
 
 
-class MixedSequenceRecommender(ReverseProcess, ReportsNfe, SequenceRecommender):
+class MixedSequenceRecommender(GenerativeSequenceRecommender):
     r"""Predict the embedding of the next item from its noised version :math:`x_t` and the sequence.
 
     The tokens are :math:`z_i = \mathrm{LN}(e_i) + \lambda_i (x_t + \mathrm{MLP}(t))` with
@@ -112,18 +111,8 @@ class MixedSequenceRecommender(ReverseProcess, ReportsNfe, SequenceRecommender):
         return pack(sequences, lengths, keep_padding=self.layout(sequences.device) == "padded")
 
     def layout(self, device: torch.device) -> str:
-        """Layout of the batches on a device, ``packed`` or ``padded``: the key ``sequence_layout``.
-
-        ``auto`` packs on the CPU, where padding costs time, and at ranking. In training on a GPU, padding costs less
-        than the groups' many small kernels and the wait for their lengths (docs/results/gpu.md); compiled networks need
-        batches of one shape. Visible padding (``mask_mode: official``) cannot be packed.
-        """
-        if self.see_padding:
-            return "padded"
-        if self.sequence_layout == "auto":
-            packs = device.type == "cpu" or not self.training
-            return "packed" if packs and not self.compiled else "padded"
-        return str(self.sequence_layout)
+        """Layout of the batches on a device; visible padding (``mask_mode: official``) cannot be packed."""
+        return "padded" if self.see_padding else layout(self.sequence_layout, device, self.training, self.compiled)
 
     def tokens(self, packed: Packed) -> Tensor:
         """Embed the items of the sequences, (N, d)."""
@@ -156,13 +145,6 @@ class MixedSequenceRecommender(ReverseProcess, ReportsNfe, SequenceRecommender):
         """Embed times (B,) to (B, d)."""
         return self.step_mlp(timestep_embedding(t * self.process.time_scale, self.item_embedding.embedding_dim))
 
-    def states(self, sequences: Tensor, lengths: Tensor) -> Tensor:
-        r"""Generate :math:`\hat x_0` by the reverse process, (B, d).
-
-        All sequences share the noise: lambda's noise of a token depends on its distance from the last item only.
-        """
-        return self.denoise(sequences, lengths)
-
     def denoise(
         self,
         sequences: Tensor,
@@ -170,14 +152,7 @@ class MixedSequenceRecommender(ReverseProcess, ReportsNfe, SequenceRecommender):
         generator: Optional[torch.Generator] = None,
         callback: Optional[StepCallback] = None,
     ) -> Tensor:
-        """Compute :meth:`states` with a given generator and callback.
-
-        Args:
-            sequences: (B, L), right-padded.
-            lengths: (B,).
-            generator: source of the noise; None: seeded by ``eval_seed``.
-            callback: called after each step, with rows in packed order.
-        """
+        """Run the reverse process. Lambda's noise of a token depends on its distance from the last item only."""
         generator = generator or self.generator()
         packed = self._pack(sequences, lengths)
         tokens = self.tokens(packed)

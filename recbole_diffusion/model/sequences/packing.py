@@ -70,6 +70,19 @@ class Packed(NamedTuple):
         return torch.cat([of_group.reshape(-1, vectors.shape[1]) for of_group in repeated])
 
 
+def layout(key: str, device: torch.device, training: bool, compiled: bool) -> str:
+    """Layout of batches of sequences, ``packed`` or ``padded``, by the key ``sequence_layout``.
+
+    ``auto`` packs on the CPU, where padding costs time, and at ranking. In training on a GPU, padding costs less than
+    the groups' many small kernels and the wait for their lengths (docs/results/gpu.md); compiled networks need batches
+    of one shape.
+    """
+    if key != "auto":
+        return key
+    packs = device.type == "cpu" or not training
+    return "packed" if packs and not compiled else "padded"
+
+
 def pack(sequences: Tensor, lengths: Tensor, keep_padding: bool = False) -> Packed:
     """Pack right-padded sequences.
 

@@ -21,10 +21,9 @@ from recbole_diffusion.model.embeddings.pretrained import pretrained
 from recbole_diffusion.model.networks.denoiser import timestep_embedding
 from recbole_diffusion.model.networks.dropout import dropout
 from recbole_diffusion.model.process import process_of
-from recbole_diffusion.model.reverse import ReportsNfe, ReverseProcess
 from recbole_diffusion.model.sequences.causal_transformer import CausalTransformer
-from recbole_diffusion.model.sequences.packing import Packed, pack
-from recbole_diffusion.model.sequences.sequence_recommender import SequenceRecommender
+from recbole_diffusion.model.sequences.generative_recommender import GenerativeSequenceRecommender
+from recbole_diffusion.model.sequences.packing import Packed, layout, pack
 from recbole_diffusion.model.sequences.transformer import EPS
 
 
@@ -50,7 +49,7 @@ class ADRecNoise(NamedTuple):
     noise: Tensor
 
 
-class ADRec(ReverseProcess, ReportsNfe, SequenceRecommender):
+class ADRec(GenerativeSequenceRecommender):
     r"""Noise the embedding of the next item at every place and predict the clean ones by two causal Transformers.
 
     The first one encodes the sequence to :math:`c_i`. The second one maps
@@ -140,14 +139,8 @@ class ADRec(ReverseProcess, ReportsNfe, SequenceRecommender):
         return [self.encoder, self.denoiser]
 
     def layout(self, device: torch.device) -> str:
-        """Layout of the batches on a device, ``packed`` or ``padded``: the key ``sequence_layout``.
-
-        ``auto`` packs on the CPU, where padding costs time. On a GPU padding costs less than the groups' many small
-        kernels and the wait for their lengths; compiled networks need batches of one shape.
-        """
-        if self.sequence_layout == "auto":
-            return "packed" if device.type == "cpu" and not self.compiled else "padded"
-        return str(self.sequence_layout)
+        """Layout of the batches on a device, ``packed`` or ``padded``."""
+        return layout(self.sequence_layout, device, self.training, self.compiled)
 
     def rows(self, sequences: Tensor, lengths: Tensor, last_target: Optional[Tensor] = None) -> Rows:
         """Pack sequences with their next items.
@@ -251,13 +244,6 @@ class ADRec(ReverseProcess, ReportsNfe, SequenceRecommender):
         """Embed steps (n,) to (n, d)."""
         return self.step_mlp(timestep_embedding(t * self.process.time_scale, self.item_embedding.embedding_dim))
 
-    def states(self, sequences: Tensor, lengths: Tensor) -> Tensor:
-        r"""Generate :math:`\hat x_0` at the last place by the reverse process, (B, d).
-
-        All sequences share the noise.
-        """
-        return self.denoise(sequences, lengths)
-
     def denoise(
         self,
         sequences: Tensor,
@@ -265,14 +251,7 @@ class ADRec(ReverseProcess, ReportsNfe, SequenceRecommender):
         generator: Optional[torch.Generator] = None,
         callback: Optional[StepCallback] = None,
     ) -> Tensor:
-        """Compute :meth:`states` with a given generator and callback.
-
-        Args:
-            sequences: (B, L), right-padded.
-            lengths: (B,).
-            generator: source of the noise; None: seeded by ``eval_seed``.
-            callback: called after each step, with rows in packed order.
-        """
+        """Run the reverse process at the last place."""
         generator = generator or self.generator()
         rows, table = self.rows(sequences, lengths), self.item_embedding.weight
         packed = rows.packed
