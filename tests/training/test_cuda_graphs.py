@@ -24,7 +24,7 @@ from recbole_diffusion.model.sequential_recommender import cddrec
 from recbole_diffusion.testing.building import build, quick, trainer_of
 from recbole_diffusion.training import cuda_graphs
 
-PADDED = {"DiffuRec": {"sequence_layout": "padded"}}
+PADDED = {model: {"sequence_layout": "padded"} for model in ("DiffuRec", "FMRec")}
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,18 @@ def _masks(monkeypatch):
     monkeypatch.setattr(cddrec.CDDRec, "masks_positions", lambda self, device: True)
 
 
-RECORDABLE = ["CDDRec", "DDRM", "DiffRec", "DiffuRec", "FlowCF", "HDRM", "TDiffRec"]
+RECORDABLE = [
+    "CDDRec",
+    "DDRM",
+    "DiffRec",
+    "DiffuRec",
+    "DreamRec",
+    "FMRec",
+    "FlowCF",
+    "HDRM",
+    "PreferDiff",
+    "TDiffRec",
+]
 
 
 class Again:

@@ -75,6 +75,10 @@ class GuidedRecommender(GenerativeSequenceRecommender):
         """Return the encoder, for ``compile``."""
         return [self.encoder]
 
+    def step_is_capturable(self, batch_size: int) -> Optional[bool]:
+        """Return True: a step reads its batch and the parameters, and draws on the device; see :class:`Hooks`."""
+        return True
+
     def encode(self, sequences: Tensor, lengths: Tensor) -> Tensor:
         """Encode right-padded sequences (B, L) with lengths (B,) to the conditions (B, d)."""
         tokens = self.item_embedding(sequences) + self.place_embedding.weight[: sequences.shape[1]]

@@ -94,6 +94,10 @@ class MixedSequenceRecommender(GenerativeSequenceRecommender):
         """Return the Transformer, for ``compile``."""
         return [self.approximator]
 
+    def step_is_capturable(self, batch_size: int) -> Optional[bool]:
+        """Return whether the batches are padded: packed ones differ in shape; see :class:`Hooks`."""
+        return True if self.layout(self.item_embedding.weight.device) == "padded" else None
+
     def calculate_loss(self, interaction: Any) -> Tensor:
         """Compute :meth:`loss` with new draws; scalar."""
         packed = self._pack(*self.sequences(interaction))

@@ -33,10 +33,6 @@ class DiffuRec(MixedSequenceRecommender):
 
     family = "DiffuRec"
 
-    def step_is_capturable(self, batch_size: int) -> Optional[bool]:
-        """Return whether the batches are padded: packed ones differ in shape; see :class:`Hooks`."""
-        return True if self.layout(self.item_embedding.weight.device) == "padded" else None
-
     def loss(self, packed: Packed, target: Tensor, draws: Optional[MixingNoise]) -> Tensor:
         """Compute the cross-entropy over the inner products with all items (paper, eq. 18); scalar.
 

@@ -61,6 +61,10 @@ class FMRec(MixedSequenceRecommender):
                 )
             self.history_decoder = HistoryDecoder(config["hidden_size"], self.n_items)
 
+    def step_is_capturable(self, batch_size: int) -> Optional[bool]:
+        """Return whether the batches are padded, and no history is reconstructed; see :class:`Hooks`."""
+        return None if self.recon_weight else super().step_is_capturable(batch_size)
+
     def loss(
         self, packed: Packed, target: Tensor, draws: Optional[MixingNoise], zeros: Optional[Tensor] = None
     ) -> Tensor:
