@@ -22,6 +22,8 @@ have the same noise. Each ratio is a comparison in FOLDER/ratio-...; a second ca
   random    pairs of a user and an item without interaction
   natural   interactions that are filtered out: with --below=4 those with a rating below 4
 
+In sequences a random item follows the interaction whose user it has, a natural one lies at its own time.
+
 examples:
   recbole-diffusion robustness --models=LightGCN,MultiVAE,EASE,DiffRec --dataset=ml-100k --ratios=0,0.1,0.2,0.3
   recbole-diffusion robustness --models=EASE,DiffRec --dataset=ml-100k --noise=natural --below=4
@@ -42,7 +44,7 @@ def parser() -> Command:
     command.option(
         "seeds", "3", "number of seeds of the trainings, or a list; the noise is the same for all", default="3"
     )
-    command.flag("yardsticks", "add models without training: Pop, ItemKNN, EASE, ItemMean, as they suit")
+    command.flag("yardsticks", "add models without training: Pop, ItemKNN, EASE, ItemMean, Transitions, as they suit")
     add_resources(command)
     command.option("folder", "FOLDER", "folder of the results; finished runs in it are not repeated")
     command.option("metric", "NDCG@10", "main metric")

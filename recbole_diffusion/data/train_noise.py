@@ -4,7 +4,8 @@
 - ``natural``: interactions that ``val_interval`` has filtered out, e.g. ratings below 4.
 
 Validation and test stay clean: no added pair is one of theirs, so that the same items are ranked at every ratio. The
-draws do not depend on the numbering of users and items, and a larger ratio has the pairs of a smaller one.
+draws do not depend on the numbering of users and items, and a larger ratio has the pairs of a smaller one. Where the
+noise lies in a sequence: :mod:`recbole_diffusion.data.sequence_noise`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
+from torch import Tensor
 
 from recbole_diffusion.data.account import account_of
 
@@ -41,13 +43,17 @@ def check(config: Any) -> None:
     """Check the settings.
 
     Raises:
-        ValueError: noise for sequences, or natural noise without ``val_interval`` or with pre-split files.
+        ValueError: noise in pre-split or joined sequences, or natural noise without ``val_interval`` or with pre-split
+            files.
     """
     kind = config["train_noise"]
     if kind is None:
         return
     if config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
-        raise ValueError(f"train_noise={kind!r} is not allowed for sequential models; allowed: null")
+        for key, wanted in (("benchmark_filename", None), ("fit_on", "train")):
+            if (config[key] or wanted) != wanted:
+                allowed = "null" if wanted is None else wanted
+                raise ValueError(f"train_noise={kind!r} needs {key}: {allowed} for sequential models")
     if kind == "natural" and not config["val_interval"]:
         raise ValueError(
             "train_noise='natural' adds what val_interval filters out, and val_interval is not set; set e.g. "
@@ -57,8 +63,8 @@ def check(config: Any) -> None:
         raise ValueError("train_noise='natural' is not allowed with benchmark_filename; allowed: random")
 
 
-def add(config: Any, dataset: Any, parts: Sequence[Any]) -> None:
-    """Add the noise that the settings ask for to the train split, and note its size.
+def is_added(config: Any, dataset: Any, parts: Sequence[Any]) -> bool:
+    """Whether noise is asked for. Without it, the rows that were kept for it are dropped.
 
     Args:
         config: ``train_noise``, ``train_noise_ratio`` (added rows, as a share of the train rows) and
@@ -66,33 +72,56 @@ def add(config: Any, dataset: Any, parts: Sequence[Any]) -> None:
         dataset: the whole data set.
         parts: train, valid and test.
     """
-    kind, ratio = config["train_noise"], config["train_noise_ratio"]
-    removed = dataset.__dict__.pop("removed_rows", None)
     for part in parts:
         part.__dict__.pop("removed_rows", None)
-    if kind is None or not ratio:
-        return
+    if config["train_noise"] is None or not config["train_noise_ratio"]:
+        dataset.__dict__.pop("removed_rows", None)
+        return False
     check(config)
+    return True
+
+
+def add(config: Any, dataset: Any, parts: Sequence[Any]) -> None:
+    """Add the noise that the settings ask for to the train split of a general model, and note its size.
+
+    Args:
+        config, dataset, parts: see :func:`is_added`.
+    """
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL or not is_added(config, dataset, parts):
+        return
+    split = Split(dataset, parts[0].inter_feat, [part.inter_feat for part in parts])
+    rows = draw(config, split)
+    if len(rows.donors):
+        train, added = split.train, split.copies(rows)
+        parts[0].inter_feat = Interaction({name: torch.cat([train[name], added[name]]) for name in train.columns})
+
+
+def draw(config: Any, split: Split) -> Rows:
+    """Draw the rows to add, and note their number."""
+    dataset, kind, ratio = split.dataset, config["train_noise"], config["train_noise_ratio"]
     seeds = (config["train_noise_seed"], config["split_seed"], config["seed"])
     rng = np.random.default_rng(next(seed for seed in seeds if seed is not None))
-    split = _Split(dataset, parts)
-    wanted = round(ratio * len(parts[0]))
+    wanted = round(ratio * len(split.users))
     if kind == "random":
         rows = _random_rows(split, wanted, rng)
     else:
         normalised = bool(config["normalize_all"] or config["normalize_field"])
-        rows = _natural_rows(split, removed, wanted, rng, normalised)
-    before = len(parts[0])
-    if len(rows.donors):
-        parts[0].inter_feat = _with_rows(parts[0].inter_feat, rows, dataset.iid_field)
-    note = f"train noise: {len(rows.donors)} {kind} interactions are added to {before} of train (ratio {ratio:g})"
-    if len(rows.donors) < wanted:
+        rows = _natural_rows(split, dataset.__dict__.pop("removed_rows", None), wanted, rng, normalised)
+    count, before = len(rows.donors), len(split.users)
+    note = f"train noise: {count} {kind} interactions are added to {before} of train (ratio {ratio:g})"
+    if count < wanted:
         note += f"; {wanted} were asked for, but no more are left"
     account_of(dataset).note(note)
+    return rows
 
 
-class _Split:
+class Split:
     """The pairs of a split in ids, and the order of ids by name.
+
+    Args:
+        dataset: the whole data set.
+        train: the interactions of the train split.
+        all_rows: interactions, in one or several parts, whose pairs are no noise.
 
     Attributes:
         train: columns of the train split, by field.
@@ -101,12 +130,12 @@ class _Split:
         user_order, item_order: the ids in the order of their names.
     """
 
-    def __init__(self, dataset: Any, parts: Sequence[Any]) -> None:
+    def __init__(self, dataset: Any, train: Any, all_rows: Sequence[Any]) -> None:
         self.dataset, self.n_items = dataset, dataset.item_num
         self.fields = (dataset.uid_field, dataset.iid_field)
-        self.train = parts[0].inter_feat
+        self.train = train
         self.users, self.items = (self.train[field].numpy() for field in self.fields)
-        self.known = {code for part in parts for code in self._codes(part.inter_feat).tolist()}
+        self.known = {code for rows in all_rows for code in self._codes(rows).tolist()}
         self.user_order, self.item_order = (
             np.argsort(np.asarray(dataset.field2id_token[field][1:], dtype=str), kind="stable") + 1
             for field in self.fields
@@ -125,8 +154,16 @@ class _Split:
         ranks = [np.argsort(np.append(0, order)) for order in (self.user_order, self.item_order)]
         return np.lexsort((ranks[1][self.items], ranks[0][self.users]))
 
+    def copies(self, rows: Rows) -> dict[str, Tensor]:
+        """The columns of the rows to add, by field."""
+        donors = torch.from_numpy(rows.donors)
+        added = {field: self.train[field][donors].clone() for field in self.train.columns}
+        for field, values in {self.fields[1]: rows.items, **rows.numbers}.items():
+            added[field] = torch.from_numpy(values).to(self.train[field])
+        return added
 
-class _Rows(NamedTuple):
+
+class Rows(NamedTuple):
     """Rows to add: copies of train rows with another item, (n,).
 
     Attributes:
@@ -140,7 +177,7 @@ class _Rows(NamedTuple):
     numbers: dict[str, np.ndarray]
 
 
-def _random_rows(split: _Split, wanted: int, rng: np.random.Generator) -> _Rows:
+def _random_rows(split: Split, wanted: int, rng: np.random.Generator) -> Rows:
     """Draw pairs without interaction: the user of a random train row, and a uniform item.
 
     The other columns are those of that row.
@@ -165,12 +202,12 @@ def _random_rows(split: _Split, wanted: int, rng: np.random.Generator) -> _Rows:
         idle_blocks = idle_blocks + 1 if len(donors) == before else 0
         if idle_blocks == _PATIENCE:
             raise ValueError(f"train_noise_ratio is too large: only {before} pairs without interaction were drawn")
-    return _Rows(np.array(donors[:wanted], dtype=np.int64), np.array(items[:wanted], dtype=np.int64), {})
+    return Rows(np.array(donors[:wanted], dtype=np.int64), np.array(items[:wanted], dtype=np.int64), {})
 
 
 def _natural_rows(
-    split: _Split, removed: Optional[Any], wanted: int, rng: np.random.Generator, normalised: bool
-) -> _Rows:
+    split: Split, removed: Optional[Any], wanted: int, rng: np.random.Generator, normalised: bool
+) -> Rows:
     """Draw rows that ``val_interval`` has removed, of users with train rows and of items that the data set has.
 
     A pair of the split is not added again. Columns beside user, item and the numbers of the file are those of the
@@ -196,10 +233,10 @@ def _natural_rows(
         if field in frame and field not in split.fields and split.train[field].is_floating_point()
     }
     donors = _donors(split, users, numbers.get(split.dataset.time_field))
-    return _Rows(donors, items, {} if normalised else numbers)
+    return Rows(donors, items, {} if normalised else numbers)
 
 
-def _donors(split: _Split, users: np.ndarray, times: Optional[np.ndarray]) -> np.ndarray:
+def _donors(split: Split, users: np.ndarray, times: Optional[np.ndarray]) -> np.ndarray:
     """A train row of each user: the nearest in time, or the first, (n,)."""
     time_field = split.dataset.time_field
     has_times = times is not None and time_field in split.train.columns
@@ -212,12 +249,3 @@ def _donors(split: _Split, users: np.ndarray, times: Optional[np.ndarray]) -> np
         nearest = 0 if not has_times or times is None else int(np.abs(train_times[rows] - times[place]).argmin())
         donors[place] = rows[nearest]
     return donors
-
-
-def _with_rows(train: Any, rows: _Rows, item_field: str) -> Any:
-    """The train split with the added rows at its end."""
-    donors = torch.from_numpy(rows.donors)
-    added = {field: train[field][donors].clone() for field in train.columns}
-    for field, values in {item_field: rows.items, **rows.numbers}.items():
-        added[field] = torch.from_numpy(values).to(train[field])
-    return Interaction({field: torch.cat([train[field], added[field]]) for field in train.columns})

@@ -112,7 +112,12 @@ def test_prepared_data_are_of_one_noise(ratings, tmp_path):
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [
-        ("SASRec", {"train_noise": "random"}, "train_noise='random' is not allowed for sequential models"),
+        ("SASRec", {"train_noise": "random", "fit_on": "train+valid"}, "needs fit_on: train for sequential models"),
+        (
+            "SASRec",
+            {"train_noise": "random", "benchmark_filename": ["train", "valid", "test"]},
+            "needs benchmark_filename: null for sequential models",
+        ),
         ("EASE", {"train_noise": "natural", "val_interval": None}, "and val_interval is not set"),
         ("EASE", {"train_noise": "loud"}, "train_noise='loud' is not allowed; allowed: random | natural"),
     ],
@@ -120,3 +125,93 @@ def test_prepared_data_are_of_one_noise(ratings, tmp_path):
 def test_settings_that_cannot_be(model, settings, message, ratings):
     with pytest.raises(ValueError, match=message):
         quick_start.configure(model, "rated", config_dict={**CLEAN, **settings})
+
+
+# -- sequences -----------------------------------------------------------------------------------------------------
+
+LAST_OUT = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"}}
+
+
+def sequences(model="SASRec", **settings):
+    """Per split, {user: [(history, target)]} by names, in the order of the rows; and the settings."""
+    config = quick_start.configure(model, "rated", config_dict={**CLEAN, **LAST_OUT, **settings})
+    dataset, loaders = quick_start.prepare(config)
+    result = []
+    for loader in loaders:
+        rows, split = loader._dataset.inter_feat, {}
+        names = dataset.field2id_token["item_id"]
+        columns = (rows[name].tolist() for name in ("user_id", "item_id_list", "item_length", "item_id"))
+        for user, items, length, target in zip(*columns):
+            history = tuple(str(names[item]) for item in items[:length])
+            assert not any(items[length:])
+            split.setdefault(str(dataset.id2token("user_id", user)), []).append((history, str(names[target])))
+        result.append(split)
+    return result, config, loaders
+
+
+def whole(rows):
+    """The sequence of which a user's training rows are made; checks that each row is a prefix of it."""
+    first, *_ = rows
+    sequence = [first[0][0], *(target for _, target in rows)]
+    for place, (history, target) in enumerate(rows, 1):
+        assert history == tuple(sequence[max(0, place - 50) : place])
+        assert target == sequence[place]
+    return sequence
+
+
+@pytest.mark.parametrize("kind", ["random", "natural"])
+def test_noise_lies_among_the_items_of_a_training_sequence(kind, ratings):
+    clean, _, _ = sequences()
+    noisy, config, loaders = sequences(train_noise=kind, train_noise_ratio=0.5)
+    assert noisy[1:] == clean[1:]  # histories and targets
+    n_clean = n_added = n_inside = 0
+    for user, rows in clean[0].items():
+        before, after = whole(rows), whole(noisy[0][user])
+        added = [item for item in after if item not in before]
+        assert [item for item in after if item in before] == before
+        assert len(after) == len(set(after)) == len(before) + len(added)
+        n_clean, n_added = n_clean + len(before), n_added + len(added)
+        for item in added:
+            place = after.index(item)
+            n_inside += place < len(after) - 1
+            if kind == "random":
+                assert ratings.get((user, item), (2, 0))[0] == 2  # in no part of the split
+                assert after[0] in before  # after the interaction whose user it has
+                continue
+            rating, time = ratings[user, item]
+            assert rating == 2
+            assert all(ratings[user, other][1] < time for other in after[:place])
+            assert all(ratings[user, other][1] > time for other in after[place + 1 :])
+    assert {*noisy[0]} == {*clean[0]}
+    assert n_added == round(0.5 * n_clean)
+    assert n_inside > 0
+    (note,) = [note for note in config.notes if "train noise" in note]
+    assert f"{n_added} {kind} interactions are added to {n_clean} of train (ratio 0.5)" in note
+    times = loaders[0]._dataset.inter_feat
+    for row, length in enumerate(times["item_length"].tolist()):
+        past = [*times["timestamp_list"][row][:length].tolist(), float(times["timestamp"][row])]
+        assert past == sorted(past)
+
+
+def test_noise_of_general_and_sequential_models_is_the_same(ratings):
+    """Where the clean training interactions are the same."""
+    general, _ = parts(**LAST_OUT, train_noise="random", train_noise_ratio=0.5)
+    noisy, _, _ = sequences(train_noise="random", train_noise_ratio=0.5)
+    assert {*general[0]} == {(user, item) for user, rows in noisy[0].items() for item in whole(rows)}
+
+
+def test_noise_in_models_with_one_row_per_user(ratings):
+    """CDDRec's only training row of a user is the longest one of the noisy rows."""
+    prefixes, _, _ = sequences(train_noise="random", train_noise_ratio=0.5)
+    longest, _, _ = sequences("CDDRec", train_noise="random", train_noise_ratio=0.5, MAX_ITEM_LIST_LENGTH=50)
+    assert longest[0] == {user: [rows[-1]] for user, rows in prefixes[0].items()}
+
+
+def test_a_sequential_model_is_trained_on_noise(ratings):
+    own = {**CLEAN, **LAST_OUT, "topk": [3], "valid_metric": "MRR@3", "train_neg_sample_args": None, "loss_type": "CE"}
+    clean = run("Transitions", "rated", config_dict=own, saved=False)
+    noisy = run("Transitions", "rated", config_dict={**own, "train_noise": "random"}, saved=False)
+    assert noisy["data"]["train"] == round(1.1 * clean["data"]["train"])
+    assert noisy["data"]["test"] == clean["data"]["test"]
+    assert noisy["data"]["split_sha256"] != clean["data"]["split_sha256"]
+    assert noisy["test_result"] != clean["test_result"]
