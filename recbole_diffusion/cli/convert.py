@@ -26,7 +26,7 @@ def parser() -> Command:
     command.positional(
         "source",
         "arrays: a .npz or a folder of .npy files\n"
-        "sequences: a .txt or RecBole's .inter\n"
+        "sequences: a .txt, RecBole's .inter, or the dataset.pkl of DiffuRec, FMRec or ADRec\n"
         "split by user: a folder with train_data.txt, valid_data.txt, test_data.txt (PreferDiff), or with\n"
         "train_data.df, val_data.df, test_data.df (DreamRec)",
     )
@@ -59,7 +59,7 @@ def main(words: Sequence[str]) -> int:
         written, split = user_split.write_user_split(source, folder, name)
         print_rows(split)
         keys = user_split.settings(folder)
-    elif {".txt", ".inter"} & set(Path(source).suffixes):
+    elif {".txt", ".inter", ".pkl"} & set(Path(source).suffixes):
         if options.protocol is not None:
             raise UsageError("--protocol is for arrays; sequences are written as they are")
         written = convert.write_sequences(source, folder, name)

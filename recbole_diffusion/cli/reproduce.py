@@ -26,7 +26,8 @@ def parser() -> Command:
         "the official data\n"
         "general models: a .npz with train, valid, test (and item_emb), or a folder with train_list.npy, "
         "valid_list.npy, test_list.npy (and item_emb.npy)\n"
-        "sequential models: a .txt with lines 'user item ...', or RecBole's .inter (also as .xz or .gz); "
+        "sequential models: a .txt with lines 'user item ...', RecBole's .inter (also as .xz or .gz), or the "
+        "dataset.pkl of DiffuRec, FMRec or ADRec; "
         "DreamRec and PreferDiff: the folder of their own split by user, see convert --help",
     )
     command.option("seeds", "3", "number of seeds (3: seeds 1, 2 and 3), or a list such as 7,8,9", default="3")

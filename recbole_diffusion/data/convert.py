@@ -19,6 +19,7 @@ from typing import Any, Callable, Union
 
 import numpy as np
 
+from recbole_diffusion.data import sequence_pickles
 from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text
 
 #: The arrays that become RecBole's train, valid and test splits.
@@ -158,7 +159,8 @@ def read_sequences(source: Union[str, Path]) -> dict[str, list[str]]:
 
     Args:
         source: a .txt with lines ``user item item ...`` (S3-Rec, ICLRec, CDDRec), or RecBole's .inter, whose rows are
-            sorted by time with a stable sort; either may be compressed as .xz or .gz.
+            sorted by time with a stable sort; either may be compressed as .xz or .gz. Or the ``dataset.pkl`` of
+            DiffuRec, FMRec and ADRec.
 
     Returns:
         The item names by user name.
@@ -169,13 +171,13 @@ def read_sequences(source: Union[str, Path]) -> dict[str, list[str]]:
     file = Path(source)
     compressed = file.suffix in _OPEN
     kind = Path(file.stem).suffix if compressed else file.suffix
-    if not file.is_file() or kind not in {".txt", ".inter"}:
+    if not file.is_file() or kind not in {".txt", ".inter", ".pkl"} or (compressed and kind == ".pkl"):
         raise ValueError(
-            f"{str(source)!r} is neither a .txt of sequences nor RecBole's .inter (or one of them as .xz, .gz)"
+            f"{str(source)!r} is neither a .txt of sequences nor RecBole's .inter (or one of them as .xz, .gz), "
+            "nor the dataset.pkl of DiffuRec, FMRec or ADRec"
         )
     try:
-        with _OPEN.get(file.suffix, open)(file, "rt", encoding="utf-8") as lines:
-            sequences = _parse_sequences(lines) if kind == ".txt" else _parse_interactions(lines)
+        sequences = sequence_pickles.read(file) if kind == ".pkl" else _read_lines(file, kind)
     except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
         raise ValueError(f"{str(source)!r} cannot be read: {error}") from error
     except ValueError as error:
@@ -183,6 +185,12 @@ def read_sequences(source: Union[str, Path]) -> dict[str, list[str]]:
     if not sequences:
         raise ValueError(f"{str(source)!r} holds no sequence")
     return sequences
+
+
+def _read_lines(file: Path, kind: str) -> dict[str, list[str]]:
+    """Read the sequences of a text file: ``.txt`` or ``.inter``, which may be compressed."""
+    with _OPEN.get(file.suffix, open)(file, "rt", encoding="utf-8") as lines:
+        return _parse_sequences(lines) if kind == ".txt" else _parse_interactions(lines)
 
 
 def _parse_sequences(lines: Iterable[str]) -> dict[str, list[str]]:

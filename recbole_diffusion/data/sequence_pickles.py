@@ -1,0 +1,61 @@
+"""The official files of DiffuRec, FMRec and ADRec: ``dataset.pkl``, the three parts of each user's sequence.
+
+A pickle can run code by naming a function or a class. These files name none: they are dicts, lists and whole numbers.
+A file that names one is refused before anything of it is loaded.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+#: A user's sequence is the parts in this order.
+PARTS = ("train", "val", "test")
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Loads dicts, lists, numbers and text."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise ValueError(f"names {module}.{name}, which can run code; such a file is not loaded")
+
+
+def read(file: Path) -> dict[str, list[str]]:
+    """Read the sequences: the item names by user name, in the order of the file.
+
+    Users are named as in the file, or where it has lists, by their place from 0; items by their number there.
+
+    Raises:
+        ValueError: a pickle of something else, or a damaged one.
+    """
+    with open(file, "rb") as content:
+        try:
+            parts = _PlainUnpickler(content).load()
+        except ValueError:
+            raise
+        except Exception as error:  # the unpickler raises anything on a file of another kind
+            raise ValueError(f"is no pickle that can be read: {type(error).__name__}: {error}") from error
+    if not isinstance(parts, dict) or not set(PARTS) <= set(parts):
+        raise ValueError(f"must hold a dict with {', '.join(PARTS)}")
+    by_user = [_by_user(parts[part], part) for part in PARTS]
+    if any(set(users) != set(by_user[0]) for users in by_user):
+        raise ValueError(f"must hold the same users in {', '.join(PARTS)}")
+    return {str(user): [str(item) for users in by_user for item in users[user]] for user in by_user[0]}
+
+
+def _by_user(part: Any, name: str) -> dict[Any, list[int]]:
+    """The items of a part by user.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    users = dict(enumerate(part)) if isinstance(part, list) else part
+    if not isinstance(users, dict):
+        raise ValueError(f"{name} must be a list or a dict of users; got {type(part).__name__}")
+    for user, items in users.items():
+        if isinstance(user, bool) or not isinstance(user, (int, str)) or not isinstance(items, list):
+            raise ValueError(f"{name} must hold a list of items for each user; got {str(user)[:20]!r}")
+        if not all(isinstance(item, int) and not isinstance(item, bool) for item in items):
+            raise ValueError(f"{name} of user {str(user)[:20]!r} must hold whole numbers; got {str(items)[:40]}")
+    return users
