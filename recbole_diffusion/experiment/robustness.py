@@ -18,7 +18,8 @@ from recbole_diffusion.experiment.compare import Resources, compare
 from recbole_diffusion.experiment.report import captions, records, significance
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
 from recbole_diffusion.experiment.report.files import ReportOptions, write_study_page
-from recbole_diffusion.experiment.report.results import ModelResult, common_users, read, values_of
+from recbole_diffusion.experiment.report.reading import read
+from recbole_diffusion.experiment.report.results import ModelResult, common_users, values_of
 from recbole_diffusion.experiment.report.study_section import section_of
 from recbole_diffusion.experiment.report.tables import MARK
 from recbole_diffusion.experiment.study import figures

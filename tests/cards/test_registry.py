@@ -184,7 +184,7 @@ def test_foreign_models_are_what_their_author_states():
 def test_the_report_takes_what_the_comparison_wrote_down(checkerboard):
     """Also where the package that brought the model is not installed any more."""
     from recbole_diffusion.experiment.compare import compare
-    from recbole_diffusion.experiment.report.results import read
+    from recbole_diffusion.experiment.report.reading import read
 
     quick = {"data_path": "dataset", "epochs": 1, "topk": [5, 10]}
     Path("Their.yaml").write_text("embedding_size: 4\n")

@@ -12,7 +12,7 @@ from conftest import HEADER, SMALL, write_inter
 
 from recbole_diffusion import cli, run
 from recbole_diffusion.experiment.compare import compare
-from recbole_diffusion.experiment.report.results import read
+from recbole_diffusion.experiment.report.reading import read
 
 NO_TEST = ["{split: {RS: [0.8,0.2,0]}}", "{order: TO, split: {LS: valid_only}}"]
 NO_VALID = ["{split: {RS: [0.8,0,0.2]}}", "{order: TO, split: {LS: test_only}}"]

@@ -16,7 +16,7 @@ import pytest
 
 from recbole_diffusion.experiment import report
 from recbole_diffusion.experiment.jobs.store import Store
-from recbole_diffusion.experiment.report import files, html_page, page_data, results
+from recbole_diffusion.experiment.report import files, html_page, page_data, reading
 from recbole_diffusion.experiment.report.analysis import analyse
 
 EVIL = '</script><script>alert("1")</script><img src=x onerror=alert(2)>&amp;\'`'
@@ -163,7 +163,7 @@ def test_json_cannot_end_its_script():
 
 def test_tables_have_headers_for_columns_and_rows():
     made()
-    comparison = results.read("study")
+    comparison = reading.read("study")
     analyses = [analyse(comparison, EVIL, resamples=0)]
     text = html_page.page(comparison, analyses, {}, [])
     assert text.count("<th ") == text.count('scope="col"') + text.count('scope="row"')

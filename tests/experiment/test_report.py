@@ -15,7 +15,7 @@ from scipy import stats
 from recbole_diffusion import registry
 from recbole_diffusion.experiment import report
 from recbole_diffusion.experiment.jobs.store import Store, UserMetrics
-from recbole_diffusion.experiment.report import captions, labels, pages, points, records, results, tables
+from recbole_diffusion.experiment.report import captions, labels, pages, points, reading, records, tables
 from recbole_diffusion.experiment.report.analysis import AGAINST_REFERENCE, ALL_PAIRS, analyse
 from recbole_diffusion.experiment.report.significance import paired
 
@@ -114,12 +114,12 @@ def read_csv(file):
 
 
 def found_in(folder="study", metric=None, **options):
-    return analyse(results.read(folder, metric), "tiny", **options)
+    return analyse(reading.read(folder, metric), "tiny", **options)
 
 
 def test_numbers_of_a_model():
     made()
-    ease, _, knn = results.read("study").results["tiny"]
+    ease, _, knn = reading.read("study").results["tiny"]
     assert ease.mean("ndcg@10") == pytest.approx(0.40)
     assert ease.sd("ndcg@10") == pytest.approx(0.01)  # .39 .40 .41
     assert ease.by_seed("ndcg@10") == pytest.approx({1: 0.39, 2: 0.40, 3: 0.41})
@@ -224,7 +224,7 @@ def test_over_seeds():
 def test_intervals_hold_the_mean_over_users():
     made()
     low, high = found_in(resamples=500).intervals["EASE", "ndcg@10"]
-    users = results.read("study").results["tiny"][0].users.metrics["ndcg@10"]
+    users = reading.read("study").results["tiny"][0].users.metrics["ndcg@10"]
     error = 1.96 * users.std() / np.sqrt(len(users))
     assert (low, high) == pytest.approx((0.40 - error, 0.40 + error), abs=error / 4)
 
@@ -237,7 +237,7 @@ def test_one_seed_has_no_deviation_and_no_test_over_seeds():
     assert found.pairs[0]["p_seeds_holm"] is None
     assert found.pairs[0]["p_wilcoxon"] is not None
     assert tables.accuracy(found).rows[0][-1].text == "0.4500"
-    assert "One seed (7)." in captions.caption(results.read("study"), found)
+    assert "One seed (7)." in captions.caption(reading.read("study"), found)
     assert captions.over_seeds(found) == ""
 
 
@@ -487,7 +487,7 @@ def test_cost():
 
 def test_latex_is_balanced_and_escaped():
     made(notes=["50% of a_b & c#d cost $2 {x} ~ ^ \\ <1"])
-    text = pages.latex(results.read("study"), [found_in(resamples=0)])
+    text = pages.latex(reading.read("study"), [found_in(resamples=0)])
     for environment in ("table", "tabular"):
         assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}") == 4
     for part in text.split(r"\begin{tabular}")[1:]:
@@ -509,7 +509,7 @@ def test_latex_is_balanced_and_escaped():
 
 def test_caption_says_what_was_done():
     made(workers=2, environment={"torch": "2.0", "cpu_count": 2, "platform": "Linux"})
-    text = captions.caption(results.read("study"), found_in(resamples=0))
+    text = captions.caption(reading.read("study"), found_in(resamples=0))
     for part in (
         "tiny: 40 users, 1,682 items, 80,808 / 9 / 9 rows (train / valid / test), split 0123456789ab, 40 users tested, "
         "full ranking.",
@@ -524,7 +524,7 @@ def test_caption_says_what_was_done():
 @pytest.mark.parametrize("mode", ["uni100", {"valid": "full", "test": "uni100"}])
 def test_sampled_ranking_is_said(mode):
     made(mode=mode)
-    assert "sampled items only (uni100)" in captions.caption(results.read("study"), found_in(resamples=0))
+    assert "sampled items only (uni100)" in captions.caption(reading.read("study"), found_in(resamples=0))
 
 
 def test_who_is_best_in_a_sentence():
@@ -588,7 +588,7 @@ def tuned(trials=(3, 3)):
 
 def test_tuning_is_in_the_tables():
     tuned()
-    comparison, found = results.read("study"), found_in(resamples=0)
+    comparison, found = reading.read("study"), found_in(resamples=0)
     assert "equal budget: 3 trials each (random)" in captions.caption(comparison, found)
     assert [row[1].text for row in tables.accuracy(found).rows] == ["3", "3"]
     assert [row[tables.cost(found).columns.index(tables.TUNING)].text for row in tables.cost(found).rows] == [
@@ -608,7 +608,7 @@ def test_tuning_is_in_the_tables():
 
 def test_a_budget_that_was_not_equal_is_said():
     tuned(trials=(2, 3))
-    text = captions.caption(results.read("study"), found_in(resamples=0))
+    text = captions.caption(reading.read("study"), found_in(resamples=0))
     assert "equal budget" not in text
     assert "budget: 3 trials each (random); the table tells how many each had" in text
     assert "trials run so far: EASE 2 of 3" in found_in(resamples=0).notes

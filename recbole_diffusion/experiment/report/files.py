@@ -21,7 +21,8 @@ from recbole_diffusion.experiment.report import (
     tables,
 )
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
-from recbole_diffusion.experiment.report.results import ComparisonResults, read
+from recbole_diffusion.experiment.report.reading import read
+from recbole_diffusion.experiment.report.results import ComparisonResults
 from recbole_diffusion.experiment.report.study_section import StudySection
 from recbole_diffusion.support.atomic_write import atomic_write
 from recbole_diffusion.support.json_values import nan_to_null
@@ -61,7 +62,7 @@ class ReportOptions:
                 raise ValueError(f"formats={suffix!r} is not allowed; allowed: {' | '.join(points.FORMATS)}")
 
     def read(self, folder: Union[str, Path]) -> ComparisonResults:
-        """Read a comparison with the metrics of the report; raises a ValueError, see :func:`results.read`."""
+        """Read a comparison with the metrics of the report; raises a ValueError, see :func:`reading.read`."""
         return read(folder, self.metric, self.topk, self.columns)
 
 

@@ -10,7 +10,8 @@ from recbole_diffusion.experiment import report
 from recbole_diffusion.experiment.report import captions, study_section
 from recbole_diffusion.experiment.report.analysis import LIMIT, Analysis, analyse
 from recbole_diffusion.experiment.report.files import ReportOptions
-from recbole_diffusion.experiment.report.results import higher_is_better, read
+from recbole_diffusion.experiment.report.reading import read
+from recbole_diffusion.experiment.report.results import higher_is_better
 from recbole_diffusion.experiment.report.study_section import section_of
 from recbole_diffusion.experiment.study.checkpoint_study import Outcome, overlap
 from recbole_diffusion.support.atomic_write import atomic_write_text

@@ -17,7 +17,8 @@ from recbole_diffusion.experiment.jobs.run_spec import RunSpec
 from recbole_diffusion.experiment.jobs.store import Store
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
 from recbole_diffusion.experiment.report.files import ReportOptions
-from recbole_diffusion.experiment.report.results import ModelResult, read
+from recbole_diffusion.experiment.report.reading import read
+from recbole_diffusion.experiment.report.results import ModelResult
 from recbole_diffusion.experiment.study.checkpoint_study import CheckpointStudy, overlap
 from recbole_diffusion.experiment.study.results import OVERLAP_AT, Row
 
