@@ -13,6 +13,7 @@ from typing import Any, Optional, Union
 
 import numpy as np
 
+from recbole_diffusion.evaluation.metric_names import paper_name
 from recbole_diffusion.experiment import report
 from recbole_diffusion.experiment.compare import Resources, compare
 from recbole_diffusion.experiment.report import captions, records, significance
@@ -86,16 +87,16 @@ class Robustness:
         lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *(self.texts(model) for model in self.models)]
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         heads = "\n".join(f"- {head}" for head in self.heads)
-        title = f"# Robustness of {self.metric} on {self.dataset} to {self.noise} noise"
+        title = f"# Robustness of {paper_name(self.metric)} on {self.dataset} to {self.noise} noise"
         picture = "![metric and relative change against the ratio](robustness.png)"
         return f"{title}\n\n{table}\n\n{self.caption()}\n\n{heads}\n\n{picture}\n"
 
     def caption(self) -> str:
         """Return what the columns mean."""
         return (
-            f"{self.metric} at each ratio of added training interactions to clean ones, mean over seeds ± standard "
-            "deviation; change: from the lowest ratio, in percent, with its 95 % bootstrap interval over users. "
-            f"{MARK} differs from the best model at that ratio (Wilcoxon over users, Holm, p < .05). As in the papers, "
+            f"{paper_name(self.metric)} at each ratio of added training interactions to clean ones, mean over seeds ± "
+            "standard deviation; change: from the lowest ratio, in percent, with its 95 % bootstrap interval over "
+            f"users. {MARK} differs from the best model at that ratio (Wilcoxon over users, Holm, p < .05). As in the papers, "
             "added items are masked in rankings like all training items; the change of Pop shows what the mask does."
         )
 
@@ -218,7 +219,7 @@ def collect(
     result = Robustness(folder, analysis.dataset, noise, analysis.main, rows, heads)
     _write(result)
     pages = [path / "report" / "index.html" for path in comparisons.values()]
-    title = f"Robustness of {result.metric} on {result.dataset} to {noise} noise"
+    title = f"Robustness of {paper_name(result.metric)} on {result.dataset} to {noise} noise"
     texts = [result.texts(model) for model in result.models]
     lines = [result.caption(), *heads]
     section = section_of(title, result.columns(), texts, lines, folder, [*result.files, *pages])
@@ -297,8 +298,8 @@ def _plot(result: Robustness) -> list[Path]:
             line = "-" if rows[0]["diffusion"] else "--"
             style = {
                 "color": figures.COLOURS[place % len(figures.COLOURS)],
-                "marker": "o",
-                "markersize": 4,
+                "marker": figures.MARKERS[place // len(figures.COLOURS) % len(figures.MARKERS)],
+                "markersize": 5,
                 "linestyle": line,
             }
             ratios = [row["ratio"] for row in rows]
@@ -309,7 +310,7 @@ def _plot(result: Robustness) -> list[Path]:
         for axes in (level, change):
             axes.set_xticks(result.ratios)
             axes.set_xlabel(f"ratio of {result.noise} noise in the training split")
-        level.set_ylabel(f"{result.metric}, 95 % interval over users")
+        level.set_ylabel(f"{paper_name(result.metric)}, 95 % interval over users")
         change.set_ylabel("change from the lowest ratio, %")
         figure.legend(*level.get_legend_handles_labels(), loc="outside right upper", title="dashed: no diffusion")
         figure.suptitle(f"{result.dataset}, {result.noise} noise", fontsize=10)

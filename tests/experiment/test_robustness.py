@@ -41,7 +41,7 @@ def test_files_and_a_second_call_that_runs_nothing(done, monkeypatch):
     assert "| EASE |" in Path("here/robustness.md").read_text()
     assert Path("here/ratio-0.5/report/index.html").is_file()
     page = Path("here/report/index.html").read_text()
-    assert "<h2>Robustness of ndcg@5 on board to random noise</h2>" in page
+    assert "<h2>Robustness of NDCG@5 on board to random noise</h2>" in page
     assert '<th scope="row">EASE</th>' in page
     assert '<a href="../robustness.csv">' in page
     assert '<a href="../ratio-0.5/report/index.html">' in page

@@ -12,6 +12,8 @@ from recbole_diffusion.support.atomic_write import atomic_write
 
 #: Okabe and Ito's palette for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+#: Of the first lines in these colours, of the next ones in the same colours, and so on.
+MARKERS = ("o", "s", "^", "D")
 FORMATS = ("png", "svg", "pdf")
 _SETTINGS: Any = {
     "font.size": 9,
