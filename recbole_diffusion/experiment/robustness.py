@@ -96,8 +96,9 @@ class Robustness:
         return (
             f"{paper_name(self.metric)} at each ratio of added training interactions to clean ones, mean over seeds ± "
             "standard deviation; change: from the lowest ratio, in percent, with its 95 % bootstrap interval over "
-            f"users. {MARK} differs from the best model at that ratio (Wilcoxon over users, Holm, p < .05). As in the papers, "
-            "added items are masked in rankings like all training items; the change of Pop shows what the mask does."
+            f"users. {MARK} differs from the best model at that ratio (Wilcoxon over users, Holm, p < .05). As in the "
+            "papers, added items are masked in rankings like all training items; the change of Pop shows what the mask "
+            "does."
         )
 
     def columns(self) -> list[str]:
