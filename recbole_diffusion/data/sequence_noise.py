@@ -20,18 +20,18 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 
-from recbole_diffusion.data import train_noise
+from recbole_diffusion.data import sequence_rows, train_noise
 
 
 def hooks(config: Any) -> list[tuple[Any, str, Any]]:
     """The methods of RecBole that are replaced; see :mod:`recbole_diffusion.data.hooks`."""
     if config["train_noise"] is None or config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         return []
-    augment, build = vars(SequentialDataset)["data_augmentation"], vars(SequentialDataset)["build"]
+    build = vars(SequentialDataset)["build"]
 
     def data_augmentation(dataset: Any) -> None:
         interactions = dataset.inter_feat
-        augment(dataset)  # sorts them in place, and puts the rows in their stead
+        sequence_rows.augment(dataset)  # sorts them in place, and puts the rows in their stead
         dataset.interactions = interactions
 
     def build_with_noise(dataset: Any) -> list[Any]:
@@ -44,7 +44,7 @@ def hooks(config: Any) -> list[tuple[Any, str, Any]]:
             noisy = copy.copy(dataset)
             noisy.inter_feat = rows
             noisy.sort = lambda *_, **__: None  # they are in order
-            augment(noisy)
+            sequence_rows.augment(noisy)
             columns = parts[0].inter_feat.columns
             parts[0].inter_feat = Interaction({name: noisy.inter_feat[name] for name in columns})
         return parts

@@ -53,10 +53,10 @@ def _rank_candidates(model: Any, batch: Any) -> list[tuple[list[int], set[int]]]
     interaction, user_rows, positive_rows, positive_items = batch
     user_rows, positive_rows = torch.as_tensor(user_rows), torch.as_tensor(positive_rows)
     items, users = interaction[model.ITEM_ID], []
-    for user in range(int(user_rows.max()) + 1):
-        rows = (user_rows == user).nonzero().squeeze(1)
-        scores = model.full_sort_predict(taken(interaction, rows[:1])).flatten()
-        candidates = {*items[rows].tolist()}
-        ranking = sorted(candidates, key=lambda item: -float(scores[item]))
+    rows_of_users = [(user_rows == user).nonzero().squeeze(1) for user in range(int(user_rows.max()) + 1)]
+    first_rows = torch.stack([rows[0] for rows in rows_of_users])
+    all_scores = model.full_sort_predict(taken(interaction, first_rows)).view(len(first_rows), -1).tolist()
+    for user, (rows, scores) in enumerate(zip(rows_of_users, all_scores)):
+        ranking = sorted({*items[rows].tolist()}, key=lambda item: -scores[item])
         users.append((ranking, {*torch.as_tensor(positive_items)[positive_rows == user].tolist()}))
     return users

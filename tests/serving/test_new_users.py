@@ -37,6 +37,7 @@ def own_history(loaded: Loaded) -> dict[str, list[str]]:
 
 
 LOO = {"split": {"LS": "valid_and_test"}, "order": "TO"}
+ATTENTION = {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "inner_size": 32, "n_heads": 2, "train_batch_size": 128}
 ABLE: list[tuple[str, dict[str, Any]]] = [
     ("DiffRec", {}),
     ("DiffRec", {"sampling_noise": True}),
@@ -55,8 +56,8 @@ ABLE: list[tuple[str, dict[str, Any]]] = [
     ("Pop", {}),
     ("MultiVAE", {}),
     ("MultiDAE", {}),
-    ("SASRec", {"MAX_ITEM_LIST_LENGTH": 8, "eval_args": LOO}),
-    ("BERT4Rec", {"MAX_ITEM_LIST_LENGTH": 8, "eval_args": LOO}),
+    ("SASRec", {**ATTENTION, "eval_args": LOO}),
+    ("BERT4Rec", {**ATTENTION, "eval_args": LOO}),
     ("CDDRec", {}),
     ("DiffuRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2}),
     ("FMRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2}),

@@ -64,12 +64,13 @@ CONTEXT = {
     "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1},
     "metrics": ["Recall"],
     "valid_metric": "Recall@10",
+    "train_batch_size": 128,
 }
 CASES: list[tuple[str, dict[str, Any], Any]] = [
     ("DiffRec", {}, SEEN),
     ("DiffRec", {"sampling_noise": True}, SEEN),
     ("TDiffRec", {"test_input": "train+valid"}, SEEN),
-    ("LightGCN", {}, SEEN),
+    ("LightGCN", {"train_batch_size": 128}, SEEN),
     ("EASE", {}, SEEN),
     ("MultiVAE", {}, SEEN),
     ("FM", CONTEXT, SEEN),
@@ -78,7 +79,7 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
     ("FMRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2}, None),
     ("ADRec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "n_heads": 2, "pretrain": None}, None),
     ("PreferDiff", {"hidden_size": 16, "ddim_grid": "official"}, None),
-    ("GRU4Rec", {"MAX_ITEM_LIST_LENGTH": 8, "eval_args": LOO}, None),
+    ("GRU4Rec", {"MAX_ITEM_LIST_LENGTH": 8, "hidden_size": 16, "train_batch_size": 128, "eval_args": LOO}, None),
 ]
 
 

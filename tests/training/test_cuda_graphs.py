@@ -24,7 +24,7 @@ from recbole_diffusion.model.sequential_recommender import cddrec
 from recbole_diffusion.testing.building import build, quick, trainer_of
 from recbole_diffusion.training import cuda_graphs
 
-PADDED = {model: {"sequence_layout": "padded"} for model in ("DiffuRec", "FMRec")}
+PADDED = {model: {"sequence_layout": "padded", "n_layers": 2} for model in ("DiffuRec", "FMRec")}
 
 
 @pytest.fixture(autouse=True)
@@ -76,11 +76,11 @@ def own_models():
     return [name for name, spec in registry.specs().items() if spec.card is not None]
 
 
-def test_models_whose_steps_are_recorded(settings):
+def test_models_whose_steps_are_recorded(settings, shared_bases):
     """A model that is recorded from now on must be in the list that the next test traces."""
     found = []
     for model in own_models():
-        net = build(model, {**settings, **quick(model), **PADDED.get(model, {})}).model
+        net = build(model, {**settings, **quick(model), **PADDED.get(model, {}), "pretrain_dir": shared_bases}).model
         if hooks.of(net).step_is_capturable(32) is not None:
             found.append(model)
     assert sorted(found) == RECORDABLE
@@ -88,14 +88,15 @@ def test_models_whose_steps_are_recorded(settings):
 
 @pytest.mark.skipif(Version(torch.__version__).release < (2, 1), reason="make_fx of this torch lacks operators")
 @pytest.mark.parametrize("model", RECORDABLE)
-def test_nothing_of_a_step_is_decided_on_the_host(model, settings, monkeypatch):
+def test_nothing_of_a_step_is_decided_on_the_host(model, settings, shared_bases, monkeypatch):
     """Played on another batch, with other draws and weights, a trace gives the losses of the step itself."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     monkeypatch.setattr(embedding_recommender, "BLOCK", 10**6)
     rows = InteractionMatrix._rows_without_wait
     monkeypatch.setattr(InteractionMatrix, "rows", lambda self, users: rows(self, users, len(users) * self.longest))
-    keys = {**settings, **quick(model), **PADDED.get(model, {}), "train_batch_size": 16, "epochs": 3}
+    keys = {**settings, **quick(model), **PADDED.get(model, {}), "pretrain_dir": shared_bases}
+    keys.update(train_batch_size=16, epochs=1)
     built = build(model, keys)
     for module in list(sys.modules.values()):  # torch's own dropout, as on a GPU
         if vars(module).get("dropout") is fast_dropout:  # getattr would import RecBole's lazy modules

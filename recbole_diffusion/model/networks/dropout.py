@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _PRECISION = 24  # probabilities are rounded to 2^-24, the spacing of torch.rand's float32
+_WORDS_AT_ONCE = 2**16  # fair words that are drawn in one call: fewer calls for small tensors, 512 KiB for large ones
 _BYTES = ((torch.arange(256)[:, None] >> torch.arange(8)) & 1).float()  # (256, 8): the bits of each byte
 
 
@@ -31,9 +32,12 @@ def bernoulli_bits(words: int, p: float) -> Tensor:
     while digits and digits % 2 == 0:
         digits, precision = digits // 2, precision - 1
     bits = torch.zeros(words, dtype=torch.int64)
-    for digit in range(precision):
-        fair = torch.empty(words, dtype=torch.int64).random_(-(2**63), None)
-        bits = bits | fair if digits >> digit & 1 else bits & fair
+    at_once = max(1, _WORDS_AT_ONCE // max(1, words))
+    for first in range(0, precision, at_once):
+        rows = min(at_once, precision - first)
+        fair = torch.empty(rows, words, dtype=torch.int64).random_(-(2**63), None)  # the draws of row by row
+        for digit, row in enumerate(fair.unbind(), first):
+            bits = bits.bitwise_or_(row) if digits >> digit & 1 else bits.bitwise_and_(row)
     return bits
 
 
