@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import re
 import secrets
@@ -127,12 +128,16 @@ def _is_of_disk(error: OSError) -> bool:
 
 
 @contextlib.contextmanager
-def _locked_temporary(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
+def _locked_temporary(target: Path) -> Iterator[tuple[Stream, Path]]:
     """A new file beside ``target``, open and locked; removed unless it was renamed."""
     file, temporary = _create(target)
     try:
         with file:
-            yield file, temporary
+            try:
+                yield file, temporary
+            except BaseException:
+                file.is_abandoned = True
+                raise
     except BaseException:
         with contextlib.suppress(
             OSError, MemoryError
@@ -141,7 +146,40 @@ def _locked_temporary(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
         raise
 
 
-def _create(target: Path) -> tuple[BinaryIO, Path]:
+class Stream(io.BufferedWriter):
+    """A file that is being written. After an error it takes what comes, and keeps nothing.
+
+    An archive of numpy's that could not be written tries it again when it is collected, long after its file is closed,
+    and would print a traceback.
+    """
+
+    is_abandoned = False
+    _position = 0
+
+    def _takes_all(self) -> bool:
+        return self.is_abandoned and self.closed
+
+    def write(self, content: Any) -> int:
+        if not self._takes_all():
+            return super().write(content)
+        self._position += len(content)
+        return len(content)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if not self._takes_all():
+            return super().seek(offset, whence)
+        self._position = offset
+        return offset
+
+    def tell(self) -> int:
+        return self._position if self._takes_all() else super().tell()
+
+    def flush(self) -> None:
+        if not self._takes_all():
+            super().flush()
+
+
+def _create(target: Path) -> tuple[Stream, Path]:
     """Create and lock a temporary file; retry with another name if a sweep removes it before it is locked."""
     name = os.fsdecode(os.fsencode(target.name)[:_LONGEST_NAME])
     while True:
@@ -151,7 +189,7 @@ def _create(target: Path) -> tuple[BinaryIO, Path]:
             with contextlib.suppress(OSError):  # a file system without locks
                 fcntl.flock(handle, fcntl.LOCK_EX)  # waits while a sweep holds the lock
             if os.fstat(handle).st_nlink:
-                return os.fdopen(handle, "wb"), temporary
+                return Stream(io.FileIO(handle, "wb")), temporary
         except BaseException:
             _discard(handle, temporary)
             raise

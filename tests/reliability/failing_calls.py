@@ -1,9 +1,9 @@
 """Fault injection: the n-th call that changes files fails, once or from then on, or kills the process.
 
-Counted are, in the main thread: ``os.open`` and ``open`` for writing, ``write`` of the files so opened, ``os.fdopen``,
-``os.fsync``, ``os.replace``, ``os.mkdir``, ``os.unlink``, ``os.symlink``, ``tempfile.mkdtemp``,
-``tempfile.mkstemp``, ``torch.save``, ``np.savez`` and ``np.savez_compressed``. Of the writes of one file the 1st, 2nd,
-4th, 8th, … are counted. A ``write`` that fails has written half of its bytes.
+Counted are, in the main thread: ``os.open`` and ``open`` for writing, ``write`` of the files so opened, ``os.fsync``,
+``os.replace``, ``os.mkdir``, ``os.symlink``, ``tempfile.mkdtemp``, ``tempfile.mkstemp``, ``torch.save``, ``np.savez``
+and ``np.savez_compressed``. Of the writes of one file the 1st, 2nd, 4th, 8th, …
+are counted. A ``write`` that fails has written half of its bytes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import Any, Callable, Optional
 import numpy as np
 import torch
 
+from recbole_diffusion.support import atomic_write
+
 #: The errors that are injected, by name.
 ERRORS: dict[str, Callable[[], BaseException]] = {
     "ENOSPC": lambda: OSError(errno.ENOSPC, "No space left on device"),
@@ -29,7 +31,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "MemoryError": lambda: MemoryError(),
 }
 KILL = "kill"
-_OF_PATHS = ("replace", "mkdir", "unlink", "symlink", "rmdir")
+_OF_PATHS = ("replace", "mkdir", "symlink")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -62,7 +64,7 @@ class Calls:
             os.kill(os.getpid(), signal.SIGKILL)
         error = ERRORS[self.error]()
         if paths and isinstance(error, OSError):
-            raise type(error)(error.errno, error.strerror, *paths)
+            raise type(error)(error.errno, error.strerror, *map(str, paths))
         raise error
 
 
@@ -117,7 +119,7 @@ def failing(calls: Calls) -> Iterator[Calls]:
 
         put(owner, name, function)
 
-    open_file, open_handle, open_stream = builtins.open, os.open, os.fdopen
+    open_file, open_handle, write_stream = builtins.open, os.open, atomic_write.Stream.write
 
     def counted_open(file: Any, mode: str = "r", *arguments: Any, **keywords: Any) -> Any:
         if not set(mode) & set("wax+") or (isinstance(file, str) and file.startswith("/proc/")):
@@ -130,15 +132,21 @@ def failing(calls: Calls) -> Iterator[Calls]:
             calls.check("os.open", path)
         return open_handle(path, flags, *arguments, **keywords)
 
-    def counted_fdopen(handle: int, *arguments: Any, **keywords: Any) -> Any:
-        calls.check("os.fdopen")
-        return _File(open_stream(handle, *arguments, **keywords), calls)
+    def counted_write(self: Any, content: Any) -> int:
+        self.writes = getattr(self, "writes", 0) + 1
+        try:
+            if not self.writes & (self.writes - 1) and not self.is_abandoned:
+                calls.check("write")
+        except BaseException:
+            write_stream(self, content[: len(content) // 2])
+            raise
+        return write_stream(self, content)
 
     try:
         put(builtins, "open", counted_open)
         put(os, "open", counted_os_open)
-        put(os, "fdopen", counted_fdopen)
-        for name in ("fsync", "replace", "mkdir", "unlink", "symlink"):
+        put(atomic_write.Stream, "write", counted_write)
+        for name in ("fsync", "replace", "mkdir", "symlink"):
             counted(os, name)
         for name in ("mkdtemp", "mkstemp"):
             counted(tempfile, name)

@@ -183,7 +183,8 @@ def temporary_files(folder: Path) -> list[str]:
     """Files and folders that only a process at work needs: unfinished writes, stages, and all in ``tmp``."""
     pattern = re.compile(r".*\.tmp|.*\.writing-.*|.*\.checked|\.unpacked-.*|\.replaced-.*")
     names = [path for path in folder.rglob("*") if pattern.fullmatch(path.name)]
-    names += list((folder / "tmp").iterdir()) if (folder / "tmp").is_dir() else []
+    inside = (folder / "tmp").iterdir() if (folder / "tmp").is_dir() else []
+    names += [path for path in inside if not path.name.startswith("torchinductor")]  # torch's own cache, which it keeps
     return sorted({str(path.relative_to(folder)) for path in names})
 
 

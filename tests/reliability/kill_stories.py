@@ -236,7 +236,11 @@ def _said(ended: forked.Ended) -> list[str]:
     if ended.code not in (0, 1, 2):
         faults.append(f"ended with {ended.code}")
     if ended.code:  # of a comparison or tuning, the line of the run that failed says why
-        lines = [line for line in lines if line.startswith("recbole-diffusion: ") or "failed" in line.lower()]
+        lines = [
+            line
+            for line in lines
+            if line.startswith("recbole-diffusion: ") or "failed" in line.lower() or "Note" in line
+        ]
         if not lines:
             faults.append(f"no line of the error: {ended.text[-200:]!r}")
         elif not any(re.search(r"'[^']*/[^']*'|'[^']*\.\w+'|out of memory", line) for line in lines):
