@@ -146,7 +146,7 @@ class Compare(Story):
     def unexpected(self, folder: Path) -> list[str]:
         expected = {".lock", "comparison.json", "lists", "report", "runs", "saved", "work", "failed"}
         names = {path.name for path in (folder / "compare").iterdir()} - expected
-        inside = [*(folder / "compare" / "work").iterdir(), *(folder / "compare" / "saved").glob("*.pth")]
+        inside = [*folder.glob("compare/work/*"), *folder.glob("compare/saved/*.pth")]
         return [*super().unexpected(folder), *sorted(names), *map(str, inside)]
 
 

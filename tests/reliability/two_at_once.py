@@ -59,7 +59,8 @@ def start_all(kind: str, folder: Path, slow: bool = False) -> Result:
     time.sleep(0.3)
     (folder / "go").touch()
     if slow:
-        while not (folder / "worked").read_text():
+        limit = time.monotonic() + 120
+        while not (folder / "worked").read_text() and time.monotonic() < limit:
             time.sleep(0.01)
         os.kill(int((folder / "worked").read_text().split()[0]), signal.SIGKILL)
     codes = [forked.wait(child) for child in children]
