@@ -61,6 +61,7 @@ def replace_files(
         for file in (stage / "new").iterdir():
             _sync_file(file)
         with _locked(folder.parent):
+            _recover_locked(folder)  # of a writer that was killed in the meantime: it must not come after this one
             check()
             atomic_write_text(stage / "obsolete", json.dumps(sorted(obsolete(stage / "new"))))
             os.replace(stage / "new", stage / "ready")
@@ -86,16 +87,21 @@ def recover(folder: Path) -> None:
     if not _stages(folder):
         return
     with _locked(folder.parent):
-        for stage in _stages(folder):
-            if not _is_abandoned(stage):
-                continue
-            if not (stage / "ready").is_dir():
-                shutil.rmtree(stage, ignore_errors=True)
-                continue
-            try:
-                _complete(stage, folder)
-            except OSError as error:
-                raise disk_error(error, f"{str(folder)!r} {_state(stage, folder)}") from error
+        _recover_locked(folder)
+
+
+def _recover_locked(folder: Path) -> None:
+    """Complete or remove the stages of killed writers, while this process may move files."""
+    for stage in _stages(folder):
+        if not _is_abandoned(stage):
+            continue
+        if not (stage / "ready").is_dir():
+            shutil.rmtree(stage, ignore_errors=True)
+            continue
+        try:
+            _complete(stage, folder)
+        except OSError as error:
+            raise disk_error(error, f"{str(folder)!r} {_state(stage, folder)}") from error
 
 
 def _stages(folder: Path) -> list[Path]:

@@ -154,3 +154,20 @@ def test_without_locks_the_age_decides(age, removed, monkeypatch):
     os.utime(stage, (time.time() - age,) * 2)
     recover(FOLDER)
     assert stage.exists() is not removed
+
+
+def test_a_writer_that_was_killed_after_its_commit_does_not_come_after_a_later_one():
+    """The later one has begun before; under the lock it first completes the other, and its check sees those files."""
+    write_old()
+    seen = []
+    with replace_files(FOLDER, check=lambda: seen.append(contents()["a"])) as stage:
+        (stage / "a").write_text("last")
+        child = os.fork()
+        if child == 0:
+            atomic_folder._complete = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+            write_new()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    recover(FOLDER)
+    assert seen == ["new"]
+    assert contents() == {**NEW, "a": "last"}
+    assert stages() == []
