@@ -93,15 +93,14 @@ def recover(folder: Path) -> None:
 def _recover_locked(folder: Path) -> None:
     """Complete or remove the stages of killed writers, while this process may move files."""
     for stage in _stages(folder):
-        if not _is_abandoned(stage):
-            continue
-        if not (stage / "ready").is_dir():
-            shutil.rmtree(stage, ignore_errors=True)
-            continue
-        try:
-            _complete(stage, folder)
-        except OSError as error:
-            raise disk_error(error, f"{str(folder)!r} {_state(stage, folder)}") from error
+        with _abandoned(stage) as is_abandoned:
+            if is_abandoned and (stage / "ready").is_dir():
+                try:
+                    _complete(stage, folder)
+                except OSError as error:
+                    raise disk_error(error, f"{str(folder)!r} {_state(stage, folder)}") from error
+            elif is_abandoned:
+                shutil.rmtree(stage, ignore_errors=True)
 
 
 def _stages(folder: Path) -> list[Path]:
@@ -134,20 +133,31 @@ def _complete(stage: Path, folder: Path) -> None:
     shutil.rmtree(stage, ignore_errors=True)
 
 
-def _is_abandoned(stage: Path) -> bool:
-    """Whether the writer of a stage has ended; without locks, whether the stage is a day old."""
+@contextlib.contextmanager
+def _abandoned(stage: Path) -> Iterator[bool]:
+    """Whether the writer of a stage has ended; without locks, whether the stage is a day old.
+
+    The lock is held inside the block: a writer that has just created the stage waits, and takes another one then.
+    """
     try:
         handle = os.open(stage, os.O_RDONLY)
-    except OSError:
-        return False
+    except OSError:  # it has gone
+        yield False
+        return
+    try:
+        yield _lock_at_once(handle)
+    finally:
+        os.close(handle)
+
+
+def _lock_at_once(handle: int) -> bool:
+    """Lock a stage if nobody holds it; return whether nobody does, without locks whether it is a day old."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
         return time.time() - os.fstat(handle).st_mtime > STALE
-    finally:
-        os.close(handle)
     return True
 
 

@@ -160,7 +160,7 @@ def test_a_writer_that_was_killed_after_its_commit_does_not_come_after_a_later_o
     """The later one has begun before; under the lock it first completes the other, and its check sees those files."""
     write_old()
     seen = []
-    with replace_files(FOLDER, check=lambda: seen.append(contents()["a"])) as stage:
+    with replace_files(FOLDER, check=lambda: seen.append((FOLDER / "a").read_text())) as stage:
         (stage / "a").write_text("last")
         child = os.fork()
         if child == 0:
