@@ -13,7 +13,6 @@ import pickle
 import signal
 import socket
 import sys
-import tempfile
 import time
 import traceback
 import warnings
@@ -27,6 +26,7 @@ from recbole.utils import ModelType
 
 from recbole_diffusion.settings.config import Config
 from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text
+from recbole_diffusion.support.temporary_folder import temporary_folder
 
 #: Seconds that the other ranks have to end by themselves after one rank has failed.
 GRACE = 5.0
@@ -117,16 +117,16 @@ def launch(function: Callable[..., Any], arguments: tuple[Any, ...], group: Grou
     Raises:
         RuntimeError: a rank was killed. Other errors of a rank keep their type and have the traceback as their cause.
     """
-    with tempfile.TemporaryDirectory(prefix="recbole-diffusion-") as folder:
+    with temporary_folder() as folder:
         threads = max(1, torch.get_num_threads() // group.nproc)
-        job = (function, arguments, group, Path(folder), threads)
+        job = (function, arguments, group, folder, threads)
         context: Any = torch.multiprocessing.spawn(_worker, job, nprocs=group.nproc, join=False)
         try:
             _wait_for(context.processes)
             signals = [worker.exitcode for worker in context.processes if (worker.exitcode or 0) < 0]
         finally:
             _terminate(context.processes)
-        return _results(Path(folder), group.nproc, signals)
+        return _results(folder, group.nproc, signals)
 
 
 def _with_address(group: Group, ip: str, port: Optional[int]) -> Group:
@@ -194,8 +194,8 @@ def _run_on_rank(arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[st
         return quick_start.run(model, dataset, files, settings, saved, **options)
     warnings.simplefilter("ignore")
     settings.update(state="error", show_progress=False, log_wandb=False, save_dataset=False)
-    with tempfile.TemporaryDirectory(prefix="recbole-diffusion-") as folder:
-        result = quick_start.run(model, dataset, files, {**settings, "output_dir": folder}, saved, **options)
+    with temporary_folder() as folder:
+        result = quick_start.run(model, dataset, files, {**settings, "output_dir": str(folder)}, saved, **options)
     return {**result, "folder": None}
 
 

@@ -5,6 +5,7 @@ This is the only module in which settings, data, models and trainers meet.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
@@ -175,7 +176,8 @@ def run(
             run_log.start_logging(config, folder.path)
             result = _train_and_test(config, dataset, loaders, folder, options, clock)
         except BaseException as error:
-            folder.update(status="failed", error=f"{type(error).__name__}: {error}")
+            with contextlib.suppress(OSError, MemoryError):  # a full disk must not hide the first error
+                folder.update(status="failed", error=f"{type(error).__name__}: {error}")
             raise
         finally:
             run_log.stop_logging()

@@ -82,7 +82,8 @@ def _print_exception(error: Exception) -> int:
         return _print_error(library_error, 1)
     if isinstance(error, (ValueError, NotImplementedError, OSError)):
         return _print_error(text, 2 if isinstance(error, ValueError) else 1)
-    return _print_error(f"{type(error).__name__}: {text[:300]} (--debug shows where)", 1)
+    kind = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
+    return _print_error(f"{kind}: {text[:300]} (--debug shows where)" if text else f"{kind} (--debug shows where)", 1)
 
 
 def _print_error(message: str, code: int) -> int:

@@ -20,6 +20,7 @@ from typing import Any, Callable, Union
 import numpy as np
 
 from recbole_diffusion.data import sequence_pickles
+from recbole_diffusion.support.atomic_folder import replace_files
 from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text
 
 #: The arrays that become RecBole's train, valid and test splits.
@@ -116,18 +117,17 @@ def write_split(source: Union[str, Path], folder: Union[str, Path], name: str, p
         raise ValueError(f"protocol={protocol!r} is not allowed; allowed: {' | '.join(PROTOCOLS)}")
     arrays = read_arrays(source)
     target = Path(folder) / name
-    target.mkdir(parents=True, exist_ok=True)
+    obsolete = () if "item_emb" in arrays else (EMBEDDINGS,)  # left by another source
     first_times, time = {}, 0
     for array in IN_TIME:
         first_times[array], time = time, time + len(arrays[array])
-    for part, array in zip(PARTS, PROTOCOLS[protocol]):
-        _write_pairs(target / f"{name}.{part}.inter", arrays[array], first_times[array])
-    if "item_emb" in arrays:
-        table = arrays["item_emb"]
-        content = {"item": table.astype(np.float32), "item_token": np.arange(len(table)).astype(str)}
-        atomic_write(target / EMBEDDINGS, lambda file: np.savez(file, **content))
-    else:
-        (target / EMBEDDINGS).unlink(missing_ok=True)  # left by another source
+    with replace_files(target, obsolete=lambda _: obsolete) as stage:
+        for part, array in zip(PARTS, PROTOCOLS[protocol]):
+            _write_pairs(stage / f"{name}.{part}.inter", arrays[array], first_times[array])
+        if "item_emb" in arrays:
+            table = arrays["item_emb"]
+            content = {"item": table.astype(np.float32), "item_token": np.arange(len(table)).astype(str)}
+            atomic_write(stage / EMBEDDINGS, lambda file: np.savez(file, **content))
     return target
 
 

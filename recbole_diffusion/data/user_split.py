@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
+from recbole_diffusion.support.atomic_folder import replace_files
 from recbole_diffusion.support.atomic_write import atomic_write_text
 
 PARTS = ("train", "valid", "test")
@@ -170,10 +171,10 @@ def write_user_split(source: Union[str, Path], folder: Union[str, Path], name: s
     """
     split = read_user_split(source)
     target = Path(folder) / name
-    target.mkdir(parents=True, exist_ok=True)
-    for part, rows in split.rows.items():
-        lines = (f"{row.user}\t{' '.join(row.history)}\t{row.target}" for row in rows)
-        atomic_write_text(target / f"{name}.{part}.inter", "\n".join([HEADER, *lines]) + "\n")
+    with replace_files(target) as stage:
+        for part, rows in split.rows.items():
+            lines = (f"{row.user}\t{' '.join(row.history)}\t{row.target}" for row in rows)
+            atomic_write_text(stage / f"{name}.{part}.inter", "\n".join([HEADER, *lines]) + "\n")
     return target, split
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
@@ -16,6 +15,7 @@ from recbole_diffusion.experiment.published import available
 from recbole_diffusion.settings import scopes
 from recbole_diffusion.settings.scopes import Scope
 from recbole_diffusion.support import yaml_files
+from recbole_diffusion.support.temporary_folder import temporary_folder
 from recbole_diffusion.training.run_folder import environment
 
 #: The protocols in a sentence each, for the table's head.
@@ -169,7 +169,8 @@ def reproduce(
     for key in ("data_path", "benchmark_filename"):
         if key in given:
             raise ValueError(f"{key} is not a setting of reproduce, which reads its own files of the official data")
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as stage:
+        folder = str(stage)
         data_keys = _write(source, folder, name, protocol)
         changed = _changed(setting, name, given)
         common = {"seed": seeds[0], **setting.settings, **data_keys, **given}

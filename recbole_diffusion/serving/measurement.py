@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 import torch
@@ -13,6 +11,7 @@ from recbole_diffusion.data.loaders import get_dataloader
 from recbole_diffusion.evaluation.list_evaluation import RankedLists
 from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.serving.trained import Trained
+from recbole_diffusion.support.temporary_folder import temporary_folder
 from recbole_diffusion.training import fit, run_folder, run_log
 from recbole_diffusion.training.trainer import Training
 
@@ -47,9 +46,9 @@ def evaluate(trained: Trained, phase: str, list_length: int = 0) -> Evaluated:
     config, loader = trained.config, _loader(trained, phase)
     if not loader:
         return Evaluated({})
-    with tempfile.TemporaryDirectory() as folder, run_folder.hide_known_warnings(), run_log.plain_bars():
-        config["checkpoint_dir"] = folder  # RecBole's trainers create it
-        with run_log.tensorboard_in(Path(folder)):
+    with temporary_folder() as folder, run_folder.hide_known_warnings(), run_log.plain_bars():
+        config["checkpoint_dir"] = str(folder)  # RecBole's trainers create it
+        with run_log.tensorboard_in(folder):
             trainer = fit.make_trainer(config, trained.model)
             if not isinstance(trainer, Training):
                 raise ValueError(

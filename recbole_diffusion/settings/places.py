@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from recbole_diffusion import registry
+from recbole_diffusion.support import atomic_folder
 
 #: The value of ``data_path`` that selects RecBole's example data, even if the working folder holds the data set.
 PACKAGED = "recbole"
@@ -42,7 +43,9 @@ def locate(data_path: str, dataset: str, given: bool) -> Place:
     """
     packaged = _packaged_root() / dataset
     local = os.path.join(data_path, dataset)
-    if data_path == PACKAGED:
+    if data_path != PACKAGED:
+        atomic_folder.recover(Path(local))  # of an import that was killed
+    else:
         if not _holds(packaged, dataset):
             names = sorted(folder.name for folder in _packaged_root().iterdir() if _holds(folder, folder.name))
             raise ValueError(f"data_path={PACKAGED!r} has no dataset={dataset!r}; RecBole brings {', '.join(names)}")

@@ -8,20 +8,28 @@ files without a lock. This module does not import RecBole or torch.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import io
 import os
 import re
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Union
+from typing import Any, BinaryIO, Callable, Optional, Union, cast
 
 #: Between the target's name and the process id in a temporary file's name.
 _MARK = ".writing-"
 _TEMPORARY = re.compile(rf"\..*{re.escape(_MARK)}\d+-[0-9a-f]{{8}}\.tmp")
 #: Seconds after which a temporary file is removed on a file system without locks.
-_STALE = 24 * 3600.0
+STALE = 24 * 3600.0
+#: Errors of the file system that are raised again with the name of the file; others may be the content's, e.g. of a
+#: download.
+_OF_THE_DISK = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOMEM)
+)
 #: Bytes of the target's name that a temporary name contains; file names are limited to 255 bytes.
 _LONGEST_NAME = 180
 
@@ -37,19 +45,20 @@ def atomic_write(path: Union[str, os.PathLike[str]], write: Callable[[BinaryIO],
         write: called once with the open file, which supports seek but not read.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full.
+        OSError: the folder cannot be written, or the disk is full; the message names the file and what is there now.
+        MemoryError: likewise.
     """
     if os.path.exists(path) and not os.path.isfile(path):
         with open(path, "wb") as device:
             write(device)
         return
     target = Path(os.path.realpath(path))
-    with _locked_temporary(target) as (file, temporary):
+    with _naming(path, target), _locked_temporary(target) as (file, temporary):
         write(file)
         file.flush()
         os.fsync(file.fileno())
         os.replace(temporary, target)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def atomic_write_text(path: Union[str, os.PathLike[str]], text: str) -> None:
@@ -76,28 +85,122 @@ def sweep(*folders: Union[str, Path], recursive: bool = False) -> int:
 
 
 @contextlib.contextmanager
-def _locked_temporary(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
+def _naming(path: Union[str, os.PathLike[str]], target: Path) -> Iterator[None]:
+    """Raise errors of the disk, and a lack of memory, again with the file's name and what is there now.
+
+    torch and zipfile fail a second time when they close an archive that could not be written. The first error counts.
+    """
+    handled = sys.exc_info()[1]  # what the caller is handling belongs to other files
+    try:
+        yield
+    except Exception as error:
+        first = first_disk_error(error, handled)
+        if first is None:
+            raise
+        state = "is as it was before" if target.exists() else "does not exist"
+        raise disk_error(first, f"{os.fspath(path)!r} was not written and {state}") from error
+
+
+def disk_error(first: BaseException, outcome: str) -> BaseException:
+    """The error to raise instead of :func:`first_disk_error`, whose message ends with the outcome."""
+    if isinstance(first, OSError):
+        return OSError(first.errno, f"{first.strerror or os.strerror(first.errno or 0)}: {outcome}")
+    return MemoryError(outcome)
+
+
+def first_disk_error(error: BaseException, handled: Optional[BaseException]) -> Optional[BaseException]:
+    """The first error of the disk, or lack of memory, that an error was raised for or after; None if there is none.
+
+    Args:
+        error: the last one.
+        handled: an earlier one, where the search ends.
+    """
+    first, current = None, cast(Optional[BaseException], error)
+    while current is not None and current is not handled:
+        if isinstance(current, MemoryError) or (isinstance(current, OSError) and _is_of_disk(current)):
+            first = current
+        current = current.__cause__ or current.__context__
+    return first
+
+
+def _is_of_disk(error: OSError) -> bool:
+    return error.errno in _OF_THE_DISK or _MARK in str(error.filename)
+
+
+@contextlib.contextmanager
+def _locked_temporary(target: Path) -> Iterator[tuple[Stream, Path]]:
     """A new file beside ``target``, open and locked; removed unless it was renamed."""
     file, temporary = _create(target)
     try:
         with file:
-            yield file, temporary
+            try:
+                yield file, temporary
+            except BaseException:
+                file.is_abandoned = True
+                raise
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(
+            OSError, MemoryError
+        ):  # a sweep removes it later; the first error is the one to report
+            temporary.unlink(missing_ok=True)
         raise
 
 
-def _create(target: Path) -> tuple[BinaryIO, Path]:
+class Stream(io.BufferedWriter):
+    """A file that is being written. After an error it takes what comes, and keeps nothing.
+
+    An archive of numpy's that could not be written tries it again when it is collected, long after its file is closed,
+    and would print a traceback.
+    """
+
+    is_abandoned = False
+    _position = 0
+
+    def _takes_all(self) -> bool:
+        return self.is_abandoned and self.closed
+
+    def write(self, content: Any) -> int:
+        if not self._takes_all():
+            return super().write(content)
+        self._position += len(content)
+        return len(content)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if not self._takes_all():
+            return super().seek(offset, whence)
+        self._position = offset
+        return offset
+
+    def tell(self) -> int:
+        return self._position if self._takes_all() else super().tell()
+
+    def flush(self) -> None:
+        if not self._takes_all():
+            super().flush()
+
+
+def _create(target: Path) -> tuple[Stream, Path]:
     """Create and lock a temporary file; retry with another name if a sweep removes it before it is locked."""
     name = os.fsdecode(os.fsencode(target.name)[:_LONGEST_NAME])
     while True:
         temporary = target.with_name(f".{name}{_MARK}{os.getpid()}-{secrets.token_hex(4)}.tmp")
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # umask and ACLs apply
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)  # waits while a sweep holds the lock
-        if os.fstat(handle).st_nlink:
-            return os.fdopen(handle, "wb"), temporary
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)  # waits while a sweep holds the lock
+            if os.fstat(handle).st_nlink:
+                return Stream(io.FileIO(handle, "wb")), temporary
+        except BaseException:
+            _discard(handle, temporary)
+            raise
         os.close(handle)
+
+
+def _discard(handle: int, temporary: Path) -> None:
+    """Close and remove a temporary file, as far as that is possible."""
+    for step in (lambda: os.close(handle), lambda: temporary.unlink(missing_ok=True)):
+        with contextlib.suppress(OSError, MemoryError):
+            step()
 
 
 def _remove_stale(file: Path) -> bool:
@@ -109,7 +212,7 @@ def _remove_stale(file: Path) -> bool:
             except BlockingIOError:
                 return False
             except OSError:  # a file system without locks
-                if time.time() - os.fstat(stream.fileno()).st_mtime < _STALE:
+                if time.time() - os.fstat(stream.fileno()).st_mtime < STALE:
                     return False
             file.unlink()
             return True
@@ -123,9 +226,12 @@ def _list_folder(folder: Union[str, Path]) -> Iterator[tuple[str, list[str], lis
         yield str(folder), [], os.listdir(folder)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Sync a folder, so that a new name in it survives a crash. Errors are ignored: some file systems cannot."""
-    with contextlib.suppress(OSError):
+def sync_folder(folder: Path) -> None:
+    """Sync a folder, so that a new name in it survives a crash. Errors are ignored: some file systems cannot.
+
+    The new file is in its place already, and must not be reported as not written.
+    """
+    with contextlib.suppress(OSError, MemoryError):
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-_trusted: set[tuple[str, int, int]] = set()
+_trusted: dict[str, tuple[int, int]] = {}
 
 
 _trust_all = False
@@ -16,7 +16,7 @@ _trust_all = False
 def trust_file(path: str) -> None:
     """Mark a file that this process has just written as trusted, until its size or time of modification changes."""
     state = os.stat(path)
-    _trusted.add((os.path.realpath(path), state.st_size, state.st_mtime_ns))
+    _trusted[os.path.realpath(path)] = state.st_size, state.st_mtime_ns
 
 
 def is_trusted(path: Any) -> bool:
@@ -24,7 +24,7 @@ def is_trusted(path: Any) -> bool:
     if not isinstance(path, (str, os.PathLike)) or not os.path.exists(path):
         return False
     state = os.stat(path)
-    return (os.path.realpath(path), state.st_size, state.st_mtime_ns) in _trusted
+    return _trusted.get(os.path.realpath(path)) == (state.st_size, state.st_mtime_ns)
 
 
 def trust_all(trust: bool) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import sys
 import tempfile
 import uuid
@@ -155,6 +156,15 @@ class RunFolder:
         name = f"{config['model']}-{config['dataset']}-{stamp}-{uuid.uuid4().hex[:6]}"
         self.path = Path(config["output_dir"] or "outputs") / name
         self.path.mkdir(parents=True)
+        try:
+            self._write_first(config)
+        except BaseException:  # nothing has been trained: no half folder
+            with contextlib.suppress(MemoryError):
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
+
+    def _write_first(self, config: Any) -> None:
+        """Write config.yaml and manifest.json."""
         self.write_config(config)
         self.manifest: dict[str, Any] = {
             "status": "running",

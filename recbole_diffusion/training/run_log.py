@@ -28,6 +28,34 @@ _handlers: list[logging.Handler] = []
 _former_levels: list[int] = []
 
 
+class _LogFile(logging.FileHandler):
+    """The file of the log. If it cannot be written, one line says so and the run goes on without it."""
+
+    _is_lost = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._is_lost:
+            return
+        try:
+            super().emit(record)
+        except (OSError, MemoryError):  # the file cannot be opened
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Print one line, and write nothing more."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, (OSError, MemoryError)):
+            super().handleError(record)
+            return
+        self._is_lost = True
+        reason = getattr(error, "strerror", None) or "out of memory"
+        print(f"{self.baseFilename!r} cannot be written: {reason}; the log ends here", file=sys.stderr)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError, MemoryError):  # what is still in its buffer
+            super().close()
+
+
 def start_logging(config: Any, folder: Path) -> None:
     """Configure the root logger for one run: the screen and ``folder/run.log``.
 
@@ -37,7 +65,7 @@ def start_logging(config: Any, folder: Path) -> None:
 
     stop_logging()
     level = getattr(logging, str(config["state"] or "info").upper(), logging.INFO)
-    to_file = logging.FileHandler((folder / LOG).absolute(), encoding="utf-8", delay=True)
+    to_file = _LogFile((folder / LOG).absolute(), encoding="utf-8", delay=True)
     to_file.setFormatter(logging.Formatter("%(asctime)-15s %(levelname)s  %(message)s"))
     to_file.addFilter(RemoveColorFilter())
     to_screen = logging.StreamHandler()

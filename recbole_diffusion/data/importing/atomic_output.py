@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ import numpy as np
 from recbole_diffusion.data.reading import header
 from recbole_diffusion.data.reading import text as atomic_text
 from recbole_diffusion.data.reading import values as atomic_values
+from recbole_diffusion.support import atomic_folder
 from recbole_diffusion.support.atomic_write import atomic_write_text
 
 _NAME = re.compile(r"[^\W.][\w.+-]*")
@@ -85,7 +83,7 @@ def _check_file(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def staged(folder: Path, name: str, overwrite: bool) -> Iterator[Path]:
-    """A new folder whose files replace those of the data set at the end of the block, unless it raises.
+    """A new folder whose files replace those of the data set together at the end of the block, unless it raises.
 
     Where the data set exists, its ``.inter``, ``.item`` and ``.user`` files and its cards are removed first: a file of
     the former data would silently belong to the new one. Other files stay.
@@ -93,24 +91,15 @@ def staged(folder: Path, name: str, overwrite: bool) -> Iterator[Path]:
     Args:
         folder: ``<data_path>/<name>``.
         name: the data set's name.
-        overwrite: whether the data set may exist.
+        overwrite: whether the data set may exist. If not, of several processes one writes it and the others raise.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{name}.writing-", dir=folder.parent))
-    try:
+
+    def obsolete(stage: Path) -> list[str]:
+        new, replaced = {file.name for file in stage.iterdir()}, {".item", ".user", ".md", ".json", ".inter"}
+        return [old.name for old in stored_files(folder, name) if old.suffix in replaced and old.name not in new]
+
+    with atomic_folder.replace_files(folder, lambda: check_free(folder, name, overwrite), obsolete) as stage:
         yield stage
-        check_free(folder, name, overwrite)
-        folder.mkdir(exist_ok=True)
-        new = sorted(stage.iterdir(), key=lambda file: file.suffix == ".inter")
-        for old in stored_files(folder, name):
-            if old.suffix in {".item", ".user", ".md", ".json", ".inter"} and old.name not in {
-                file.name for file in new
-            }:
-                old.unlink()
-        for file in new:
-            os.replace(file, folder / file.name)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def texts(values: Iterable[Any], codes: np.ndarray) -> np.ndarray:

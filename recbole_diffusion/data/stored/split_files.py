@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from recbole_diffusion.data.importing import atomic_output, card
 from recbole_diffusion.data.stored import describing, files
 from recbole_diffusion.data.stored.files import AtomicTable, StoredSet
 from recbole_diffusion.data.stored.splitting import LEFT_OUT, PARTS, Rows, Split, Way, split
+from recbole_diffusion.support.atomic_folder import replace_files
 
 FORMS = ("both", "general", "sequential")
 #: Separators of item lists, RecBole's default first; the first that is in no name of an item is used.
@@ -71,22 +71,23 @@ def write(
     folder = describing.written_folder(stored, data_path)
     parts = _part_names(label, form)
     _check_free(folder, stored.name, parts, overwrite)
-    _copy_packaged(stored, folder)
     separator, hashes, notes = " ", {}, list(result.notes)
-    if "general" in parts:
-        hashes.update(_write_general(table, result, folder, stored.name, parts["general"]))
-    if "sequential" in parts:
-        separator = _separator(table)
-        written, more = _write_sequences(
-            table, rows, result, folder, stored.name, parts["sequential"], separator, max_length
-        )
-        hashes.update(written)
-        notes += more
-    counts = _counts(rows, result)
-    if rows.times is None:
-        notes.append("the data set has no times: the order of the file's lines is taken for that of time")
-    facts = {"split": way._asdict(), "seq_separator": separator, "counts": counts, "notes": notes, "files": hashes}
-    _write_card(folder, stored, label, facts)
+    with replace_files(folder, lambda: _check_free(folder, stored.name, parts, overwrite)) as stage:
+        _copy_packaged(stored, stage)
+        if "general" in parts:
+            hashes.update(_write_general(table, result, stage, stored.name, parts["general"]))
+        if "sequential" in parts:
+            separator = _separator(table)
+            written, more = _write_sequences(
+                table, rows, result, stage, stored.name, parts["sequential"], separator, max_length
+            )
+            hashes.update(written)
+            notes += more
+        counts = _counts(rows, result)
+        if rows.times is None:
+            notes.append("the data set has no times: the order of the file's lines is taken for that of time")
+        facts = {"split": way._asdict(), "seq_separator": separator, "counts": counts, "notes": notes, "files": hashes}
+        _write_card(stage, stored, label, facts)
     return Written(folder, parts, separator, [*_count_lines(counts), *(f"note: {note}" for note in notes)])
 
 
@@ -119,7 +120,6 @@ def _check_free(folder: Path, name: str, parts: dict[str, list[str]], overwrite:
 
 def _copy_packaged(stored: StoredSet, folder: Path) -> None:
     """Copy an example data set of RecBole's, since a run reads all files of a data set from one folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     if stored.is_packaged:
         for file in stored.files():
             shutil.copyfile(file, folder / file.name)
@@ -132,19 +132,10 @@ def _write_general(table: AtomicTable, result: Split, folder: Path, name: str, p
     for number, part in enumerate(parts):
         chosen = result.parts == number
         file = f"{name}.{part}.inter"
-        hashes[file] = _write_file(folder / file, {entry: column[chosen] for entry, column in texts.items()})
+        hashes[file] = atomic_output.write_file(
+            folder / file, {entry: column[chosen] for entry, column in texts.items()}
+        )
     return hashes
-
-
-def _write_file(path: Path, columns: dict[str, np.ndarray]) -> str:
-    """Write and check a file beside its place, then move it there."""
-    temporary = path.with_name(f".{path.name}.checked")
-    try:
-        digest = atomic_output.write_file(temporary, columns)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return digest
 
 
 def _separator(table: AtomicTable) -> str:
@@ -185,7 +176,7 @@ def _write_sequences(
         columns = {entry: column[targets[number]] for entry, column in texts.items()}
         columns[f"{fields['item']}_list:token_seq"] = np.array(lists[number], dtype=object)
         file = f"{name}.{part}.inter"
-        hashes[file] = _write_file(folder / file, columns)
+        hashes[file] = atomic_output.write_file(folder / file, columns)
         left_out.append(int((result.parts == number).sum()) - len(targets[number]))
     notes = [
         f"sequences: {', '.join(f'{count:,} rows of {part}' for count, part in zip(left_out, PARTS))} have no earlier "

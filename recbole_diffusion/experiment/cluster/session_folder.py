@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from recbole_diffusion.support import temporary_folder
+
 PREFIX = "recdiff-ray-"
-_LOCK = "in-use"
 #: What Ray appends to the folder's name in a Unix socket's path, which the system limits to 107 bytes.
 _LONGEST_SOCKET = "/session_2026-11-22_20-34-35_520000_4194304/sockets/plasma_store"
 
@@ -22,15 +21,8 @@ def session_folder() -> Iterator[Path]:
 
     Folders of sessions that were killed are removed first.
     """
-    parent = parent_folder()
-    remove_stale(parent)
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=parent))
-    try:
-        with open(folder / _LOCK, "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with temporary_folder.temporary_folder(PREFIX, parent_folder()) as folder:
+        yield folder
 
 
 def parent_folder() -> Path:
@@ -42,29 +34,4 @@ def parent_folder() -> Path:
 
 def remove_stale(parent: Path) -> None:
     """Remove the folders of sessions whose process was killed before it could remove them."""
-    for folder in parent.glob(f"{PREFIX}*-*"):
-        pid = folder.name[len(PREFIX) :].partition("-")[0]
-        if pid.isdigit() and not _is_alive(int(pid)) and not _is_locked(folder / _LOCK):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
-
-
-def _is_locked(file: Path) -> bool:
-    """Whether a process holds the lock. It may run in another container, where its id means nothing here."""
-    try:
-        with open(file) as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
+    temporary_folder.remove_stale(parent, PREFIX)

@@ -31,7 +31,8 @@ BESIDE = frozenset(
     {OURS, f"{OURS}.registry", f"{OURS}.cards", f"{OURS}.cards.card", f"{OURS}.cards.model_spec"}
     | {f"{OURS}.cards.own_models", f"{OURS}.training.run_folder", f"{OURS}.training.run_log"}
     | {f"{OURS}.training.run_result", f"{OURS}.support.terminal"}
-    | {f"{OURS}.support.versions", f"{OURS}.support.atomic_write"}
+    | {f"{OURS}.support.versions", f"{OURS}.support.atomic_write", f"{OURS}.support.atomic_folder"}
+    | {f"{OURS}.support.temporary_folder"}
     | {f"{OURS}.evaluation.ranked_lists", f"{OURS}.evaluation.list_evaluation", f"{OURS}.evaluation.kept_split"}
     | {f"{OURS}.experiment", f"{OURS}.experiment.jobs", f"{OURS}.experiment.jobs.run_spec"}
 )

@@ -8,7 +8,6 @@ import importlib
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple, Optional
 from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.evaluation.ranked_lists import ListsOfSplit
 from recbole_diffusion.experiment.jobs.run_spec import RunSpec
+from recbole_diffusion.support.temporary_folder import temporary_folder
 
 
 class RunJob(NamedTuple):
@@ -139,11 +139,12 @@ def working_directory(folder: Path, key: str) -> Iterator[None]:
         key: of the run.
     """
     previous = Path.cwd()
-    directory = folder / "work" / key if folder.is_dir() else Path(tempfile.mkdtemp(prefix="recbole-diffusion-"))
-    directory.mkdir(parents=True, exist_ok=True)
-    os.chdir(directory)
-    try:
-        yield
-    finally:
-        os.chdir(previous)
-        shutil.rmtree(directory, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        directory = folder / "work" / key if folder.is_dir() else stack.enter_context(temporary_folder())
+        directory.mkdir(parents=True, exist_ok=True)
+        os.chdir(directory)
+        try:
+            yield
+        finally:
+            os.chdir(previous)
+            shutil.rmtree(directory, ignore_errors=True)

@@ -90,9 +90,7 @@ def tune(
         scheduler = scheduler or ("asha" if resources.on_ray else "median")
         plan = make_plan(model, dataset, trials, space, settings, files, search, scheduler, seed, seeds, grace)
         path = Path(folder).absolute() if folder else new_folder(plan.model, plan.dataset)
-        if (path / "tune.json").exists():
-            option = shlex.join([f"--resume={path}"])
-            raise ValueError(f"folder={str(path)!r} holds a tuning already; go on with it by {option}")
+        _check_new(path)
     else:
         path = Path(resume).absolute()
         plan = read_plan(path, trials)
@@ -100,4 +98,17 @@ def tune(
     if note:
         plan.add_notes(note)
     with exclusive_lock(path, "tuning"):
+        if resume is None:
+            _check_new(path)  # again: another process may have made one, and ended, in the meantime
         return Tuning(plan, Store(path), resources, show).run()
+
+
+def _check_new(path: Path) -> None:
+    """Check that a folder holds no tuning.
+
+    Raises:
+        ValueError: it does.
+    """
+    if (path / "tune.json").exists():
+        option = shlex.join([f"--resume={path}"])
+        raise ValueError(f"folder={str(path)!r} holds a tuning already; go on with it by {option}")

@@ -1,0 +1,68 @@
+"""Temporary folders, named with the process's id and locked while it lives; those of killed processes are removed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+#: Beginning of the names of this package's temporary folders.
+PREFIX = "recbole-diffusion-"
+_LOCK = "in-use"
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str = PREFIX, parent: Optional[Path] = None) -> Iterator[Path]:
+    """Create a locked folder, named with this process's id, for a ``with`` block.
+
+    Folders of the same prefix whose process was killed are removed first.
+
+    Args:
+        prefix: beginning of the name.
+        parent: folder to create it in; None: the system's temporary folder.
+    """
+    parent = Path(tempfile.gettempdir()).absolute() if parent is None else parent
+    remove_stale(parent, prefix)
+    folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=parent))
+    try:
+        with open(folder / _LOCK, "w") as lock:
+            with contextlib.suppress(OSError):  # a file system without locks: the process's id decides
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_stale(parent: Path, prefix: str = PREFIX) -> None:
+    """Remove the folders whose process was killed before it could remove them."""
+    for folder in parent.glob(f"{prefix}*-*"):
+        pid = folder.name[len(prefix) :].partition("-")[0]
+        if pid.isdigit() and not _is_alive(int(pid)) and not _is_locked(folder / _LOCK):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's; no process id
+        return True
+    return True
+
+
+def _is_locked(file: Path) -> bool:
+    """Whether a process holds the lock. It may run in another container, where its id means nothing here."""
+    try:
+        with open(file) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
