@@ -41,7 +41,7 @@ def dataset(config: Config) -> Any:
     Raises:
         ValueError: the file that ``dataset_save_path`` names does not exist or does not fit.
     """
-    kind = _dataset_class(config)
+    kind = dataset_class(config)
     default = Path(config["checkpoint_dir"]) / f"{config['dataset']}-{kind.__name__}.pth"
 
     def content() -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _content_of_loaders(config: Config) -> dict[str, Any]:
     return cache_key.through_json({**cache_key.data_inputs(config), **cache_key.split_inputs(config), **loader_inputs})
 
 
-def _dataset_class(config: Config) -> Any:
+def dataset_class(config: Config) -> Any:
     """The class of the model's data set, by RecBole's rule."""
     module = importlib.import_module("recbole.data.dataset")
     if config.spec is not None and config.spec.dataset is not None:
