@@ -2,10 +2,10 @@
 
     python benchmarks/reliability_settings.py [--count 5000] [--seed 0] [--workers 1] [--out FILE] [--only 3,17]
 
-Case N of a seed is always the same: a model, one to three of its keys or RecBole's, and a value for each: a wrong type, a
-bound of its rule, an empty value, nan, a huge number, unicode. The values are passed on the command line or in a yaml
-file. A case is ``recbole-diffusion run`` in a process of its own on a data set of 64 users; what it trains ends after two
-epochs. It may take 20 processor seconds and 2 GiB before it stops or trains.
+Case N of a seed is always the same: a model, one to three of its keys or RecBole's, and a value for each: a wrong type,
+a bound of its rule, an empty value, nan, a huge number, unicode. The values are passed on the command line or in a yaml
+file. A case is ``recbole-diffusion run`` in a process of its own on a data set of 64 users; what it trains ends after
+two epochs. It may take 20 processor seconds and 2 GiB before it stops or trains.
 
 The table counts the verdicts; the cases that are not right follow, one a line. ``--out`` writes all cases (JSON lines).
 """
@@ -55,16 +55,49 @@ _ANY: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2, 3, 7, 0.5, 1.5, -0.5, 1e-30, math.nan, math.inf, -math.inf, 1e308, 10**6, 10**9),
     *(2**31, 2**63, 2**64, 10**30, -(10**30), "", " ", "\t", "abc", "\xe9\u6f22\u5b57", "\u202e", "None", "1e3", "nan"),
     *("../x", "/etc/passwd", "a" * 3000, "\n", "x\ny", "\0", "[", "{", "'", '"', "%s", "*", "user_id", "item_id"),
-    *([], [1], [0], [-1], ["a"], [None], [[1]], [1, 2, 3], [1.5], [10**9], [math.nan], [True], [1, "a"], list(range(99))),
-    *({}, {"a": 1}, {1: 2}, {"inter": []}, {"rating": 3}, {"": ""}, {"a": {"b": {}}}, "[1,2", "(1,2)", "[0,inf)", "[5,2]"),
+    *(
+        [],
+        [1],
+        [0],
+        [-1],
+        ["a"],
+        [None],
+        [[1]],
+        [1, 2, 3],
+        [1.5],
+        [10**9],
+        [math.nan],
+        [True],
+        [1, "a"],
+        list(range(99)),
+    ),
+    *(
+        {},
+        {"a": 1},
+        {1: 2},
+        {"inter": []},
+        {"rating": 3},
+        {"": ""},
+        {"a": {"b": {}}},
+        "[1,2",
+        "(1,2)",
+        "[0,inf)",
+        "[5,2]",
+    ),
 )
 _DEEPER: dict[str, tuple[Any, ...]] = {
     "eval_args": (
-        *({"split": {"RS": shares}} for shares in ([0.8, 0.1, 0.1], [1, 0, 0], [0, 0, 1], [8, 1, 1], [-1, 1, 1], [], [1])),
+        *(
+            {"split": {"RS": shares}}
+            for shares in ([0.8, 0.1, 0.1], [1, 0, 0], [0, 0, 1], [8, 1, 1], [-1, 1, 1], [], [1])
+        ),
         *({"split": {"LS": word}} for word in ("valid_and_test", "valid_only", "test_only", "x", None, 3)),
         *({"split": {"TS": [0.7, 0.2, 0.1]}}, {"split": None}, {"split": {}}, {"split": {"RS": [8, 1, 1], "LS": "x"}}),
         *({"order": word} for word in ("TO", "RO", "to", None, 1)),
-        *({"mode": word} for word in ("full", "uni1", "pop5", "uni0", "uni100", "uni9999999999", "labeled", None, {}, 3)),
+        *(
+            {"mode": word}
+            for word in ("full", "uni1", "pop5", "uni0", "uni100", "uni9999999999", "labeled", None, {}, 3)
+        ),
         *({"group_by": word} for word in ("user", "none", None, "item", 1)),
     ),
     "train_neg_sample_args": (
@@ -75,22 +108,71 @@ _DEEPER: dict[str, tuple[Any, ...]] = {
     ),
     "metrics": (["NDCG"], ["Recall", "NDCG"], "NDCG", ["AUC"], ["NDCG", "AUC"], ["nope"], ["ndcg", "NDCG"], ["ILD"]),
     "topk": ([1], [5, 10], 10, [0], [41], [10, 5], [5, 5], [10**12], "10", [40], [39]),
-    "valid_metric": ("NDCG@10", "NDCG@3", "AUC", "ndcg@10", "NDCG", "NDCG@", "@10", "NDCG@10@5", "NDCG@-1", "Recall@1e1"),
+    "valid_metric": (
+        "NDCG@10",
+        "NDCG@3",
+        "AUC",
+        "ndcg@10",
+        "NDCG",
+        "NDCG@",
+        "@10",
+        "NDCG@10@5",
+        "NDCG@-1",
+        "Recall@1e1",
+    ),
     "load_col": (
-        *({"inter": ["user_id", "item_id"]}, {"inter": ["user_id"]}, {"inter": "*"}, {"item": ["item_id"]}, {"x": ["y"]}),
+        *(
+            {"inter": ["user_id", "item_id"]},
+            {"inter": ["user_id"]},
+            {"inter": "*"},
+            {"item": ["item_id"]},
+            {"x": ["y"]},
+        ),
         *({"inter": ["user_id", "item_id", "nope"]}, {"inter": ["user_id", "user_id", "item_id"]}, {"inter": [1, 2]}),
     ),
     "val_interval": ({"rating": "[4,inf)"}, {"rating": "(5,6)"}, {"nope": "[0,1]"}, {"rating": ["5.0"]}, {"rating": 5}),
     "threshold": ({"rating": 4}, {"rating": math.nan}, {"nope": 4}, {"rating": 9}, {"rating": "x"}, {"item_id": 1}),
-    "clip_grad_norm": ({"max_norm": 1.0}, {"max_norm": 0}, {"max_norm": math.nan}, {"max_norm": 1, "norm_type": 1e-300}),
-    "discretization": ({"rating": {"method": "ED", "bucket": 3}}, {"rating": {"method": "LD"}}, {"x": {"method": "LD"}}),
+    "clip_grad_norm": (
+        {"max_norm": 1.0},
+        {"max_norm": 0},
+        {"max_norm": math.nan},
+        {"max_norm": 1, "norm_type": 1e-300},
+    ),
+    "discretization": (
+        {"rating": {"method": "ED", "bucket": 3}},
+        {"rating": {"method": "LD"}},
+        {"x": {"method": "LD"}},
+    ),
     "user_inter_num_interval": ("[5,inf)", "[100,inf)", "[5,2]", "(0,1)", "[nan,inf)", "[0,inf)", "5", "[16,16]"),
     "item_inter_num_interval": ("[5,inf)", "[1000,inf)", "[25,inf)", "[-5,inf)", "[0,0]"),
-    "encoding": ("utf-8", "latin-1", "utf-16", "gbk", "rot13", "base64", "idna", "undefined", "punycode", "unicode_escape"),
+    "encoding": (
+        "utf-8",
+        "latin-1",
+        "utf-16",
+        "gbk",
+        "rot13",
+        "base64",
+        "idna",
+        "undefined",
+        "punycode",
+        "unicode_escape",
+    ),
     "field_separator": ("\t", ",", "::", "\\t", "|", ".", "\\", "(", "\xe9", "\n", "\r", "0", "u", ":"),
     "seq_separator": (" ", ",", "|", "\t", "\\", "", "u", "."),
     "preset": ("quick", "Quick", "slow"),
-    "base_model": ("BPR", "LightGCN", "EASE", "nope", "DDRM", "SASRec", "../BPR", "recbole:BPR", "os:system", "os", ":"),
+    "base_model": (
+        "BPR",
+        "LightGCN",
+        "EASE",
+        "nope",
+        "DDRM",
+        "SASRec",
+        "../BPR",
+        "recbole:BPR",
+        "os:system",
+        "os",
+        ":",
+    ),
     "pretrain": ({"model": "BPR"}, {"model": "nope"}, {"model": "BPR", "config": {"epochs": 0}}, {"x": 1}),
 }
 
@@ -174,7 +256,7 @@ def _near(rule: Any, default: Any) -> list[Any]:
         words = [word.strip() for word in re.split(r"\||\bor\b", text) if " of " not in word]
         values += [*words, words[0].upper(), words[0] + "x", [words[0]]]
     if "list" in text:
-        values += [[value] for value in values if not isinstance(value, list)][:8] + [[1, 2], [4, 4, 4]]
+        values += [*[[value] for value in values if not isinstance(value, list)][:8], [1, 2], [4, 4, 4]]
     if isinstance(default, bool):
         values += [True, False, str(default), int(default)]
     elif isinstance(default, (int, float)):
@@ -188,7 +270,14 @@ def base_settings(model: str) -> dict[str, Any]:
     """Settings with which the model trains on the board in a second."""
     from recbole_diffusion.testing import SETTINGS, quick, split
 
-    content = {**SETTINGS, **quick(model), "epochs": 1, "data_path": "dataset", "state": "ERROR", "train_batch_size": 256}
+    content = {
+        **SETTINGS,
+        **quick(model),
+        "epochs": 1,
+        "data_path": "dataset",
+        "state": "ERROR",
+        "train_batch_size": 256,
+    }
     if isinstance(content.get("base_config"), dict):
         content["base_config"] = {**content["base_config"], "epochs": 1}
     content["eval_args"] = {"split": split(model), "order": "TO" if "LS" in split(model) else "RO", "mode": "full"}

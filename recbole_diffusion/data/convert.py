@@ -19,6 +19,7 @@ from typing import Any, Callable, Union
 
 import numpy as np
 
+from recbole_diffusion.support import npz_files
 from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text
 
 #: The arrays that become RecBole's train, valid and test splits.
@@ -83,12 +84,8 @@ def load_arrays(file: Path) -> dict[str, np.ndarray]:
         ValueError: the file cannot be read; unlike numpy's message it names the file.
     """
     try:
-        content = np.load(file)
-        if isinstance(content, np.ndarray):
-            return {"": content}
-        with content:
-            return {name: content[name] for name in content.files}
-    except Exception as error:  # numpy and zipfile raise many types on files of other formats
+        return npz_files.read(file)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{str(file)!r} cannot be read as numpy's arrays: {error}") from error
 
 

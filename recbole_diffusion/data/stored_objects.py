@@ -1,14 +1,15 @@
 """Data sets as arrays and json: a file format for RecBole's data sets that runs no code when it is read.
 
-The attributes of a data set are plain values, arrays, tensors and a few known classes. Each becomes a node of json; arrays
-and texts are members of an npz file, to which the nodes refer. An object that several data sets share is written once
-and shared again when it is read. The class of a data set is not taken from the file: the reader passes it.
+The attributes of a data set are plain values, arrays, tensors and a few known classes. Each becomes a node of json;
+arrays and texts are members of an npz file, to which the nodes refer. An object that several data sets share is written
+once and shared again when it is read. The class of a data set is not taken from the file: the reader passes it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from logging import Logger, getLogger
 from typing import Any
 
@@ -83,7 +84,7 @@ class _Writer:
             return value
         if isinstance(value, np.generic):
             return self._scalar(value)
-        if isinstance(value, tuple(_ENUMS.values())):
+        if isinstance(value, Enum) and type(value) in _ENUMS.values():
             return ["enum", [type(value).__name__, value.name]]
         if isinstance(value, Logger):
             return ["logger", None]

@@ -1,4 +1,4 @@
-"""Reader of npz and npy files that may come from strangers: no code runs, and no header reserves memory beyond the file.
+"""Reader of npz and npy files that may come from strangers: no code runs, no header reserves much memory.
 
 numpy allocates what a header promises before it reads the data, and a deflated member may grow a thousandfold. Here the
 headers are compared with the sizes of the members first. The checksums of all members are verified, so that a damaged
