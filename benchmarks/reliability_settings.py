@@ -339,6 +339,7 @@ def _run_in_child(words: list[str], folder: Path, root: Path) -> None:
         with open("out", "wb") as out, open("err", "wb") as err:
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # pytest has replaced them
         os.environ["COLUMNS"] = "100"
         (folder / "before").write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
         used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")

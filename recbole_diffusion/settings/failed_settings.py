@@ -88,8 +88,8 @@ def _named(config: Config, relevant: Callable[[str], bool], what: str, passed: t
 
 def _explained(config: Config, error: Exception, relevant: Callable[[str], bool], what: str) -> Exception:
     """The error with the user's settings; the error itself if the user gave none that differs from its default."""
-    settings = _given(config, relevant)
     memory = is_memory_error(error)
+    settings = _given(config, lambda key: relevant(key) or (memory and key in _SIZES))
     if memory:  # the largest numbers first
         settings = dict(sorted(settings.items(), key=lambda entry: -_largest(entry[1])))
     if not settings and not memory:
@@ -110,7 +110,7 @@ def _given(config: Config, relevant: Callable[[str], bool]) -> dict[str, Any]:
 
 
 def _is_of_model(config: Config, key: str) -> bool:
-    return config.key_origin(key) == "model" or key in _SIZES
+    return config.key_origin(key) == "model"
 
 
 def _names_one(config: Config, text: str) -> bool:

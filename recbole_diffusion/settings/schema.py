@@ -78,8 +78,8 @@ def parse_value(text: str) -> Any:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         pass
     try:
-        return yaml.load(text, Loader=yaml_files.YamlLoader) if text[:1] in "[{" else text
-    except yaml.YAMLError:
+        return yaml_files.parse(text) if text[:1] in "[{" else text
+    except (yaml.YAMLError, ValueError):
         return text
 
 

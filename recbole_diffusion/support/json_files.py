@@ -35,7 +35,10 @@ def read(file: Union[str, Path]) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(content, dict):
         raise ValueError("it holds no mapping")
+    last = next(reversed(content), None)
     checksum = content.pop(CHECKSUM, None)
+    if checksum is None and last is not None and content[last] == _checksum(content, last):
+        raise ValueError("it was changed or damaged: the name of its checksum")
     if checksum is not None and checksum != _checksum(content):
         raise ValueError("it was changed or damaged: its content differs from its checksum")
     return content
@@ -58,6 +61,7 @@ def check(file: Path, checksums: Any) -> None:
         raise ValueError(f"{file.name} was changed or damaged: it differs from its checksum in manifest.json")
 
 
-def _checksum(content: dict[str, Any]) -> str:
-    """The sha256 of values that json can hold."""
-    return checksum_of(json.dumps(content, sort_keys=True).encode())
+def _checksum(content: dict[str, Any], without: str = "") -> str:
+    """The sha256 of values that json can hold, of all keys but ``without``."""
+    plain = {key: value for key, value in content.items() if key != without}
+    return checksum_of(json.dumps(plain, sort_keys=True).encode())
