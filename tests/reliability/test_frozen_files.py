@@ -1,6 +1,6 @@
 """Files that version 0.1.0 wrote: later versions read the same values from them, or refuse them in one line.
 
-``tests/frozen/formats_0.1.0`` holds one small file of each format: a run's folder and checkpoint (BPR, width 2), prepared
+``tests/frozen/formats_0.1.0`` holds a small file of each format: a run's folder and checkpoint (BPR, width 2), prepared
 data, a pretrained base (LightGCN, width 2) and a comparison (EASE). Their data: user n of 8 has the items of its parity
 among 12, in order of the items' numbers, at times 1000 + 10 * position + n.
 """
