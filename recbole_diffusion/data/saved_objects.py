@@ -35,6 +35,7 @@ _NAMES = {
     *(("pandas", name) for name in ("DataFrame", "Index", "RangeIndex", "StringDtype")),
     ("scipy.sparse._coo", "coo_matrix"),
     ("scipy.sparse._csr", "csr_matrix"),
+    ("yaml.loader", "FullLoader"),  # an attribute of RecBole's Config; its constructor parses nothing
     ("torch", "device"),
     ("torch", "Size"),
     ("torch._utils", "_rebuild_tensor_v2"),
