@@ -26,6 +26,7 @@ from recbole_diffusion.pretraining import base_settings, bases, cache
 from recbole_diffusion.serving import frames
 from recbole_diffusion.serving.recommendation import Recommender, Request
 from recbole_diffusion.serving.seen import DEFAULT as SEEN_BY_DEFAULT
+from recbole_diffusion.settings import failed_settings
 from recbole_diffusion.settings.config import Config, settings_of
 from recbole_diffusion.settings.precedence import Source
 from recbole_diffusion.support import terminal, trusted_files
@@ -193,12 +194,13 @@ def prepare(config: Config) -> tuple[Any, Loaders]:
     """
     seed = config["seed"] if config["split_seed"] is None else config["split_seed"]
     init_seed(seed, config["reproducibility"])
-    pipeline.resolve_columns(config)
-    if config["prepared_data"] is not None and prepared.can_prepare(config):
-        dataset, parts = prepared.load(config, Path(config["prepared_data"]))
-    else:
-        dataset, parts = pipeline.create_dataset(config), None
-    loaders = pipeline.prepare(config, dataset, parts)
+    with failed_settings.named_in_loading(config):
+        pipeline.resolve_columns(config)
+        if config["prepared_data"] is not None and prepared.can_prepare(config):
+            dataset, parts = prepared.load(config, Path(config["prepared_data"]))
+        else:
+            dataset, parts = pipeline.create_dataset(config), None
+        loaders = pipeline.prepare(config, dataset, parts)
     numbering.check_ids(config, loaders[0]._dataset)
     return dataset, loaders
 
@@ -214,7 +216,8 @@ def build_model(config: Config, loaders: Loaders, state: Optional[dict[str, Any]
     repairs.repair_model(config.model_class)
     bases.attach(config, loaders)
     init_seed(config["seed"], config["reproducibility"])
-    return hooks.build(config.model_class, config, loaders[0]._dataset, state).to(config["device"])
+    with failed_settings.named_in_building(config):
+        return hooks.build(config.model_class, config, loaders[0]._dataset, state).to(config["device"])
 
 
 def _train_and_test(
@@ -251,7 +254,8 @@ def _train_and_test(
         run_outputs.name_checkpoints(trainer, folder)
         if options.resume is not None:
             trainer.resume_checkpoint(options.resume, options.trust)
-        best_score, best_result, test_result, file = fit.fit_and_evaluate(config, trainer, loaders, options)
+        with failed_settings.named_in_training(config):
+            best_score, best_result, test_result, file = fit.fit_and_evaluate(config, trainer, loaders, options)
     folder.link_checkpoints(Path(trainer.saved_model_file))
     pretraining = getattr(config, "pretraining", None) or cache.PretrainingTime(0.0, 0.0)
     seconds = run_cost.RunSeconds(clock.seconds(), pretraining.training_s, pretraining.this_run_s)

@@ -20,6 +20,7 @@ from typing import Any, Callable, Union
 import numpy as np
 
 from recbole_diffusion.data import sequence_pickles
+from recbole_diffusion.support import npz_files
 from recbole_diffusion.support.atomic_folder import replace_files
 from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text
 
@@ -85,12 +86,8 @@ def load_arrays(file: Path) -> dict[str, np.ndarray]:
         ValueError: the file cannot be read; unlike numpy's message it names the file.
     """
     try:
-        content = np.load(file)
-        if isinstance(content, np.ndarray):
-            return {"": content}
-        with content:
-            return {name: content[name] for name in content.files}
-    except Exception as error:  # numpy and zipfile raise many types on files of other formats
+        return npz_files.read(file)
+    except (OSError, ValueError) as error:
         raise ValueError(f"{str(file)!r} cannot be read as numpy's arrays: {error}") from error
 
 

@@ -132,10 +132,19 @@ def _digest(names: Iterable[np.ndarray]) -> str:
     return content.hexdigest()
 
 
+#: Bytes that names may take unpacked whatever their packed size, and their bytes per packed byte beyond that.
+_ALWAYS_UNPACKED, _LARGEST_RATIO = 2**28, 100
+
+
 def _compress(text: str) -> torch.Tensor:
     return torch.frombuffer(bytearray(zlib.compress(text.encode("ascii"))), dtype=torch.uint8)
 
 
 def _decompress(packed: torch.Tensor) -> list[str]:
-    names: list[str] = json.loads(zlib.decompress(packed.cpu().numpy().tobytes()))
+    content = packed.cpu().numpy().tobytes()
+    largest = max(_ALWAYS_UNPACKED, _LARGEST_RATIO * len(content))
+    text = zlib.decompressobj().decompress(content, largest)
+    if len(text) == largest:
+        raise ValueError(f"{len(content)} bytes of names would become more than {largest}")
+    names: list[str] = json.loads(text)
     return names

@@ -1,20 +1,20 @@
 """Cache of filtered and split data sets, so that many runs on one split read and sort the files once.
 
-The cache files are pickles, which can run code. They are read only from the folder that ``prepared_data`` names, which
-must be the user's own.
+The cache files hold arrays and json (:mod:`recbole_diffusion.data.stored_objects`) and run no code when they are read.
 """
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
+import numpy as np
 from filelock import FileLock
 from recbole.utils import ModelType
 
-from recbole_diffusion.data import cache_key, pipeline
+from recbole_diffusion.data import cache_key, pipeline, saved_data, stored_objects
 from recbole_diffusion.settings.config import Config
+from recbole_diffusion.support import npz_files
 from recbole_diffusion.support.atomic_write import atomic_write
 
 
@@ -40,13 +40,13 @@ def load(config: Config, folder: Path) -> tuple[Any, list[Any]]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     key_of_run = key(config)
-    file = folder / f"{config['dataset']}-{key_of_run}.pkl"
-    content = _read(file, key_of_run)
+    file = folder / f"{config['dataset']}-{key_of_run}.prepared"
+    content = _read(config, file, key_of_run)
     if content is None:
         with FileLock(f"{file}.lock"):
-            content = _read(file, key_of_run) or _create(config, file, key_of_run)
-    dataset, parts = content
-    for part in (dataset, *parts):
+            content = _read(config, file, key_of_run) or _create(config, file, key_of_run)
+    dataset, *parts = content
+    for part in content:
         part.config = config
     return dataset, parts
 
@@ -60,25 +60,28 @@ def key(config: Config) -> str:
     return cache_key.digest(content)
 
 
-def _read(file: Path, expected_key: str) -> Any:
+def _read(config: Config, file: Path, expected_key: str) -> Optional[list[Any]]:
     """The data set and its splits; None for a file that is missing, damaged, or of another key."""
     try:
-        with open(file, "rb") as stream:
-            stored_key, *content = pickle.load(stream)
-    except FileNotFoundError:
+        arrays = npz_files.read(file)
+        if str(arrays.pop("key")) != expected_key:
+            return None
+        datasets = stored_objects.unpack(arrays, saved_data.dataset_class(config))
+    except Exception:  # a damaged file may miss any array, or refer to one that it has not
         return None
-    except Exception:  # the unpickler raises anything on a damaged file
-        return None
-    return content if stored_key == expected_key else None
+    return datasets if len(datasets) > 1 else None
 
 
-def _create(config: Config, file: Path, key_of_run: str) -> Any:
-    """Load and split the data set, write it to ``file`` and read it back, so that all runs use the same objects."""
+def _create(config: Config, file: Path, key_of_run: str) -> list[Any]:
+    """Load and split the data set, write it to ``file`` and read it back, so that all runs use the same objects.
+
+    Data sets with attributes that the format does not know are not cached.
+    """
     dataset = pipeline.create_dataset(config)
-    parts = pipeline.build(config, dataset)
-    for part in (dataset, *parts):
-        part.config = None  # belongs to this run
-    atomic_write(file, lambda stream: pickle.dump((key_of_run, dataset, parts), stream, protocol=4))
-    with open(file, "rb") as stream:
-        _, *content = pickle.load(stream)
-    return content
+    datasets = [dataset, *pipeline.build(config, dataset)]
+    try:
+        arrays = stored_objects.pack(datasets)
+    except stored_objects.NotStorable:
+        return datasets
+    atomic_write(file, lambda stream: np.savez(stream, key=np.array(key_of_run), **arrays))
+    return _read(config, file, key_of_run) or datasets

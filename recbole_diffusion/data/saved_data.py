@@ -2,7 +2,8 @@
 
 RecBole reads any file of the right name in ``checkpoint_dir`` and compares only a few settings. Here each file ends
 with a record: all inputs of its content, and a hash of the names behind its ids. The record is compared before the file
-is unpickled. Apart from the record the files are RecBole's: pickles, which can run code; unpicklers ignore the record.
+is unpickled, by :mod:`recbole_diffusion.data.saved_objects`, which runs no code of the file. Apart from the record the
+files are RecBole's: pickles; unpicklers ignore the record.
 
 A file in ``checkpoint_dir`` is not used if it does not fit or has no record. A file that ``dataset_save_path`` or
 ``dataloaders_save_path`` names is an error if it does not fit; without a record it is used with a warning.
@@ -22,9 +23,10 @@ import torch
 from recbole.utils import ModelType
 
 from recbole_diffusion import registry
-from recbole_diffusion.data import cache_key, names
+from recbole_diffusion.data import cache_key, names, saved_objects
 from recbole_diffusion.settings import scopes
 from recbole_diffusion.settings.config import Config
+from recbole_diffusion.support import trusted_files
 from recbole_diffusion.support.atomic_write import atomic_write
 
 _MARK = b"recbole-diffusion/saved/1"
@@ -41,7 +43,7 @@ def dataset(config: Config) -> Any:
     Raises:
         ValueError: the file that ``dataset_save_path`` names does not exist or does not fit.
     """
-    kind = _dataset_class(config)
+    kind = dataset_class(config)
     default = Path(config["checkpoint_dir"]) / f"{config['dataset']}-{kind.__name__}.pth"
 
     def content() -> dict[str, Any]:
@@ -107,7 +109,7 @@ def _content_of_loaders(config: Config) -> dict[str, Any]:
     return cache_key.through_json({**cache_key.data_inputs(config), **cache_key.split_inputs(config), **loader_inputs})
 
 
-def _dataset_class(config: Config) -> Any:
+def dataset_class(config: Config) -> Any:
     """The class of the model's data set, by RecBole's rule."""
     module = importlib.import_module("recbole.data.dataset")
     if config.spec is not None and config.spec.dataset is not None:
@@ -152,13 +154,18 @@ def _read(config: Config, key: str, default: Path, content: Callable[[], dict[st
     doubt = f", saved with other {', '.join(differences)}" if differences else ""
     doubt = ", which has no record of what it was made of" if record is None else doubt
     config.notes.append(f"the {'data set is' if key.startswith('dataset') else 'splits are'} read from {file}{doubt}")
-    return _unpickle(file, key)
+    return _unpickle(file, key, config.model_class)
 
 
-def _unpickle(file: Path, key: str) -> Any:
+def _unpickle(file: Path, key: str, model_class: type) -> Any:
     try:
         with open(file, "rb") as stream:
-            return pickle.load(stream)
+            return pickle.load(stream) if trusted_files.trusts_all() else saved_objects.load(stream, model_class)
+    except saved_objects.CodeFound as error:
+        raise ValueError(
+            f"{key}={str(file)!r} could run code when loaded ({error}); if you trust where it comes from, load it with "
+            "trust=True (--trust-checkpoint)"
+        ) from error
     except Exception as error:  # the unpickler raises anything on a damaged file
         raise ValueError(f"{key}={str(file)!r} cannot be read: it is no saved data, or damaged") from error
 

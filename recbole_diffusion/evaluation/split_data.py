@@ -11,6 +11,7 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from recbole_diffusion.data.item_categories import Categories
+from recbole_diffusion.support import npz_files
 from recbole_diffusion.support.atomic_write import atomic_write
 
 FORMAT = 1
@@ -97,11 +98,10 @@ class SplitData:
             ValueError: the file does not exist, is damaged, or was written by another version.
         """
         try:
-            with np.load(file, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
+            arrays = npz_files.read(file)
             n_users, n_items = arrays["sizes"].tolist()
             version = int(arrays["format"])
-        except Exception as error:  # numpy and zipfile raise anything on a file of another kind
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"split data {str(file)!r} cannot be read: it does not exist or is damaged") from error
         if version != FORMAT:
             raise ValueError(f"split data {str(file)!r} has format {version}; allowed: {FORMAT}")

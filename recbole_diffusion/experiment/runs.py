@@ -16,6 +16,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
 
+from recbole_diffusion.support import json_files
+
 #: The first files that a run writes, in this order; a folder with one of them is a run's.
 _RUN_FILES = ("manifest.json", "config.yaml", "run.log", "metrics.json")
 
@@ -85,6 +87,7 @@ def read(folder: Path) -> Run:
     if status == "finished":
         try:
             metrics = _read_mapping(folder / "metrics.json")
+            json_files.check(folder / "metrics.json", manifest.get("files"))
         except (OSError, ValueError) as error:
             status, problem = "damaged", error
     elif status == "running" and _has_ended(manifest.get("process")):
@@ -109,14 +112,13 @@ def _read_mapping(file: Path) -> dict[str, Any]:
         ValueError: the file is missing, is not json or holds no mapping.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        return json_files.read(file)
     except FileNotFoundError:
         raise ValueError(f"{file.name} is missing") from None
-    except ValueError:
+    except (json.JSONDecodeError, UnicodeDecodeError):
         raise ValueError(f"{file.name} is not json") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{file.name} holds no mapping")
-    return content
+    except ValueError as error:
+        raise ValueError(f"{file.name}: {error}") from None
 
 
 def _numbers(content: dict[str, Any], key: str) -> dict[str, float]:

@@ -89,7 +89,7 @@ def trained_base(config: Any, train_data: Any, valid_data: Any) -> TrainedModel:
         ValueError: as :func:`embeddings`, and where the file's tables do not fit the model.
     """
     dataset, file = train_data._dataset, config["base_checkpoint"]
-    _check_joint_training(config, registry.get_model(config["base_model"]))
+    _check_joint_training(config, _class_of_base(config))
     if file is None:
         return cache.trained(config, _config_of_base(config), train_data, valid_data)
     tables = pretrained_files.tables(config, Path(file), dataset)
@@ -100,6 +100,18 @@ def trained_base(config: Any, train_data: Any, valid_data: Any) -> TrainedModel:
         _check_joint_training(config, type(net))
         take_settings(config, net.own_config)
     return TrainedModel(embeddings_of(net, dataset), lambda: net)
+
+
+def _class_of_base(config: Any) -> type:
+    """The class of ``base_model``.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+    try:
+        return registry.get_model(config["base_model"])
+    except ValueError as error:
+        raise ValueError(f"base_model={config['base_model']!r} is not allowed: {error}") from error
 
 
 def _check_joint_training(config: Any, model_class: Any) -> None:

@@ -27,7 +27,7 @@ from recbole_diffusion.model.embeddings.pretrained import TrainedModel
 from recbole_diffusion.model.embeddings.tables import Embeddings, embeddings_of
 from recbole_diffusion.settings import precedence, scopes
 from recbole_diffusion.settings.config import Config
-from recbole_diffusion.support import terminal
+from recbole_diffusion.support import npz_files, terminal
 from recbole_diffusion.support.atomic_write import atomic_write
 from recbole_diffusion.support.random_state import random_state, restore_random_state
 from recbole_diffusion.training import run_folder
@@ -153,16 +153,16 @@ def _cache_key(base: Config, train_data: Any, valid_data: Any, ids: str) -> str:
 def _read_cache(file: Path, ids: str) -> Optional[CachedBase]:
     """Read a cache file; None where it does not exist, is damaged or has another id order."""
     try:
-        with np.load(file) as content:
-            if str(content["ids"]) != ids:
-                raise ValueError("its rows are those of other users or items")
-            embeddings = Embeddings(content["user"], content["item"], float(content["curvature"]))
-            prefix = "weights/"
-            weights = {key[len(prefix) :]: content[key] for key in content if key.startswith(prefix)}
-            return CachedBase(embeddings, weights, float(content["seconds"]))
+        content = npz_files.read(file)
+        if str(content["ids"]) != ids:
+            raise ValueError("its rows are those of other users or items")
+        embeddings = Embeddings(content["user"], content["item"], float(content["curvature"]))
+        prefix = "weights/"
+        weights = {key[len(prefix) :]: content[key] for key in content if key.startswith(prefix)}
+        return CachedBase(embeddings, weights, float(content["seconds"]))
     except FileNotFoundError:
         return None
-    except Exception as error:  # numpy and zipfile raise anything on a damaged file
+    except (OSError, ValueError, KeyError, TypeError) as error:
         getLogger().warning(f"{file} cannot be read ({error}) and is made anew")
         return None
 

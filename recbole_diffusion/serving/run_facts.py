@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
@@ -12,6 +11,7 @@ import numpy as np
 
 from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.settings.config import settings_of
+from recbole_diffusion.support import json_files
 from recbole_diffusion.training import checkpoint
 
 
@@ -52,12 +52,17 @@ def read(file: Path, trust: bool = False) -> RunFacts:
     folder = next(_folders(file, settings), None)
     if folder is None:
         return RunFacts(file, settings, state, None, {}, {}, None)
+    manifest = _json(folder / "manifest.json")
+    checksums = manifest.get("files")
+    for name in ("metrics.json", "per_user.csv"):
+        if (folder / name).is_file():
+            _check(folder / name, checksums)
     return RunFacts(
         file,
         settings,
         state,
         folder,
-        _json(folder / "manifest.json"),
+        manifest,
         _json(folder / "metrics.json"),
         _per_user(folder / "per_user.csv"),
     )
@@ -72,12 +77,25 @@ def _folders(file: Path, settings: dict[str, Any]) -> Iterator[Path]:
     return (folder for folder in candidates if _json(folder / "manifest.json"))
 
 
+def _check(file: Path, checksums: Any) -> None:
+    """Compare a file of the run with its checksum.
+
+    Raises:
+        ValueError: they differ; one line with the file.
+    """
+    try:
+        json_files.check(file, checksums)
+    except ValueError as error:
+        raise ValueError(
+            f"folder {str(file.parent)!r}: {error}; restore the file, or remove it to do without"
+        ) from None
+
+
 def _json(file: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return json_files.read(file)
     except (OSError, ValueError):
         return {}
-    return content
 
 
 def _per_user(file: Path) -> Optional[UserMetrics]:

@@ -234,6 +234,10 @@ class Config(RecBoleConfig):
         completed = key == "data_path" or (isinstance(value, dict) and isinstance(default, dict))
         return self._origins.get(key, "derived") if completed or value == _plain(default) else "derived"
 
+    def key_origin(self, key: str) -> str:
+        """The file of the key's default: ``default``, ``model``, ``data set`` or ``preset``; ``""`` if it has none."""
+        return self._origins.get(key, "")
+
     def model_name(self) -> str:
         """The model as a string that :func:`registry.get_model` accepts."""
         if isinstance(self.requested_model, str):

@@ -121,7 +121,8 @@ def check_valid_metric(settings: Settings) -> None:
     if settings["valid_metric"].lower() not in {name.lower() for name in possible}:
         near = schema.nearest(settings["valid_metric"], possible)
         raise ValueError(
-            f"valid_metric={settings['valid_metric']!r} is not measured; allowed: {', '.join(possible)}"
+            f"valid_metric={settings['valid_metric']!r} is not measured; allowed: {', '.join(possible)}, "
+            f"by metrics={settings['metrics']!r} and topk={settings['topk']!r}"
             + (f" (did you mean {near}?)" if near else "; or add it to metrics and topk")
         )
 

@@ -78,11 +78,13 @@ def parse_value(text: str) -> Any:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         pass
     try:
-        return yaml.load(text, Loader=yaml_files.YamlLoader) if text[:1] in "[{" else text
-    except yaml.YAMLError:
+        return yaml_files.parse(text) if text[:1] in "[{" else text
+    except (yaml.YAMLError, ValueError):
         return text
 
 
+#: No int that a rule allows reaches this number, which no tensor's size can have.
+_TOO_LARGE = 2**63
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf)"
 _SIMPLE = re.compile(
     rf"^(?P<kind>int|float)(?:\s*(?P<op>>=|>|<=|<)\s*(?P<bound>{_NUMBER})"
@@ -172,9 +174,11 @@ def _check_number(rule: str, value: Any) -> tuple[bool, Any]:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
         return False, value
     if match["kind"] == "int":
-        if abs(value) == float("inf") or float(value) != int(value):
+        if abs(value) >= _TOO_LARGE or float(value) != int(value):
             return False, value
         value = int(value)
+    elif abs(value) > sys.float_info.max and value not in (float("inf"), -float("inf")):  # an int beyond all floats
+        return False, value
     else:
         value = float(value)
     if match["op"]:

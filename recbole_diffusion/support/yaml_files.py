@@ -43,6 +43,51 @@ def dump_yaml(value: Any, **options: Any) -> str:
     return text
 
 
+#: The most values of a file, those behind each use of an anchor included.
+MOST_VALUES = 1_000_000
+#: The deepest nesting of a file; the parser calls itself for each level.
+_DEEPEST = 100
+
+
+def parse(text: str) -> Any:
+    """Parse yaml.
+
+    Raises:
+        yaml.YAMLError: it is no yaml.
+        ValueError: it is nested too deeply, or its anchors stand for too many values.
+    """
+    depth, may_be_deep = 0, sum(map(text.count, "[{-")) > _DEEPEST or " " * _DEEPEST in text
+    for event in yaml.parse(text, Loader=YamlLoader) if may_be_deep else ():
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested more than {_DEEPEST} deep")
+    content = yaml.load(text, Loader=YamlLoader)
+    if "*" in text and _count(content, {}, set()) > MOST_VALUES:
+        raise ValueError(f"its anchors stand for more than {MOST_VALUES} values")
+    return content
+
+
+def _count(value: Any, counts: dict[int, int], above: set[int]) -> int:
+    """The number of values in a value that anchors may share.
+
+    Args:
+        value: of the file.
+        counts: the numbers of the containers that were counted, by id.
+        above: the ids of the containers that hold this one.
+
+    Raises:
+        ValueError: a container holds itself.
+    """
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) in above:
+        raise ValueError("an anchor stands for a value that holds itself")
+    if id(value) not in counts:
+        parts = value.values() if isinstance(value, dict) else value
+        counts[id(value)] = 1 + sum(_count(part, counts, above | {id(value)}) for part in parts)
+    return counts[id(value)]
+
+
 def load_yaml(file: Path) -> dict[str, Any]:
     """Read the mapping in a yaml file. The result is cached until the file changes.
 
@@ -63,9 +108,13 @@ def load_yaml(file: Path) -> dict[str, Any]:
 def _parsed(file: Path, state: tuple[int, int, int]) -> dict[str, Any]:
     """Parse a file; cached by its name and ``state``, its inode, size and time of modification."""
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=YamlLoader)
+        content = parse(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"config file {str(file)!r} is not yaml{_place(error, file)}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"config file {str(file)!r} is not in UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except ValueError as error:
+        raise ValueError(f"config file {str(file)!r} cannot be read: {error}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):

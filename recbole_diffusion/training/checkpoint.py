@@ -45,7 +45,7 @@ def read(path: Any, trust: bool = False, map_location: Any = None) -> Any:
 
     Raises:
         UntrustedFile: it holds other objects than tensors and plain values, and is not trusted.
-        ValueError: the file does not exist, or is not a checkpoint.
+        ValueError: the file does not exist, is not a checkpoint, or has another format.
     """
     if isinstance(path, (str, os.PathLike)) and not os.path.isfile(path):
         raise ValueError(f"checkpoint {str(path)!r} does not exist")
@@ -53,14 +53,43 @@ def read(path: Any, trust: bool = False, map_location: Any = None) -> Any:
     if not trusted and not _has_weights_only():
         raise UntrustedFile(_UNTRUSTED.format(str(path), "cannot be checked by this torch (< 1.13)"))
     options: dict[str, Any] = {"weights_only": not trusted} if _has_weights_only() else {}
+    _check_archive(path)
     try:
-        return torch.load(path, map_location=map_location if map_location is not None else "cpu", **options)
+        state = torch.load(path, map_location=map_location if map_location is not None else "cpu", **options)
     except pickle.UnpicklingError as error:
         if trusted or not _holds_objects(path):
             raise ValueError(f"checkpoint {str(path)!r} cannot be read: it is no checkpoint, or damaged") from error
         raise UntrustedFile(_UNTRUSTED.format(str(path), "holds pickled objects")) from error
     except Exception as error:  # the unpickler raises anything on a file of another kind
         raise ValueError(f"checkpoint {str(path)!r} cannot be read: it is no checkpoint, or damaged") from error
+    version = state.get("format", FORMAT) if isinstance(state, dict) else FORMAT
+    if version != FORMAT:
+        raise ValueError(f"checkpoint {str(path)!r} has format {version!r}; this version reads {FORMAT!r}")
+    return state
+
+
+def _check_archive(path: Any) -> None:
+    """Compare the checksums of a checkpoint's members, which torch does not, and refuse compressed ones.
+
+    torch stores members uncompressed; a compressed one may be a thousand times as large in memory.
+
+    Raises:
+        ValueError: the file is damaged, or was not written by torch.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not zipfile.is_zipfile(path):
+        return  # the format before torch 1.6, or no checkpoint
+    damaged = f"checkpoint {str(path)!r} cannot be read: it is no checkpoint, or damaged"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+                raise ValueError(f"{damaged} (its parts are compressed)")
+            part = archive.testzip()
+    except ValueError:
+        raise
+    except Exception as error:  # zipfile raises many types on damaged files
+        raise ValueError(damaged) from error
+    if part is not None:
+        raise ValueError(f"{damaged} (the checksum of {part})")
 
 
 def load_weights(model: Any, state: dict[str, Any], misfit: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional, Union
 
 from recbole_diffusion.settings.config import settings_of
+from recbole_diffusion.support import json_files
 from recbole_diffusion.support.yaml_files import load_yaml
 from recbole_diffusion.training import checkpoint
 
@@ -44,7 +45,13 @@ def read(path: Union[str, Path], trust: bool = False) -> EarlierRun:
     files = path / "config.yaml", path / "epochs.json"
     if not all(file.is_file() for file in files):
         raise ValueError(f"like={str(path)!r} is no folder of a finished run: it has no config.yaml and epochs.json")
-    return EarlierRun(f"run {str(path)!r}", load_yaml(files[0]), _chosen(json.loads(files[1].read_text())))
+    try:
+        epochs = json.loads(files[1].read_text(encoding="utf-8"))
+        if (path / "manifest.json").is_file():
+            json_files.check(files[1], json_files.read(path / "manifest.json").get("files"))
+        return EarlierRun(f"run {str(path)!r}", load_yaml(files[0]), _chosen(epochs))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"like={str(path)!r} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _of_checkpoint(file: Path, trust: bool) -> EarlierRun:

@@ -22,6 +22,7 @@ from typing import Any, Optional
 
 import torch
 
+from recbole_diffusion.support import json_files
 from recbole_diffusion.support.atomic_write import atomic_write_text, sweep
 from recbole_diffusion.support.json_values import nan_to_null
 from recbole_diffusion.support.versions import PACKAGES, version
@@ -185,11 +186,11 @@ class RunFolder:
     def update(self, **entries: Any) -> None:
         """Add entries to manifest.json."""
         self.manifest.update(entries)
-        self.write("manifest.json", self.manifest)
+        json_files.write(self.path / "manifest.json", self.manifest)
 
     def write(self, name: str, content: Any) -> None:
         """Write a json file atomically; numbers that are not finite become null."""
-        atomic_write_text(self.path / name, json.dumps(nan_to_null(content), indent=2, default=str) + "\n")
+        self._write_text(name, json.dumps(nan_to_null(content), indent=2, default=str) + "\n")
 
     def link_checkpoints(self, best: Path) -> None:
         """Link the checkpoints of the best and of the last epoch, where they exist, from the run's folder.
@@ -210,7 +211,12 @@ class RunFolder:
 
     def write_table(self, name: str, columns: dict[str, Any]) -> None:
         """Write columns of equal length as a csv file, atomically."""
-        atomic_write_text(self.path / name, _as_csv(columns))
+        self._write_text(name, _as_csv(columns))
+
+    def _write_text(self, name: str, text: str) -> None:
+        """Write a file atomically; the next :meth:`update` enters its checksum into manifest.json."""
+        atomic_write_text(self.path / name, text)
+        self.manifest.setdefault("files", {})[name] = json_files.checksum_of(text.encode())
 
 
 def _as_csv(columns: dict[str, Any]) -> str:

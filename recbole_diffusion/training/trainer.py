@@ -124,8 +124,8 @@ class Training(EvaluationLoop):
                 self.logger.warning(f"lr_decay_step has no effect: {self.config['model']} has its own training loop")
             with epochs.logged_from_one(self):
                 return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
-        if self.config["train_neg_sample_args"].get("dynamic", False):
-            train_data.get_model(self.model)
+        if self.config["train_neg_sample_args"].get("dynamic", False) and hasattr(train_data, "get_model"):
+            train_data.get_model(self.model)  # loaders of users draw no negatives
         for epoch in range(self.start_epoch, self.epochs):
             if self.cur_step > self.stopping_step:
                 break

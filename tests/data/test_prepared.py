@@ -53,7 +53,7 @@ def test_models_of_one_kind_share_a_file_and_others_have_their_own(settings, cal
     for model, length in (("GRU4Rec", 5), ("GRU4Rec", 4), ("CDDRec", 5), ("TDiffRec", 5)):
         made(settings, model, prepared_data="kept", eval_args=args, **{**SEQUENTIAL, "MAX_ITEM_LIST_LENGTH": length})
     assert len(calls) == 5
-    assert len(list(Path("kept").glob("*.pkl"))) == 5
+    assert len(list(Path("kept").glob("*.prepared"))) == 5
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_changed_data_are_read_again(settings):
 
 def test_a_damaged_file_is_made_again(settings):
     before = made(settings, prepared_data="kept")
-    (file,) = Path("kept").glob("*.pkl")
+    (file,) = Path("kept").glob("*.prepared")
     file.write_bytes(file.read_bytes()[:100])
     assert made(settings, prepared_data="kept")["test_result"] == before["test_result"]
     assert file.stat().st_size > 1000

@@ -97,7 +97,7 @@ def test_all_models_have_one_split_and_it_is_said(settings):
     assert found.statement.startswith("board: 64 users (64 tested), 40 items,")
     assert "split 0.8:0.1:0.1 at random per user, ranked against all items" in found.statement
     assert found.statement.endswith(f"split {found.counts['split_sha256'][:12]}, the same for all")
-    assert len(list(Path("kept").glob("*.pkl"))) == 2  # with the times, and without
+    assert len(list(Path("kept").glob("*.prepared"))) == 2  # with the times, and without
 
 
 def test_mixed_kinds_have_one_split(settings):

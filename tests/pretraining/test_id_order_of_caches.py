@@ -82,7 +82,7 @@ def test_prepared_data_are_kept_apart_by_the_ids_that_a_checkpoint_gives(setting
     again = run("BPR", "board", config_dict=quick, saved=False)  # keeps the new order of appearance
     rest = run(resume=done["checkpoint"], saved=False)
     assert rest["test_result"] == done["test_result"] != again["test_result"]
-    files = sorted(Path("kept").glob("*.pkl"), key=lambda file: file.stat().st_mtime_ns)
+    files = sorted(Path("kept").glob("*.prepared"), key=lambda file: file.stat().st_mtime_ns)
     assert len(files) == 3
     files[1].write_bytes(files[2].read_bytes())
     assert run("BPR", "board", config_dict=quick, saved=False)["test_result"] == again["test_result"]

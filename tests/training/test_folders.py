@@ -175,7 +175,7 @@ def test_a_comparison_sweeps_its_folder_and_all_below(elsewhere, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "ending"), [("DiffRec", ".pth"), ("DiffRec", "manifest.json"), ("DDRM", ".npz"), ("DiffRec", ".pkl")]
+    ("model", "ending"), [("DiffRec", ".pth"), ("DiffRec", "manifest.json"), ("DDRM", ".npz"), ("DiffRec", ".prepared")]
 )
 def test_a_run_that_is_killed_within_a_write_leaves_no_half_file_and_the_next_one_cleans_up(
     model, ending, elsewhere, tmp_path, monkeypatch

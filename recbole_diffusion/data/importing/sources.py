@@ -11,7 +11,7 @@ import lzma
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional, Union
+from typing import Any, BinaryIO, Callable, NamedTuple, Optional, Union
 
 import pandas as pd
 
@@ -20,11 +20,13 @@ from recbole_diffusion.data.importing.coded import code
 from recbole_diffusion.data.importing.table import Table
 from recbole_diffusion.data.reading.text import shown
 
-_PACKED: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
-    (b"\x1f\x8b", gzip.decompress),
-    (b"\xfd7zXZ", lzma.decompress),
-    (b"BZh", bz2.decompress),
+_PACKED: tuple[tuple[bytes, Callable[[BinaryIO], Any]], ...] = (
+    (b"\x1f\x8b", gzip.open),
+    (b"\xfd7zXZ", lzma.open),
+    (b"BZh", bz2.open),
 )
+#: Bytes that a packed table may take unpacked whatever its size, and its bytes per packed byte beyond that.
+_ALWAYS_UNPACKED, _LARGEST_RATIO = 2**30, 200
 #: Formats that are not read: their first bytes, their name, and what to do.
 _REFUSED = (
     (b"\x28\xb5\x2f\xfd", "zstd", "unpack it (unzstd)"),
@@ -82,7 +84,8 @@ def _unpack(file: Path, raw: bytes) -> bytes:
     try:
         for magic, unpack in _PACKED:
             if raw.startswith(magic):
-                return unpack(raw)
+                with unpack(io.BytesIO(raw)) as stream:
+                    return _read_bounded(stream, file, len(raw))
         if raw.startswith(b"PK\x03\x04"):
             return _unpack_zip(file, raw)
     except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile) as error:
@@ -97,7 +100,21 @@ def _unpack_zip(file: Path, raw: bytes) -> bytes:
             raise ValueError(f"{file} is a sheet (.xlsx); save it as csv")
         if len(names) != 1:
             raise ValueError(f"{file} holds {len(names)} files ({', '.join(names[:5])}, …); unpack it and give one")
-        return archive.read(names[0])
+        with archive.open(names[0]) as stream:
+            return _read_bounded(stream, file, len(raw))
+
+
+def _read_bounded(stream: Any, file: Path, packed: int) -> bytes:
+    """Read what a packed table unpacks to.
+
+    Raises:
+        ValueError: it is too much for a table of ``packed`` bytes.
+    """
+    largest = max(_ALWAYS_UNPACKED, _LARGEST_RATIO * packed)
+    content: bytes = stream.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"{file}: its {packed} bytes unpack to more than {largest}; unpack it yourself if it is right")
+    return content
 
 
 def _parse(source: str, raw: bytes, form: Form, names: Sequence[str]) -> Table:

@@ -16,10 +16,7 @@ therefore never repeated, and a record that other code or data made is never tak
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -32,8 +29,8 @@ from recbole_diffusion.evaluation.list_evaluation import RankedLists
 from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.evaluation.ranked_lists import ListsOfSplit
 from recbole_diffusion.evaluation.split_data import SplitData
-from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text, sweep
-from recbole_diffusion.support.json_values import nan_to_null
+from recbole_diffusion.support import json_files, npz_files
+from recbole_diffusion.support.atomic_write import atomic_write, sweep
 
 FORMAT = 3
 
@@ -64,7 +61,7 @@ class Store:
         """
         file = self.folder / "comparison.json"
         try:
-            plan: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            plan = json_files.read(file)
         except (OSError, ValueError) as error:
             raise ValueError(f"{str(self.folder)!r} is not the folder of a comparison: {error}") from error
         if plan.get("format") != FORMAT:
@@ -73,7 +70,7 @@ class Store:
 
     def write_plan(self, plan: dict[str, Any]) -> None:
         """Write ``comparison.json``."""
-        _write_json(self.folder / "comparison.json", {"format": FORMAT, **plan})
+        json_files.write(self.folder / "comparison.json", {"format": FORMAT, **plan})
 
     def record(self, key: str) -> Optional[dict[str, Any]]:
         """Read the record of a finished run; None if the run has not finished or its file is damaged."""
@@ -84,13 +81,22 @@ class Store:
         return _read_json(self._failure_file(key))
 
     def users(self, key: str) -> Optional[UserMetrics]:
-        """Read the test metrics per user of a finished run; None if it has none."""
+        """Read the test metrics per user of a finished run; None if it has none.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         file = self._users_file(key)
         if not file.is_file():
             return None
-        with np.load(file, allow_pickle=False) as arrays:
+        try:
+            arrays = npz_files.read(file)
             values = arrays["values"]
             return UserMetrics(arrays["users"], dict(zip(map(str, arrays["names"]), values.T.astype(np.float64))))
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"{str(file)!r} cannot be read ({error}); delete runs/{key}.json and it, and run it again"
+            ) from error
 
     def lists(self, key: str) -> Optional[ListsOfSplit]:
         """Read the recommended lists of a finished run; None if it kept none.
@@ -134,7 +140,7 @@ class Store:
             atomic_write(file, lambda stream: _write_users(stream, users))
         if lists is not None:
             self._write_lists(key, lists)
-        _write_json(self._record_file(key), record)
+        json_files.write(self._record_file(key), record)
         self._failure_file(key).unlink(missing_ok=True)
 
     def fail(self, key: str, record: dict[str, Any]) -> None:
@@ -143,7 +149,7 @@ class Store:
         Raises:
             OSError: the file cannot be written.
         """
-        _write_json(self._failure_file(key), record)
+        json_files.write(self._failure_file(key), record)
 
     def _record_file(self, key: str) -> Path:
         return self.folder / "runs" / f"{key}.json"
@@ -178,25 +184,17 @@ def _read_lists(file: Path, files: str) -> tuple[RankedLists, str]:
         ValueError: the file is damaged.
     """
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return ranked_lists.unpack(arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return ranked_lists.unpack(npz_files.read(file))
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"lists/{file.name} cannot be read ({error}); delete {files}, and run it again") from error
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    text = json.dumps(nan_to_null(content), indent=1, default=str) + "\n"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(file, text)
 
 
 def _read_json(file: Path) -> Optional[dict[str, Any]]:
     """The mapping in a json file; None if it is missing, damaged or holds no mapping."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        return json_files.read(file)
     except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
 
 
 @contextlib.contextmanager

@@ -66,14 +66,28 @@ def _number(value: float) -> Optional[float]:
 
 
 def to_csv(rows: Sequence[Row]) -> bytes:
-    """Return rows as csv with the columns of all of them; None is empty, False and True are 0 and 1."""
+    """Return rows as csv with the columns of all of them.
+
+    None is empty, False and True are 0 and 1. Texts that a spreadsheet would run as formulas begin with an apostrophe.
+    """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, [_inert(column) for column in columns], restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: int(value) if isinstance(value, bool) else value for key, value in row.items()})
+        writer.writerow({_inert(key): _inert(value) for key, value in row.items()})
     return text.getvalue().encode()
+
+
+def _inert(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe; numbers stay."""
+    if not isinstance(value, str) or value[:1] not in {"=", "+", "-", "@", "\t", "\r"} or value == "-":
+        return int(value) if isinstance(value, bool) else value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def document(comparison: ComparisonResults, analyses: Sequence[Analysis]) -> Row:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from contextlib import ExitStack
@@ -23,8 +22,7 @@ from recbole_diffusion.experiment.tune import serial as tune_serial
 from recbole_diffusion.experiment.tune.report import NoTrialFinished, TuneResult
 from recbole_diffusion.experiment.tune.trials import MedianStoppingRule, Record, TrialLog, TuningContext, best_record
 from recbole_diffusion.experiment.tune.tuning_plan import FORMAT, TuningPlan
-from recbole_diffusion.support.atomic_write import atomic_write_text
-from recbole_diffusion.support.json_values import nan_to_null
+from recbole_diffusion.support import json_files
 from recbole_diffusion.training import run_folder
 
 
@@ -274,5 +272,4 @@ class Tuning:
             "environment": run_folder.environment(),
             **outcome,
         }
-        text = json.dumps(nan_to_null(content), indent=1, default=str) + "\n"
-        atomic_write_text(self.store.folder / "tune.json", text)
+        json_files.write(self.store.folder / "tune.json", content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from recbole_diffusion.experiment.tune.options import ADAPTIVE_SEARCHES, DEFAULT
 from recbole_diffusion.settings import precedence
 from recbole_diffusion.settings.config import Config, parse_setting
 from recbole_diffusion.settings.precedence import GIVEN, Source
-from recbole_diffusion.support import yaml_files
+from recbole_diffusion.support import json_files, yaml_files
 
 #: Version of the format of ``tune.json``.
 FORMAT = 3
@@ -200,7 +199,7 @@ def read_plan(folder: Path, trials: Optional[int]) -> TuningPlan:
     """
     file = folder / "tune.json"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json_files.read(file)
         if content.get("format") != FORMAT:
             raise ValueError(f"{str(file)!r} has format {content.get('format')!r}; this version reads {FORMAT}")
         tuning_plan = TuningPlan(**content["request"])

@@ -1,0 +1,132 @@
+"""Naming of the user's settings in errors of RecBole, torch and numpy, whose messages name none.
+
+Rules refuse what is known not to work before anything is read. What only a library notices, such as a width that the
+number of heads does not divide or a table that does not fit into memory, is reported with the settings that the user
+gave and that differ from the defaults.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any, Callable
+
+from recbole_diffusion.settings.config import Config
+
+#: The most settings that a message names.
+_MOST = 6
+_MEMORY = re.compile(
+    r"can't allocate|out of memory|not enough memory|unable to allocate|storage size calculation overflow"
+    r"|overflow when unpacking|array is too big|maximum supported dimension|invalid buffer size|cannot allocate memory",
+    re.IGNORECASE,
+)
+#: Settings of the run that the size of a model or of its batches depends on.
+_SIZES = frozenset({"MAX_ITEM_LIST_LENGTH", "train_batch_size", "eval_batch_size", "eval_users_per_batch"})
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Whether an allocation failed, on the CPU or on a device."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, (RuntimeError, TypeError, ValueError)) and bool(_MEMORY.search(str(error)))
+    )
+
+
+@contextlib.contextmanager
+def named_in_building(config: Config) -> Iterator[None]:
+    """Name the model's settings in errors of its construction.
+
+    Raises:
+        ValueError: in place of an error that names none of the settings; one line.
+    """
+    with _named(config, lambda key: _is_of_model(config, key), f"{config['model']} cannot be built"):
+        yield
+
+
+@contextlib.contextmanager
+def named_in_loading(config: Config) -> Iterator[None]:
+    """Name the settings of the data in errors of their preparation, other than messages of this package.
+
+    Raises:
+        ValueError: in place of an error that names none of the settings; one line.
+    """
+    text = f"data set {config['dataset']!r} cannot be prepared"
+    passed = (ValueError, OSError, NotImplementedError)
+    with _named(config, lambda key: not _is_of_model(config, key), text, passed):
+        yield
+
+
+@contextlib.contextmanager
+def named_in_training(config: Config) -> Iterator[None]:
+    """Name the settings in errors of memory.
+
+    Raises:
+        ValueError: in place of such an error; one line.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not is_memory_error(error):
+            raise
+        raise _explained(config, error, lambda key: True, f"{config['model']} cannot be trained") from error
+
+
+@contextlib.contextmanager
+def _named(config: Config, relevant: Callable[[str], bool], what: str, passed: tuple[type, ...] = ()) -> Iterator[None]:
+    """Name relevant settings in any error but those of the types ``passed`` and those that name one already."""
+    try:
+        yield
+    except Exception as error:
+        memory = is_memory_error(error)
+        if not memory and (isinstance(error, passed) or _names_one(config, str(error))):
+            raise
+        explained = _explained(config, error, relevant, what)
+        if explained is error:
+            raise
+        raise explained from error
+
+
+def _explained(config: Config, error: Exception, relevant: Callable[[str], bool], what: str) -> Exception:
+    """The error with the user's settings; the error itself if the user gave none that differs from its default."""
+    memory = is_memory_error(error)
+    settings = _given(config, lambda key: relevant(key) or (memory and key in _SIZES))
+    if memory:  # the largest numbers first
+        settings = dict(sorted(settings.items(), key=lambda entry: -_largest(entry[1])))
+    if not settings and not memory:
+        return error
+    listed = ", ".join(f"{key}={_short(value)}" for key, value in [*settings.items()][:_MOST])
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    if memory:
+        asked = re.search(r"tried to allocate ([\d.]+ ?\w+)|Unable to allocate ([\d.]+ \w+)", str(error))
+        reason = "out of memory" + (f" (tried to allocate {asked[1] or asked[2]})" if asked else "")
+    return ValueError(f"{what}{f' with {listed}' if listed else ''}: {reason}")
+
+
+def _given(config: Config, relevant: Callable[[str], bool]) -> dict[str, Any]:
+    """The user's settings that differ from their defaults."""
+    defaults = config.internal_config_dict
+    given = {key: value for key, value in config.external_config_dict.items() if key not in {"model", "dataset"}}
+    return {key: value for key, value in given.items() if relevant(key) and value != defaults.get(key)}
+
+
+def _is_of_model(config: Config, key: str) -> bool:
+    return config.key_origin(key) == "model"
+
+
+def _names_one(config: Config, text: str) -> bool:
+    """Whether a message names one of the user's settings."""
+    return any(re.search(rf"(?<!\w){re.escape(key)}(?!\w)", text) for key in config.external_config_dict)
+
+
+def _largest(value: Any) -> float:
+    """The largest number in a value; 0 if it holds none."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return max(map(_largest, value), default=0.0)
+    return abs(float(value)) if isinstance(value, (int, float)) else 0.0
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
