@@ -293,8 +293,8 @@ def test_tensorboard_is_always_written(settings):
 
 
 def test_fearec_with_one_layer_divides_by_zero(built):
-    """Only documented: give FEARec n_layers >= 2."""
-    with pytest.raises(ZeroDivisionError):
+    """The line names the setting: give FEARec n_layers >= 2."""
+    with pytest.raises(ValueError, match="FEARec cannot be built with n_layers=1: integer division or modulo by zero"):
         built("FEARec", n_layers=1, train_neg_sample_args=None)
 
 

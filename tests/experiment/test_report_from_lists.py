@@ -19,7 +19,7 @@ from recbole_diffusion.evaluation.split_data import SplitData
 from recbole_diffusion.experiment import report
 from recbole_diffusion.experiment.compare import compare
 from recbole_diffusion.experiment.jobs.store import Store, UserMetrics
-from recbole_diffusion.experiment.report import captions, data_tables, results, selection, tables
+from recbole_diffusion.experiment.report import captions, data_tables, reading, selection, tables
 from recbole_diffusion.experiment.report.analysis import analyse
 
 N_USERS, N_ITEMS, LENGTH = 12, 31, 20
@@ -77,7 +77,7 @@ def made(without=(), tested=True):
 
 def test_another_cut_off_and_metric_by_hand():
     of_split = made()
-    comparison = results.read("study", "NDCG@15", columns=["Recall@15", "NDCG@15", "Coverage@15"])
+    comparison = reading.read("study", "NDCG@15", columns=["Recall@15", "NDCG@15", "Coverage@15"])
     first = comparison.results["tiny"][0]
     by_seed = {seed: lists_of(0, seed, of_split) for seed in (1, 2)}
     assert first.by_seed("recall@15") == {
@@ -108,7 +108,7 @@ def test_another_cut_off_and_metric_by_hand():
 def test_metrics_that_some_users_do_not_have():
     """Recall of the tail: users without a target in the tail are left out of means and tests."""
     of_split = made()
-    comparison = results.read("study", columns=["Recall-tail@15"])
+    comparison = reading.read("study", columns=["Recall-tail@15"])
     values = comparison.results["tiny"][0].users.metrics["recalltail@15"]
     assert 0 < np.isnan(values).sum() < N_USERS or not np.isnan(values).any()
     rows = [row for row in analyse(comparison, "tiny", resamples=50).pairs if row["metric"] == "recalltail@15"]
@@ -118,7 +118,7 @@ def test_metrics_that_some_users_do_not_have():
 
 def test_groups_by_hand():
     of_split = made()
-    comparison = results.read("study")
+    comparison = reading.read("study")
     table = data_tables.groups(comparison, analyse(comparison, "tiny", resamples=0))
     lengths = of_split.user_counts[1:]
     shortest = np.sort(lengths)[3]  # a third of twelve users
@@ -134,7 +134,7 @@ def test_groups_by_hand():
 
 def test_table_of_the_data():
     of_split = made()
-    table = data_tables.datasets(results.read("study"))
+    table = data_tables.datasets(reading.read("study"))
     row = dict(zip(table.columns, (value.text for value in table.rows[0])))
     assert row["density"] == f"{100 * 114 / (12 * 30):.3g} %"
     assert row["median history"] == f"{np.median(of_split.user_counts[1:]):g}"
@@ -184,15 +184,15 @@ def test_wrong_words_are_one_line(words, message, capsys):
 
 def test_folders_without_lists_still_work_and_a_run_without_is_a_dash():
     made(without=[(label, seed) for label in MODELS for seed in (1, 2)])
-    comparison = results.read("study")
+    comparison = reading.read("study")
     assert comparison.splits == {}
     assert data_tables.groups(comparison, analyse(comparison, "tiny", resamples=0)) is None
     with pytest.raises(ValueError, match="Recall@15 was not measured on 'tiny', and the runs have kept no lists"):
-        results.read("study", "Recall@15")
+        reading.read("study", "Recall@15")
     made(without=[("Second", 1), ("Second", 2)])
     for file in Path("study/lists").glob("1*"):
         file.unlink()
-    analysis = analyse(results.read("study", "Recall@15"), "tiny", resamples=0)
+    analysis = analyse(reading.read("study", "Recall@15"), "tiny", resamples=0)
     assert [row[1].text for row in tables.accuracy(analysis, ["recall@15"]).rows][1] == tables.DASH
     assert captions.verdict(analysis).startswith("Best at Recall@15: First")
 
@@ -231,7 +231,7 @@ def test_equal_to_a_training_with_these_cut_offs(checkerboard):
     common = {key: value for key, value in {**SMALL, "epochs": 1, "steps": 3, "dims": [8]}.items() if key != "state"}
     store = compare(["DiffRec"], ["board"], [3], "here", common)
     columns = ["Recall", "NDCG", "MRR", "Gini", "Novelty"]
-    (model,) = results.read(store.folder, topk=[3, 30], columns=columns).results["board"]
+    (model,) = reading.read(store.folder, topk=[3, 30], columns=columns).results["board"]
     settings = {**model.runs[0]["settings"], "seed": 3, "show_progress": False, "topk": [3, 10, 30]}
     trained = run("DiffRec", "board", config_dict=settings, saved=False)
     for metric in ("recall@3", "recall@30", "ndcg@3", "ndcg@30", "mrr@30", "giniindex@30", "novelty@3"):

@@ -39,7 +39,7 @@ def test_a_models_own_keys_and_recboles_have_an_effect(model, keys, settings):
     [
         ("BPR", "embedding_size", 0, "int >= 1"),
         ("BPR", "embedding_size", 64.5, "int >= 1"),
-        ("LightGCN", "n_layers", -1, "int >= 0"),
+        ("LightGCN", "n_layers", -1, r"int in \[0, 1000\]"),
         ("ItemKNN", "k", 0, "int >= 1"),
         ("SASRec", "hidden_act", "relux", r"gelu \| relu \| swish \| tanh \| sigmoid"),
         ("NeuMF", "dropout_prob", 2, r"float in \[0, 1\]"),
