@@ -421,7 +421,7 @@ def test_a_driver_that_is_killed_loses_the_run_at_work(checkerboard, ran):
     store = Store("here")
     assert [record["label"] for record in records(store).values()] == ["EASE"]
     assert list((store.folder / "work").iterdir())
-    plan = json.loads((store.folder / "comparison.json").read_text())
+    plan = store.plan()
     plan["asked"]["own"]["DiffRec"]["epochs"] = 2  # or it would never end
     store.write_plan(plan)
     resume("here")
