@@ -11,8 +11,7 @@ and part of the history in later ones. The histories of validation and test stay
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -39,8 +38,9 @@ def hooks(config: Any) -> list[tuple[Any, str, Any]]:
         interactions = dataset.__dict__.pop("interactions")
         for part in parts:
             part.__dict__.pop("interactions", None)
-        if train_noise.is_added(dataset.config, dataset, parts):
-            rows = _with_noise(dataset, parts, interactions)
+        removed = train_noise.take_removed_rows(dataset, parts)
+        if train_noise.is_wanted(dataset.config):
+            rows = _with_noise(dataset, parts[0].inter_feat, interactions, removed)
             noisy = copy.copy(dataset)
             noisy.inter_feat = rows
             noisy.sort = lambda *_, **__: None  # they are in order
@@ -53,17 +53,18 @@ def hooks(config: Any) -> list[tuple[Any, str, Any]]:
     return [(SequentialDataset, name, method) for name, method in replaced.items()]
 
 
-def _with_noise(dataset: Any, parts: Sequence[Any], interactions: Any) -> Any:
+def _with_noise(dataset: Any, rows_of_train: Any, interactions: Any, removed: Optional[Any]) -> Any:
     """The training interactions and the noise, by user and in order of time.
 
     Args:
         dataset: the whole data set.
-        parts: train, valid and test.
+        rows_of_train: the rows of the train split.
         interactions: of all parts, by user and in order of time.
+        removed: the interactions that natural noise is drawn from.
     """
-    train = _training_interactions(dataset, parts[0].inter_feat, interactions)
+    train = _training_interactions(dataset, rows_of_train, interactions)
     split = train_noise.Split(dataset, train, [interactions])
-    rows = train_noise.draw(dataset.config, split)
+    rows = train_noise.draw(dataset.config, split, removed)
     time, numbers = dataset.time_field, rows.numbers
     if dataset.config["time-aware"]:  # the column then holds ranks
         numbers.pop(time, None)

@@ -63,42 +63,49 @@ def check(config: Any) -> None:
         raise ValueError("train_noise='natural' is not allowed with benchmark_filename; allowed: random")
 
 
-def is_added(config: Any, dataset: Any, parts: Sequence[Any]) -> bool:
-    """Whether noise is asked for. Without it, the rows that were kept for it are dropped.
+def is_wanted(config: Any) -> bool:
+    """Whether the settings ask for noise: ``train_noise`` with a ``train_noise_ratio`` above 0.
 
-    Args:
-        config: ``train_noise``, ``train_noise_ratio`` (added rows, as a share of the train rows) and
-            ``train_noise_seed``.
-        dataset: the whole data set.
-        parts: train, valid and test.
+    The ratio is the number of added interactions, as a share of the train split's.
     """
+    return config["train_noise"] is not None and bool(config["train_noise_ratio"])
+
+
+def take_removed_rows(dataset: Any, parts: Sequence[Any]) -> Optional[Any]:
+    """Take the rows that :func:`keep_removed_rows` has kept from a data set and its parts; None without any."""
     for part in parts:
         part.__dict__.pop("removed_rows", None)
-    if config["train_noise"] is None or not config["train_noise_ratio"]:
-        dataset.__dict__.pop("removed_rows", None)
-        return False
-    check(config)
-    return True
+    return dataset.__dict__.pop("removed_rows", None)
 
 
 def add(config: Any, dataset: Any, parts: Sequence[Any]) -> None:
     """Add the noise that the settings ask for to the train split of a general model, and note its size.
 
     Args:
-        config, dataset, parts: see :func:`is_added`.
+        config: the settings.
+        dataset: the whole data set.
+        parts: train, valid and test.
     """
-    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL or not is_added(config, dataset, parts):
+    removed = take_removed_rows(dataset, parts)
+    if config["MODEL_TYPE"] == ModelType.SEQUENTIAL or not is_wanted(config):
         return
+    check(config)
     split = Split(dataset, parts[0].inter_feat, [part.inter_feat for part in parts])
-    rows = draw(config, split)
+    rows = draw(config, split, removed)
     if len(rows.donors):
         train, added = split.train, split.copies(rows)
         parts[0].inter_feat = Interaction({name: torch.cat([train[name], added[name]]) for name in train.columns})
 
 
-def draw(config: Any, split: Split) -> Rows:
-    """Draw the rows to add, and note their number."""
-    dataset, kind, ratio = split.dataset, config["train_noise"], config["train_noise_ratio"]
+def draw(config: Any, split: Split, removed: Optional[Any]) -> Rows:
+    """Draw the rows to add, and note their number.
+
+    Args:
+        config: the settings.
+        split: the pairs of the data.
+        removed: the rows that natural noise is drawn from.
+    """
+    kind, ratio = config["train_noise"], config["train_noise_ratio"]
     seeds = (config["train_noise_seed"], config["split_seed"], config["seed"])
     rng = np.random.default_rng(next(seed for seed in seeds if seed is not None))
     wanted = round(ratio * len(split.users))
@@ -106,12 +113,12 @@ def draw(config: Any, split: Split) -> Rows:
         rows = _random_rows(split, wanted, rng)
     else:
         normalised = bool(config["normalize_all"] or config["normalize_field"])
-        rows = _natural_rows(split, dataset.__dict__.pop("removed_rows", None), wanted, rng, normalised)
+        rows = _natural_rows(split, removed, wanted, rng, normalised)
     count, before = len(rows.donors), len(split.users)
     note = f"train noise: {count} {kind} interactions are added to {before} of train (ratio {ratio:g})"
     if count < wanted:
         note += f"; {wanted} were asked for, but no more are left"
-    account_of(dataset).note(note)
+    account_of(split.dataset).note(note)
     return rows
 
 
