@@ -114,7 +114,10 @@ def _create_stage(folder: Path) -> tuple[Path, int]:
     place = folder if folder.is_dir() else folder.parent
     while True:
         stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}.writing-", dir=place))
-        handle = os.open(stage, os.O_RDONLY)
+        try:
+            handle = os.open(stage, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         if stage.exists():

@@ -171,3 +171,36 @@ def test_a_writer_that_was_killed_after_its_commit_does_not_come_after_a_later_o
     assert seen == ["new"]
     assert contents() == {**NEW, "a": "last"}
     assert stages() == []
+
+
+@pytest.mark.parametrize("moment", ["before it is opened", "before it is locked"])
+def test_a_stage_that_another_process_removes_at_once_is_made_again(moment, tmp_path, monkeypatch):
+    """The other process finds it without a lock, as one that a killed writer has left."""
+    monkeypatch.chdir(tmp_path)
+    write_old()
+    removed = []
+
+    def remove(stage):
+        if not removed:
+            removed.append(Path(stage).name)
+            os.rmdir(stage)
+
+    create, lock = atomic_folder.tempfile.mkdtemp, atomic_folder.fcntl.flock
+
+    def mkdtemp(**options):
+        stage = create(**options)
+        if moment == "before it is opened":
+            remove(stage)
+        return stage
+
+    def flock(handle, operation):
+        for stage in atomic_folder._stages(FOLDER):
+            remove(stage)
+        lock(handle, operation)
+
+    monkeypatch.setattr(atomic_folder.tempfile, "mkdtemp", mkdtemp)
+    if moment == "before it is locked":
+        monkeypatch.setattr(atomic_folder.fcntl, "flock", flock)
+    write_new()
+    assert len(removed) == 1
+    assert contents() == NEW
