@@ -166,6 +166,8 @@ def _unpickle(file: Path, key: str, model_class: type) -> Any:
             f"{key}={str(file)!r} could run code when loaded ({error}); if you trust where it comes from, load it with "
             "trust=True (--trust-checkpoint)"
         ) from error
+    except MemoryError:
+        raise
     except Exception as error:  # the unpickler raises anything on a damaged file
         raise ValueError(f"{key}={str(file)!r} cannot be read: it is no saved data, or damaged") from error
 

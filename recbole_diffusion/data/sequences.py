@@ -112,19 +112,26 @@ def _gather(items: torch.Tensor, counts: torch.Tensor, groups: torch.Tensor) -> 
     return positions, items[places]
 
 
+#: RecBole's transforms of a batch that change its sequences.
+_OF_SEQUENCES = frozenset({"mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq"})
+
+
 def check_settings(config: Any) -> None:
-    """Check that BERT4Rec masks at least one item of each sequence; RecBole fails in the first batch otherwise.
+    """Check ``transform``; RecBole fails in the first batch otherwise.
 
     Raises:
-        ValueError: ``mask_ratio * MAX_ITEM_LIST_LENGTH`` is less than one.
+        ValueError: it changes sequences and the model has none, or it masks less than one item of a sequence.
     """
-    if config["transform"] != "mask_itemseq":
+    name = config["transform"]
+    if name in _OF_SEQUENCES and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
+        raise ValueError(f"transform={name!r} changes sequences, which {config['model']} does not have; allowed: null")
+    if name != "mask_itemseq":
         return
     ratio, length = config["mask_ratio"], config["MAX_ITEM_LIST_LENGTH"]
     if int((ratio or 0) * length) < 1:
         raise ValueError(
             f"mask_ratio={ratio!r} of MAX_ITEM_LIST_LENGTH={length!r} is less than one item; raise one of them "
-            f"({config['model']} masks int(mask_ratio * MAX_ITEM_LIST_LENGTH) items of each sequence)"
+            f"(transform={name!r} masks int(mask_ratio * MAX_ITEM_LIST_LENGTH) items of each sequence)"
         )
 
 

@@ -12,7 +12,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, Callable
 
+from recbole_diffusion.settings import scopes
 from recbole_diffusion.settings.config import Config
+from recbole_diffusion.settings.scopes import Scope
 
 #: The most settings that a message names.
 _MOST = 6
@@ -23,6 +25,8 @@ _MEMORY = re.compile(
 )
 #: Settings of the run that the size of a model or of its batches depends on.
 _SIZES = frozenset({"MAX_ITEM_LIST_LENGTH", "train_batch_size", "eval_batch_size", "eval_users_per_batch"})
+#: Settings that a model may bring and that the data are prepared by.
+_OF_DATA = frozenset({"train_neg_sample_args", "MAX_ITEM_LIST_LENGTH"})
 
 
 def is_memory_error(error: BaseException) -> bool:
@@ -52,7 +56,7 @@ def named_in_loading(config: Config) -> Iterator[None]:
     """
     text = f"data set {config['dataset']!r} cannot be prepared"
     passed = (ValueError, OSError, NotImplementedError)
-    with _named(config, lambda key: not _is_of_model(config, key), text, passed):
+    with _named(config, lambda key: key in _OF_DATA or not _is_of_model(config, key), text, passed):
         yield
 
 
@@ -89,7 +93,7 @@ def _named(config: Config, relevant: Callable[[str], bool], what: str, passed: t
 def _explained(config: Config, error: Exception, relevant: Callable[[str], bool], what: str) -> Exception:
     """The error with the user's settings; the error itself if the user gave none that differs from its default."""
     memory = is_memory_error(error)
-    settings = _given(config, lambda key: relevant(key) or (memory and key in _SIZES))
+    settings = _given(config, lambda key: relevant(key) or (memory and key in _SIZES), with_defaults=memory)
     if memory:  # the largest numbers first
         settings = dict(sorted(settings.items(), key=lambda entry: -_largest(entry[1])))
     if not settings and not memory:
@@ -102,11 +106,13 @@ def _explained(config: Config, error: Exception, relevant: Callable[[str], bool]
     return ValueError(f"{what}{f' with {listed}' if listed else ''}: {reason}")
 
 
-def _given(config: Config, relevant: Callable[[str], bool]) -> dict[str, Any]:
-    """The user's settings that differ from their defaults."""
-    defaults = config.internal_config_dict
-    given = {key: value for key, value in config.external_config_dict.items() if key not in {"model", "dataset"}}
-    return {key: value for key, value in given.items() if relevant(key) and value != defaults.get(key)}
+def _given(config: Config, relevant: Callable[[str], bool], with_defaults: bool) -> dict[str, Any]:
+    """The user's settings, without those of what is shown; ``with_defaults`` also those that are at their defaults."""
+    defaults, left_out = config.internal_config_dict, {"model", "dataset"} | scopes.keys(Scope.SHOWN)
+    given = {key: value for key, value in config.external_config_dict.items() if key not in left_out}
+    return {
+        key: value for key, value in given.items() if relevant(key) and (with_defaults or value != defaults.get(key))
+    }
 
 
 def _is_of_model(config: Config, key: str) -> bool:

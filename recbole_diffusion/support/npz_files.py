@@ -37,7 +37,7 @@ def read(file: Union[str, Path]) -> dict[str, np.ndarray]:
             with zipfile.ZipFile(stream) as archive:
                 _check_sizes(archive, os.fstat(stream.fileno()).st_size)
                 return {_name(info): _member(archive, info) for info in archive.infolist()}
-        except ValueError:
+        except (ValueError, MemoryError):
             raise
         except Exception as error:  # zipfile and zlib raise many types on damaged files
             raise ValueError(f"it is damaged: {' '.join(str(error).split()) or type(error).__name__}") from error

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from packaging.version import Version
 
+from recbole_diffusion.settings.failed_settings import is_memory_error
 from recbole_diffusion.support import trusted_files
 from recbole_diffusion.support.atomic_write import atomic_write
 
@@ -61,6 +62,8 @@ def read(path: Any, trust: bool = False, map_location: Any = None) -> Any:
             raise ValueError(f"checkpoint {str(path)!r} cannot be read: it is no checkpoint, or damaged") from error
         raise UntrustedFile(_UNTRUSTED.format(str(path), "holds pickled objects")) from error
     except Exception as error:  # the unpickler raises anything on a file of another kind
+        if is_memory_error(error):
+            raise
         raise ValueError(f"checkpoint {str(path)!r} cannot be read: it is no checkpoint, or damaged") from error
     version = state.get("format", FORMAT) if isinstance(state, dict) else FORMAT
     if version != FORMAT:
@@ -84,7 +87,7 @@ def _check_archive(path: Any) -> None:
             if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
                 raise ValueError(f"{damaged} (its parts are compressed)")
             part = archive.testzip()
-    except ValueError:
+    except (ValueError, MemoryError):
         raise
     except Exception as error:  # zipfile raises many types on damaged files
         raise ValueError(damaged) from error

@@ -28,6 +28,13 @@ REPAIRED: list[tuple[str, dict[str, Any], str]] = [
     ("DDRM", {"base_model": "../BPR"}, r"base_model='../BPR' is not allowed"),
     ("ItemMean", {"base_model": "os"}, "base_model='os' is not allowed"),
     ("BPR", {"field_separator": 1.5}, "field_separator=1.5 is not allowed"),
+    ("HGCF", {"transform": "mask_itemseq"}, "transform='mask_itemseq' changes sequences, which HGCF does not have"),
+    ("SASRec", {"transform": "mask_itemseq"}, "mask_ratio=None .*transform='mask_itemseq' masks"),
+    (
+        "PreferDiff",
+        {"train_neg_sample_args": {"distribution": "popularity", "alpha": 1e308}},
+        "cannot be prepared with .*train_neg_sample_args=.*: float division by zero",
+    ),
 ]
 SEQUENTIAL = {"train_neg_sample_args": None, "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO"}}
 
@@ -48,6 +55,22 @@ def test_dynamic_negatives_of_a_model_that_draws_none_have_no_effect(settings):
     result = run("DiffRec", "board", config_dict={**quick, **dynamic}, saved=False)
     assert result["test_result"] == plain["test_result"]
     assert [note for note in result["warnings"] if "has no effect on DiffRec" in note]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] can't allocate memory: 9 bytes")])
+def test_a_lack_of_memory_is_no_damaged_checkpoint(error, settings, monkeypatch):
+    """Training, in which the best checkpoint is read for the test, names the settings; reading says what it lacks."""
+    from recbole_diffusion.training import checkpoint
+
+    def load(*_, **__):
+        raise error
+
+    trained = run("BPR", "board", config_dict={**settings, "epochs": 1})
+    monkeypatch.setattr(checkpoint.torch, "load", load)
+    with pytest.raises(type(error)):
+        checkpoint.read(trained["checkpoint"])
+    with pytest.raises(ValueError, match=r"BPR cannot be trained with .*embedding_size=9.*: out of memory"):
+        run("BPR", "board", config_dict={**settings, "epochs": 1, "embedding_size": 9})
 
 
 def test_an_error_of_the_model_itself_stays_without_settings(settings, monkeypatch):
