@@ -44,7 +44,7 @@ def parser() -> Command:
     command.option(
         "seeds", "3", "number of seeds of the trainings, or a list; the noise is the same for all", default="3"
     )
-    command.flag("yardsticks", "add models without training: Pop, ItemKNN, EASE, ItemMean, Transitions, as they suit")
+    command.flag("yardsticks", "add the models without training that suit, see docs/models/yardsticks.md")
     add_resources(command)
     command.option("folder", "FOLDER", "folder of the results; finished runs in it are not repeated")
     command.option("metric", "NDCG@10", "main metric")

@@ -14,7 +14,7 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from recbole_diffusion.evaluation.metric_names import paper_name
-from recbole_diffusion.experiment import report
+from recbole_diffusion.experiment import figures, report
 from recbole_diffusion.experiment.compare import Resources, compare
 from recbole_diffusion.experiment.report import captions, records, significance
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
@@ -23,7 +23,6 @@ from recbole_diffusion.experiment.report.reading import read
 from recbole_diffusion.experiment.report.results import ModelResult, common_users, values_of
 from recbole_diffusion.experiment.report.study_section import section_of
 from recbole_diffusion.experiment.report.tables import MARK
-from recbole_diffusion.experiment.study import figures
 from recbole_diffusion.support.atomic_write import atomic_write_text
 
 KINDS = ("random", "natural")

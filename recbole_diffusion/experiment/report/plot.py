@@ -13,40 +13,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from recbole_diffusion.evaluation.metric_names import paper_name
+from recbole_diffusion.experiment import figures
 from recbole_diffusion.experiment.report import labels
 from recbole_diffusion.experiment.report.points import FORMATS, MEAN
 
 Row = dict[str, Any]
 Style = dict[str, dict[str, Any]]
-#: Okabe and Ito's palette for colour-blind readers, with grey in place of yellow.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 _MARKERS = "os^DvPX*"
-_SETTINGS: Any = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E5E5E5",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "text.parse_math": False,
-    "svg.hashsalt": "recbole-diffusion",
-    "pdf.fonttype": 42,  # TrueType: some publishers refuse matplotlib's default
-}
 _TITLES = {
     "accuracy": "Accuracy",
     "accuracy_cost": "Accuracy against cost",
     "accuracy_coverage": "Accuracy against coverage",
     "learning_curves": "Learning curves",
     "tuning": "Tuning",
-}
-DPI = 200
-#: Metadata that are left out, since they differ from call to call.
-_METADATA: dict[str, dict[str, None]] = {
-    "png": {"Software": None},
-    "svg": {"Date": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
 
@@ -75,8 +54,8 @@ def draw(
         "learning_curves": _learning_curves,
         "tuning": _tuning,
     }
-    with matplotlib.rc_context(_SETTINGS):
-        figure = Figure(layout="constrained", dpi=DPI)
+    with matplotlib.rc_context(figures.STYLE):
+        figure = Figure(layout="constrained", dpi=figures.DPI)
         FigureCanvasAgg(figure)
         number = f"{len(seeds)} seeds" if len(seeds) > 1 and name != "tuning" else f"seed {seeds[0]}"
         figure.suptitle(f"{_TITLES[name]}: {dataset}, {_metric(rows)}, {number}", fontsize=10)
@@ -90,16 +69,16 @@ def _metric(rows: Sequence[Row], key: str = "metric") -> str:
 
 def _encoded(figure: Figure, suffix: str) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format=suffix, dpi=DPI, metadata=_METADATA[suffix])
+    figure.savefig(stream, format=suffix, dpi=figures.DPI, metadata=figures.METADATA[suffix])
     return stream.getvalue()
 
 
 def _style(models: Sequence[str]) -> Style:
     """Colour, marker and line style of each model; dashed lines are for models without epochs."""
-    count = len(_COLOURS)
+    count = len(figures.COLOURS)
     return {
         label: {
-            "color": _COLOURS[index % count],
+            "color": figures.COLOURS[index % count],
             "marker": _MARKERS[(index + index // count) % len(_MARKERS)],
             "linestyle": ("-", "-.", ":")[index // count % 3],
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recbole_diffusion.experiment.study import figures
+from recbole_diffusion.experiment import figures
 from recbole_diffusion.experiment.study.results import Row, StudyResult
 
 

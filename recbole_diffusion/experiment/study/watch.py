@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recbole_diffusion.experiment import figures
 from recbole_diffusion.experiment.report import records
 from recbole_diffusion.experiment.report.files import write_study_page
 from recbole_diffusion.experiment.report.study_section import section_of
-from recbole_diffusion.experiment.study import figures
 from recbole_diffusion.experiment.study.checkpoint_study import Studied, overlap
 from recbole_diffusion.model import interventions
 from recbole_diffusion.support.atomic_write import atomic_write_text

@@ -8,6 +8,7 @@ import json
 import math
 from typing import Any
 
+from recbole_diffusion.experiment import figures
 from recbole_diffusion.experiment.space.search_space import Interval, Space, canonical_json
 from recbole_diffusion.experiment.tune.report import TuneResult
 from recbole_diffusion.support.atomic_write import atomic_write
@@ -36,7 +37,7 @@ def plot(result: TuneResult, space: Space, bigger: bool) -> list[str]:
     keys = [key for key in space.dimensions if len({canonical_json(record["chosen"][key]) for record in records}) > 1]
     columns = min(4, len(keys) + 1)
     rows = math.ceil((len(keys) + 1) / columns)
-    with rc_context({"font.size": 8, "svg.hashsalt": "recbole-diffusion", "svg.fonttype": "none"}):
+    with rc_context({**figures.STYLE, "font.size": 8}):
         figure = Figure(figsize=(3.1 * columns + 0.4, 2.6 * rows + 0.5), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
         _plot_in_order(axes[0], result, bigger)
@@ -46,8 +47,8 @@ def plot(result: TuneResult, space: Space, bigger: bool) -> list[str]:
             axis.set_axis_off()
         figure.suptitle(_title(result))
         for ending in ("png", "svg"):
-            metadata = {"Date": None} if ending == "svg" else None  # the same trials give the same file
-            save = functools.partial(figure.savefig, format=ending, dpi=200, metadata=metadata)
+            metadata = figures.METADATA[ending]  # the same trials give the same file
+            save = functools.partial(figure.savefig, format=ending, dpi=figures.DPI, metadata=metadata)
             atomic_write(result.folder / f"trials.{ending}", save)
     return []
 

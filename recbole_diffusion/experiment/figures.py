@@ -1,4 +1,4 @@
-"""The style of the studies' plots, and their files. matplotlib's global state is not touched."""
+"""The style of all plots, and their files. matplotlib's global state is not touched."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from typing import Any, Optional
 
 from recbole_diffusion.support.atomic_write import atomic_write
 
-#: Okabe and Ito's palette for colour-blind readers.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+#: Okabe and Ito's palette for colour-blind readers, with grey in place of yellow.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 #: Of the first lines in these colours, of the next ones in the same colours, and so on.
 MARKERS = ("o", "s", "^", "D")
 FORMATS = ("png", "svg", "pdf")
-_SETTINGS: Any = {
+DPI = 200
+#: Metadata that are left out, since they differ from call to call.
+METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -27,12 +34,13 @@ _SETTINGS: Any = {
     "text.parse_math": False,  # names of data sets may hold dollar signs
     "svg.fonttype": "none",
     "svg.hashsalt": "recbole-diffusion",
+    "pdf.fonttype": 42,  # TrueType: some publishers refuse matplotlib's default
 }
 
 
 @contextlib.contextmanager
 def figure(width: float, height: float) -> Iterator[Optional[Any]]:
-    """Yield a matplotlib figure in the studies' style; None without matplotlib.
+    """Yield a matplotlib figure in this style; None without matplotlib.
 
     Args:
         width, height: in inches.
@@ -43,7 +51,7 @@ def figure(width: float, height: float) -> Iterator[Optional[Any]]:
     except ImportError:
         yield None
         return
-    with rc_context(_SETTINGS):
+    with rc_context(STYLE):
         yield Figure(figsize=(width, height), layout="constrained")
 
 
@@ -66,8 +74,8 @@ def save(picture: Any, stem: Path) -> list[Path]:
     """Write a figure in all formats, the same bytes for the same figure; return the files."""
     files = [stem.with_name(f"{stem.name}.{suffix}") for suffix in FORMATS]
     for suffix, file in zip(FORMATS, files):
-        metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(suffix)
-        atomic_write(file, functools.partial(picture.savefig, format=suffix, dpi=200, metadata=metadata))
+        write = functools.partial(picture.savefig, format=suffix, dpi=DPI, metadata=METADATA[suffix])
+        atomic_write(file, write)
     return files
 
 
