@@ -76,6 +76,8 @@ def _array(stream: BinaryIO, size: int) -> np.ndarray:
     count = 1
     for length in shape:
         count *= length
+    if count and not dtype.itemsize:
+        raise ValueError(f"its header promises {count} values without a size")
     promised = count * dtype.itemsize
     if promised != size - stream.tell():
         raise ValueError(f"its header promises {promised} bytes of data, {size - stream.tell()} follow")

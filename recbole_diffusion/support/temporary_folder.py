@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
@@ -14,6 +17,8 @@ from typing import Optional
 #: Beginning of the names of this package's temporary folders.
 PREFIX = "recbole-diffusion-"
 _LOCK = "in-use"
+#: Seconds after which a folder without a lock file is one that was left before it got one.
+_WITHOUT_LOCK_S = 3600
 
 
 @contextlib.contextmanager
@@ -32,17 +37,22 @@ def temporary_folder(prefix: str = PREFIX, parent: Optional[Path] = None) -> Ite
     try:
         with open(folder / _LOCK, "w") as lock:
             with contextlib.suppress(OSError):  # a file system without locks: the process's id decides
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX)  # one that looks whether it is locked holds it for a moment
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_stale(parent: Path, prefix: str = PREFIX) -> None:
-    """Remove the folders whose process was killed before it could remove them."""
-    for folder in parent.glob(f"{prefix}*-*"):
-        pid = folder.name[len(prefix) :].partition("-")[0]
-        if pid.isdigit() and not _is_alive(int(pid)) and not _is_locked(folder / _LOCK):
+    """Remove the folders whose process was killed before it could remove them.
+
+    Only names that :func:`temporary_folder` gives, and a folder without a lock file only when it is old: between its
+    creation and that of its lock file the process may live in another container, where its id means nothing here.
+    """
+    name = re.compile(rf"{re.escape(prefix)}(\d+)-[a-z0-9_]{{8}}")
+    for folder in parent.glob(f"{glob.escape(prefix)}*-*"):
+        matched = name.fullmatch(folder.name)
+        if matched and not _is_alive(int(matched[1])) and not _is_locked(folder / _LOCK):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -62,7 +72,9 @@ def _is_locked(file: Path) -> bool:
         with open(file) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
-        return False
+        with contextlib.suppress(OSError):
+            return time.time() - file.parent.stat().st_mtime < _WITHOUT_LOCK_S
+        return True
     except OSError:
         return True
     return False

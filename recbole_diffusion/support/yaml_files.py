@@ -16,12 +16,21 @@ import yaml
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+#: The most entries of a mapping, those that are merged into it by ``<<`` included.
+_MOST_MERGED = 100_000
+
 #: libyaml's writer, ten times as fast as the Python one.
 _SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class YamlLoader(_SafeLoader):
     """SafeLoader that reads ``1e-4`` as a number, as RecBole's does. yaml's own loaders are not modified."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put the pairs behind ``<<`` in its stead; merges of merges would double them with each line."""
+        super().flatten_mapping(node)
+        if len(node.value) > _MOST_MERGED:
+            raise ValueError(f"its keys << stand for more than {_MOST_MERGED} entries")
 
 
 YamlLoader.add_implicit_resolver(
@@ -56,7 +65,7 @@ def parse(text: str) -> Any:
         yaml.YAMLError: it is no yaml.
         ValueError: it is nested too deeply, or its anchors stand for too many values.
     """
-    depth, may_be_deep = 0, sum(map(text.count, "[{-")) > _DEEPEST or " " * _DEEPEST in text
+    depth, may_be_deep = 0, sum(map(text.count, "[{-?")) > _DEEPEST or " " * _DEEPEST in text
     for event in yaml.parse(text, Loader=YamlLoader) if may_be_deep else ():
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:

@@ -178,9 +178,9 @@ def test_folders_of_killed_sessions_are_removed_and_no_others(tmp_path: Path, mo
     monkeypatch.setattr(ray_folder, "parent_folder", lambda: tmp_path)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    killed, elsewhere = (tmp_path / f"{ray_folder.PREFIX}{gone.pid}-{end}" for end in ("x", "y"))
-    living = tmp_path / f"{ray_folder.PREFIX}{os.getppid()}-x"
-    other, nameless = tmp_path / "other-1-x", tmp_path / f"{ray_folder.PREFIX}abc-x"
+    killed, elsewhere = (tmp_path / f"{ray_folder.PREFIX}{gone.pid}-{end}" for end in ("xxxxxxxx", "yyyyyyyy"))
+    living = tmp_path / f"{ray_folder.PREFIX}{os.getppid()}-xxxxxxxx"
+    other, nameless = tmp_path / "other-1-xxxxxxxx", tmp_path / f"{ray_folder.PREFIX}abc-xxxxxxxx"
     for each in (killed, elsewhere, living, other, nameless):
         (each / "session").mkdir(parents=True)
         (each / "in-use").touch()

@@ -177,8 +177,8 @@ def test_saved_objects_call_nothing_else(value):
         saved_objects.load(io.BytesIO(pickle.dumps(value, protocol=4)), BPR)
 
 
-def promised(shape: str) -> bytes:
-    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+def promised(shape: str, kind: str = "<f8") -> bytes:
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
 
 
@@ -194,6 +194,12 @@ def test_a_header_that_promises_terabytes_reserves_nothing(shape, packed):
         convert.load_arrays(Path("evil.npz" if packed else "evil.npy"))
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
+
+
+def test_a_header_promises_no_values_without_a_size():
+    Path("evil.npy").write_bytes(promised("(134217728,)", "|S0"))
+    with pytest.raises(ValueError, match="promises 134217728 values without a size"):
+        npz_files.read("evil.npy")
 
 
 def bomb(file: str, member: str, size: int) -> None:
@@ -248,6 +254,11 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" fo
         ("epochs: " + "[" * 5000 + "]" * 5000, "nested more than 100 deep"),
         ("a:\n" + "".join(" " * n + "- \n" for n in range(1, 400)), "nested more than 100 deep|is not yaml"),
         ("epochs: !!python/object/apply:os.mkdir [canary]\n", "is not yaml"),
+        ("? " * 100_000 + "a", "nested more than 100 deep|is not yaml"),  # the parser's stack
+        (
+            "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 40)),
+            "keys << stand for more than 100000 entries",
+        ),
         ("epochs: !!python/name:os.system\n", "is not yaml"),
         ("epochs: \x00\n", "is not yaml"),
     ],

@@ -19,6 +19,7 @@ from recbole_diffusion.data.importing import delimited
 from recbole_diffusion.data.importing.coded import code
 from recbole_diffusion.data.importing.table import Table
 from recbole_diffusion.data.reading.text import shown
+from recbole_diffusion.support.bounded_read import read_bounded
 
 _PACKED: tuple[tuple[bytes, Callable[[BinaryIO], Any]], ...] = (
     (b"\x1f\x8b", gzip.open),
@@ -85,7 +86,7 @@ def _unpack(file: Path, raw: bytes) -> bytes:
         for magic, unpack in _PACKED:
             if raw.startswith(magic):
                 with unpack(io.BytesIO(raw)) as stream:
-                    return _read_bounded(stream, file, len(raw))
+                    return _read_table(stream, file, len(raw))
         if raw.startswith(b"PK\x03\x04"):
             return _unpack_zip(file, raw)
     except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile) as error:
@@ -101,20 +102,21 @@ def _unpack_zip(file: Path, raw: bytes) -> bytes:
         if len(names) != 1:
             raise ValueError(f"{file} holds {len(names)} files ({', '.join(names[:5])}, …); unpack it and give one")
         with archive.open(names[0]) as stream:
-            return _read_bounded(stream, file, len(raw))
+            return _read_table(stream, file, len(raw))
 
 
-def _read_bounded(stream: Any, file: Path, packed: int) -> bytes:
+def _read_table(stream: Any, file: Path, packed: int) -> bytes:
     """Read what a packed table unpacks to.
 
     Raises:
         ValueError: it is too much for a table of ``packed`` bytes.
     """
     largest = max(_ALWAYS_UNPACKED, _LARGEST_RATIO * packed)
-    content: bytes = stream.read(largest + 1)
-    if len(content) > largest:
-        raise ValueError(f"{file}: its {packed} bytes unpack to more than {largest}; unpack it yourself if it is right")
-    return content
+    try:
+        return read_bounded(stream, largest)
+    except ValueError:
+        text = f"{file}: its {packed} bytes unpack to more than {largest}; unpack it yourself if it is right"
+        raise ValueError(text) from None
 
 
 def _parse(source: str, raw: bytes, form: Form, names: Sequence[str]) -> Table:

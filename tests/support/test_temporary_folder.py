@@ -1,0 +1,58 @@
+"""Temporary folders: those of killed processes are removed, and nothing else."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from recbole_diffusion.support.temporary_folder import PREFIX, remove_stale, temporary_folder
+
+
+@pytest.fixture(scope="module")
+def dead():
+    """The id of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def made(path, lock=True, age=0.0):
+    """A folder with a file, as old as ``age`` seconds."""
+    path.mkdir()
+    (path / "results.csv").write_text("of a user")
+    if lock:
+        (path / "in-use").touch()
+    then = path.stat().st_mtime - age
+    os.utime(path, (then, then))
+    return path
+
+
+def test_a_folder_lives_as_long_as_its_block(tmp_path):
+    with temporary_folder(parent=tmp_path) as folder:
+        remove_stale(tmp_path)
+        assert folder.name.startswith(f"{PREFIX}{os.getpid()}-")
+        assert [file.name for file in folder.iterdir()] == ["in-use"]
+    assert not folder.exists()
+
+
+def test_the_folder_of_a_killed_process_is_removed(tmp_path, dead):
+    left = made(tmp_path / f"{PREFIX}{dead}-abc_d123")
+    before_its_lock = made(tmp_path / f"{PREFIX}{dead}-abc_d124", lock=False, age=7200)
+    with temporary_folder(parent=tmp_path):
+        assert not left.exists()
+        assert not before_its_lock.exists()
+
+
+@pytest.mark.parametrize("name", ["20991231-backup", "1-a", "{dead}-abcdefgh-copy", "{dead}-ABCDEFGH", "old-results1"])
+def test_a_users_folder_of_a_like_name_stays(tmp_path, dead, name):
+    own = made(tmp_path / f"{PREFIX}{name.format(dead=dead)}", age=10**6)
+    with temporary_folder(parent=tmp_path):
+        assert (own / "results.csv").read_text() == "of a user"
+
+
+def test_a_folder_that_has_no_lock_yet_stays(tmp_path, dead):
+    """In another container a process with another number has just made it."""
+    young = made(tmp_path / f"{PREFIX}{dead}-abcdefgh", lock=False)
+    remove_stale(tmp_path)
+    assert young.exists()
