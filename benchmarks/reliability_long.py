@@ -36,7 +36,9 @@ def main(words: Optional[Sequence[str]] = None) -> None:
 
 
 def _line(row: dict[str, Any]) -> str:
-    return "| " + " | ".join(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()) + " |"
+    return (
+        "| " + " | ".join(f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()) + " |"
+    )
 
 
 def _rows(part: str, scale: float) -> list[dict[str, Any]]:

@@ -30,7 +30,8 @@ from recbole_diffusion.experiment.cluster import head
 from recbole_diffusion.experiment.cluster import session as ray_session
 from recbole_diffusion.experiment.cluster import session_folder as ray_folder
 from recbole_diffusion.experiment.cluster.session import session
-from recbole_diffusion.experiment.jobs.executor import KILLED, Done, executor
+from recbole_diffusion.experiment.jobs.calls import NODE_DIED
+from recbole_diffusion.experiment.jobs.executor import Done, executor
 
 
 def _usable() -> bool:
@@ -78,7 +79,7 @@ def test_a_session_is_on_loopback_only_and_leaves_nothing(tmp_path: Path, monkey
         (folder,) = _folders()
         threads, devices, path = ray.get(ray.remote(_seen_by_a_worker).remote(None))
         family = _family()
-        listening = _listening(family)
+        listening, commands = _listening(family), [" ".join(each.cmdline()) for each in family]
         assert ray.cluster_resources()["CPU"] == 2
         assert folder.is_dir()
         with pytest.raises(ValueError, match="Ray runs already in this process"), session(workers=1):
@@ -86,6 +87,7 @@ def test_a_session_is_on_loopback_only_and_leaves_nothing(tmp_path: Path, monkey
     assert (threads, devices) == ("3", "")
     assert set(ray_session.search_path()) <= set(path)
     assert listening == {"127.0.0.1"}
+    assert not [words for words in commands if "dashboard/dashboard.py" in words]
     assert len(family) > 5
     assert not [each for each in family if each.is_running() and each not in others]
     assert not _folders()
@@ -94,6 +96,36 @@ def test_a_session_is_on_loopback_only_and_leaves_nothing(tmp_path: Path, monkey
     _wait_for(lambda: {*os.listdir("/dev/shm")} <= {*shared}, "shared memory")  # files of other sessions go at once
     assert list(tmp_path.iterdir()) == []  # no ~/ray_results, no ~/.ray/auth_token
     assert not ray.is_initialized()
+
+
+STRANGER = """
+import sys
+import ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+print("joined", ray.get(ray.remote(lambda: 7).remote()))
+"""
+
+
+@pytest.mark.processes
+@needs_ray
+@pytest.mark.skipif(
+    (doctor.installed()["ray"] or Version("0")) < Version("2.52"), reason="ray has no token before 2.52"
+)
+def test_a_session_refuses_who_has_another_token_and_writes_its_own_to_no_file() -> None:
+    def join(address: str, token: str) -> str:
+        variables = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        command = [sys.executable, "-c", STRANGER, address]
+        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=240).stdout
+
+    with session(workers=1) as ray:
+        (folder,) = _folders()
+        address, token = ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"]
+        assert len(token) == 64
+        assert join(address, token) == "joined 7\n"
+        assert join(address, "cd" * 32) == ""
+        files = [file for file in folder.rglob("*") if file.is_file() and file.stat().st_size < 2**24]
+        assert len(files) > 5
+        assert not [file for file in files if token.encode() in file.read_bytes()]
 
 
 @pytest.mark.processes
@@ -486,5 +518,5 @@ def test_a_node_that_dies_costs_what_it_ran(monkeypatch: pytest.MonkeyPatch, tmp
     assert sorted(each.key for each in done) == [str(number) for number in range(8)]
     assert failed == {key for key, node in at_death.items() if node == second} - finished_on_second
     assert len(failed) == 1
-    assert {each.error for each in done if each.error} == {KILLED}
+    assert {each.error for each in done if each.error} == {NODE_DIED}
     assert {(each.key, each.error, each.value == second) for each in again} == {(key, None, False) for key in failed}

@@ -1,6 +1,6 @@
 """Many trainings in one process, many epochs in one training: nothing is left of each but its results.
 
-A tenth of what benchmarks/reliability_long.py counts. Of the models of ``runs`` each has had its turn at the first sample.
+A tenth of what benchmarks/reliability_long.py counts. At the first sample of ``runs`` each model has had its turn.
 """
 
 from __future__ import annotations

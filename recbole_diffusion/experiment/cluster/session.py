@@ -28,6 +28,8 @@ OBJECT_STORE_BYTES = 200 * 2**20  # results are small; Ray's least is 75 MiB, it
 #: Ray binds everything to its own address unless this constant says that it is 127.0.0.1.
 #: ``_node_ip_address="127.0.0.1"`` has no effect: Ray turns it back into the network card's.
 _LOOPBACK_ONLY = ("ray._private.ray_constants", "ENABLE_RAY_CLUSTER", False)
+#: With ``include_dashboard=False`` Ray still starts the dashboard's process, and waits for it for up to 20 seconds.
+_NO_DASHBOARD = ("ray._private.services", "start_api_server", lambda *args, **kwargs: (None, None))
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
@@ -71,6 +73,7 @@ def session(
         )
         if address is None:
             stack.enter_context(process_state.replaced_attribute(*_LOOPBACK_ONLY))
+            stack.enter_context(process_state.replaced_attribute(*_NO_DASHBOARD))
             stack.enter_context(_local(ray, int(workers or 1), gpus, stack.enter_context(session_folder())))
         else:
             stack.enter_context(_joined(ray, address))
@@ -123,6 +126,8 @@ def _variables(threads: int, local: bool) -> dict[str, str]:
     if local:
         os.environ.pop("RAY_ADDRESS", None)
         variables.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)))
+        # On a busy machine Ray's agent can take longer than Ray's 30 s to start; Ray then ends this process.
+        variables["RAY_agent_register_timeout_ms"] = "300000"
         variables["RAY_task_oom_retries"] = "0"  # a run that needed too much memory would need it again
         variables["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"  # a task without a GPU sees none, as before 2.50
         variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # loopback, for the processes that Ray starts
