@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import itertools
 import shutil
 import sys
@@ -38,6 +39,7 @@ def main(words: Optional[Sequence[str]] = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--kills", type=int, default=20, help="at random moments, of each command")
     options.add_argument("--every", type=int, default=1, help="let every so-many-th call fail")
+    options.add_argument("--first", type=int, default=1, help="the first of the calls that fail, to go on with")
     options.add_argument("--seed", type=int, default=1, help="of the moments")
     options.add_argument("--workers", type=int, help="of compare and tune, on Ray; default: serial")
     options.add_argument("--commands", nargs="+", default=["run", "compare", "tune"])
@@ -53,7 +55,7 @@ def main(words: Optional[Sequence[str]] = None) -> None:
             if "kills" in given.only:
                 rows.append(_kills(story, reference, Path(place), given.kills, given.seed))
             if "calls" in given.only:
-                rows.append(_calls(story, reference, Path(place), given.every))
+                rows.append(_calls(story, reference, Path(place), given.first, given.every))
         if "together" in given.only:
             rows += [_together(kind, Path(place)) for kind in two_at_once.COMMANDS]
     columns = list(rows[0])
@@ -84,27 +86,32 @@ def _kills(story: Story, reference: Any, place: Path, kills: int, seed: int) -> 
     """Kill a command at random moments of its time, again and again until it is done, in new folders until enough."""
     moments, done, faults, stories = forked.draws(seed), 0, list[str](), 0
 
-    def strike(_: int) -> dict[str, Any]:
-        return {"kill_after": next(moments) * reference["seconds"] * 1.3}
+    def strike(attempt: int) -> dict[str, Any]:
+        worker = bool(story.workers) and attempt % 3 == 2
+        return {"kill_after": next(moments) * reference["seconds"] * 1.3, "kill_worker": worker}
 
     while done < kills:
         folder = _folder(place)
-        more, found = kill_stories.tell(story, folder, reference, strike)
+        with forked.short_temporary_folder(folder) if story.workers else contextlib.nullcontext():
+            more, found = kill_stories.tell(story, folder, reference, strike)
         done, stories, faults = done + more, stories + 1, [*faults, *found]
+        print(f"{story.name}: {done} kills, {stories} times to the end, {len(faults)} faults {found}", flush=True)
         shutil.rmtree(folder)
     return _row(f"{story.name}: killed at random moments, {stories} times to the end", done, faults)
 
 
-def _calls(story: Story, reference: Any, place: Path, every: int) -> Row:
-    """Let every n-th call fail, in the ways in turn, until the command makes fewer."""
+def _calls(story: Story, reference: Any, place: Path, first: int, every: int) -> Row:
+    """Let every n-th call fail, from the first one, in the ways in turn, until the command makes fewer."""
     faults, cases = list[str](), 0
-    for number, n in enumerate(itertools.count(1, every)):
+    for number, n in enumerate(itertools.count(first, every), (first - 1) // every):
         folder = _folder(place)
         outcome = kill_stories.fail(story, folder, reference, n, *_WAYS[number % len(_WAYS)])
         shutil.rmtree(folder)
         if not outcome.call and not outcome.faults:
             break
         faults, cases = [*faults, *outcome.faults], cases + 1
+        if cases % 10 == 0:
+            print(f"{story.name}: {cases} calls, the last of them is the {n}th; {len(faults)} faults", flush=True)
         for fault in outcome.faults:
             print(n, _WAYS[number % len(_WAYS)], outcome.call, fault, flush=True)
     return _row(f"{story.name}: a call that fails, of {n - 1}", cases, faults)

@@ -14,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Optional
@@ -24,9 +26,11 @@ import pytest
 from packaging.version import Version
 
 from recbole_diffusion.compat import doctor
+from recbole_diffusion.experiment.cluster import head
 from recbole_diffusion.experiment.cluster import session as ray_session
 from recbole_diffusion.experiment.cluster import session_folder as ray_folder
 from recbole_diffusion.experiment.cluster.session import session
+from recbole_diffusion.experiment.jobs.calls import NODE_DIED
 from recbole_diffusion.experiment.jobs.executor import Done, executor
 
 
@@ -75,7 +79,7 @@ def test_a_session_is_on_loopback_only_and_leaves_nothing(tmp_path: Path, monkey
         (folder,) = _folders()
         threads, devices, path = ray.get(ray.remote(_seen_by_a_worker).remote(None))
         family = _family()
-        listening = _listening(family)
+        listening, commands = _listening(family), [" ".join(each.cmdline()) for each in family]
         assert ray.cluster_resources()["CPU"] == 2
         assert folder.is_dir()
         with pytest.raises(ValueError, match="Ray runs already in this process"), session(workers=1):
@@ -83,6 +87,7 @@ def test_a_session_is_on_loopback_only_and_leaves_nothing(tmp_path: Path, monkey
     assert (threads, devices) == ("3", "")
     assert set(ray_session.search_path()) <= set(path)
     assert listening == {"127.0.0.1"}
+    assert not [words for words in commands if "dashboard/dashboard.py" in words]
     assert len(family) > 5
     assert not [each for each in family if each.is_running() and each not in others]
     assert not _folders()
@@ -91,6 +96,36 @@ def test_a_session_is_on_loopback_only_and_leaves_nothing(tmp_path: Path, monkey
     _wait_for(lambda: {*os.listdir("/dev/shm")} <= {*shared}, "shared memory")  # files of other sessions go at once
     assert list(tmp_path.iterdir()) == []  # no ~/ray_results, no ~/.ray/auth_token
     assert not ray.is_initialized()
+
+
+STRANGER = """
+import sys
+import ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+print("joined", ray.get(ray.remote(lambda: 7).remote()))
+"""
+
+
+@pytest.mark.processes
+@needs_ray
+@pytest.mark.skipif(
+    (doctor.installed()["ray"] or Version("0")) < Version("2.52"), reason="ray has no token before 2.52"
+)
+def test_a_session_refuses_who_has_another_token_and_writes_its_own_to_no_file() -> None:
+    def join(address: str, token: str) -> str:
+        variables = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        command = [sys.executable, "-c", STRANGER, address]
+        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=240).stdout
+
+    with session(workers=1) as ray:
+        (folder,) = _folders()
+        address, token = ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"]
+        assert len(token) == 64
+        assert join(address, token) == "joined 7\n"
+        assert join(address, "cd" * 32) == ""
+        files = [file for file in folder.rglob("*") if file.is_file() and file.stat().st_size < 2**24]
+        assert len(files) > 5
+        assert not [file for file in files if token.encode() in file.read_bytes()]
 
 
 @pytest.mark.processes
@@ -163,7 +198,7 @@ def test_a_signal_ends_the_session(number: str, status: int, monkeypatch: pytest
         assert not alive
         left = list(base.glob(f"{ray_folder.PREFIX}*"))
         if number == "SIGKILL":
-            assert len(left) == 2
+            assert len(left) == 1  # Ray's; the fork server has removed its own
             ray_folder.remove_stale(base)
             assert not list(base.glob(f"{ray_folder.PREFIX}*"))
         else:
@@ -270,6 +305,50 @@ def test_an_address_where_no_cluster_is(address: str, message: str) -> None:
 
 
 @needs_ray
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (None, "does not answer as Ray's head does"),  # accepts, and is silent: a head that is stopped
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not answer as Ray's head does"),
+        (b"", "does not answer as Ray's head does"),
+        (b"\x00\x00\x00\x04\x00\x00\x00\x00\x00", None),
+    ],
+    ids=["silent", "of the web", "closes", "of gRPC"],
+)
+def test_a_server_that_is_no_ray_is_one_line_before_ray_tries(
+    answer: Optional[bytes], error: Optional[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray 2.6.3 gives up after 150 seconds, ray 2.60 had not after 190."""
+    monkeypatch.setattr(head, "_SECONDS", 0.3)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(4)
+        port = server.getsockname()[1]
+        clients: list[socket.socket] = []
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):  # the test has ended
+                while True:
+                    clients.append(server.accept()[0])
+                    if answer is not None:
+                        clients[-1].recv(64)
+                        clients[-1].sendall(answer)
+                        clients[-1].close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        if error is None:
+            assert head.host_and_port(f"127.0.0.1:{port}") == ("127.0.0.1", port)
+        else:
+            with pytest.raises(ValueError, match=error) as caught, session(address=f"127.0.0.1:{port}"):
+                pass
+            assert str(caught.value).startswith(f"address='127.0.0.1:{port}': what listens on 127.0.0.1:{port} ")
+            assert "\n" not in str(caught.value)
+        server.shutdown(socket.SHUT_RDWR)
+        for client in clients:
+            client.close()
+
+
+@needs_ray
 def test_auto_is_the_cluster_that_the_variable_names(monkeypatch: pytest.MonkeyPatch) -> None:
     port = _free_port()
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
@@ -308,7 +387,7 @@ def _wait_until_started(node: subprocess.Popen[bytes], out: Path) -> None:
     assert node.poll() is None, out.read_text()
 
 
-def _wait_for(condition: Any, what: str, seconds: float = 60) -> None:
+def _wait_for(condition: Any, what: str, seconds: float = 180) -> None:
     for _ in range(int(seconds * 2)):
         if condition():
             return
@@ -349,9 +428,9 @@ def _drive(address: str, test: int) -> tuple[list[Done], Done, set[str]]:
     return done, last, listening
 
 
-@needs_ray
-@pytest.mark.processes
-def test_two_nodes_share_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@contextlib.contextmanager
+def _two_nodes(monkeypatch: pytest.MonkeyPatch, out: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A cluster of two nodes with a CPU each on this machine; its address and both processes, the head first."""
     folder = Path(tempfile.mkdtemp(prefix="rc-", dir="/tmp"))
     address = f"127.0.0.1:{_free_port()}"
     monkeypatch.setenv("RAY_TMPDIR", str(folder))
@@ -361,16 +440,23 @@ def test_two_nodes_share_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     ports = (f"--port={address.rpartition(':')[2]}", f"--ray-client-server-port={_free_port()}")
     nodes = []
     try:
-        nodes.append(_start_node(tmp_path / "head", environment, "--head", *ports, "--include-dashboard=false"))
-        _wait_until_started(nodes[0], tmp_path / "head")
-        nodes.append(_start_node(tmp_path / "second", environment, f"--address={address}"))
+        nodes.append(_start_node(out / "head", environment, "--head", *ports, "--include-dashboard=false"))
+        _wait_until_started(nodes[0], out / "head")
+        nodes.append(_start_node(out / "second", environment, f"--address={address}"))
+        yield address, nodes
+    finally:
+        _end(nodes)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@needs_ray
+@pytest.mark.processes
+def test_two_nodes_share_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with _two_nodes(monkeypatch, tmp_path) as (address, nodes):
         # In a process of its own: Ray ends a driver that its raylet does not answer, without an exception.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             done, last, listening = pool.submit(_drive, address, os.getpid()).result()
         assert [node.poll() for node in nodes] == [None, None]  # left running
-    finally:
-        _end(nodes)
-        shutil.rmtree(folder, ignore_errors=True)
     assert last.error is None
     assert last.value[0] in {each.value[0] for each in done}
     assert [each.error for each in done] == [None] * 8
@@ -379,3 +465,58 @@ def test_two_nodes_share_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert len({each.value[1] for each in done}) == 8  # a fresh process each
     assert {(tuple(each.value[3]), each.value[4]) for each in done} == {((), "2")}
     assert listening == {"127.0.0.1"}
+
+
+def noted_where(argument: tuple[str, str]) -> str:
+    """A job of a second that leaves a file with its key, which names its node."""
+    folder, key = argument
+    node = os.environ["RAY_RAYLET_PID"]
+    (Path(folder) / key).write_text(node)
+    time.sleep(1.0)
+    return node
+
+
+def _drive_while_a_node_dies(address: str, folder: str) -> tuple[list[Done], list[Done]]:
+    """Run jobs on both nodes, then those that failed once more."""
+    with executor(address=address) as ex:
+        _wait_for(lambda: ex.slots() == 2, "the second node")
+        done = list(ex.map(noted_where, [(str(number), (folder, str(number))) for number in range(8)]))
+        failed = [each.key for each in done if each.error]
+        return done, list(ex.map(noted_where, [(key, (folder, key)) for key in failed]))
+
+
+def _nodes_of(jobs: Path) -> set[str]:
+    return {file.read_text() for file in jobs.iterdir()}
+
+
+def _pids(node: subprocess.Popen[bytes]) -> set[str]:
+    return {str(process.pid) for process in _family(node.pid)}
+
+
+def _kill_family(node: subprocess.Popen[bytes]) -> None:
+    for process in _family(node.pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+@needs_ray
+@pytest.mark.processes
+def test_a_node_that_dies_costs_what_it_ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs"
+    jobs.mkdir()
+    with _two_nodes(monkeypatch, tmp_path) as (address, nodes):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            future = pool.submit(_drive_while_a_node_dies, address, str(jobs))
+            _wait_for(lambda: _nodes_of(jobs) & _pids(nodes[1]), "work on the second node")
+            (second,) = _nodes_of(jobs) & _pids(nodes[1])
+            _kill_family(nodes[1])
+            at_death = {file.name: file.read_text() for file in jobs.iterdir()}
+            done, again = future.result()
+        assert nodes[0].poll() is None
+    failed = {each.key for each in done if each.error}
+    finished_on_second = {each.key for each in done if each.value == second}
+    assert sorted(each.key for each in done) == [str(number) for number in range(8)]
+    assert failed == {key for key, node in at_death.items() if node == second} - finished_on_second
+    assert len(failed) == 1
+    assert {each.error for each in done if each.error} == {NODE_DIED}
+    assert {(each.key, each.error, each.value == second) for each in again} == {(key, None, False) for key in failed}

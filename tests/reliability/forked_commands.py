@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -39,11 +40,13 @@ class Ended(NamedTuple):
         code: exit code; -9 if it was killed.
         text: what it printed, both streams.
         seconds: its duration.
+        session: its process id, which is also that of its session.
     """
 
     code: int
     text: str
     seconds: float
+    session: int = 0
 
 
 def write_data(folder: Path, name: str = "tiny", seed: int = 0) -> None:
@@ -104,7 +107,7 @@ def start(
         os.setsid()
         os.chdir(folder)
         Path("tmp").mkdir(exist_ok=True)
-        os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "tmp")
+        os.environ["TMPDIR"] = tempfile.tempdir = str(_temporary(folder))
         printed = os.open("printed", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(printed, 1)
         os.dup2(printed, 2)
@@ -151,32 +154,91 @@ def execute(
     kill_after: Optional[float] = None,
     before: Callable[[], Any] = lambda: None,
     function: Optional[Callable] = None,
+    kill_worker: bool = False,
+    limit: float = 300.0,
 ) -> Ended:
-    """Execute a command in a forked process, and kill it after some seconds; see :func:`start`."""
+    """Execute a command in a forked process, and kill it, or one of its workers, after some seconds.
+
+    See :func:`start`.
+    """
     (folder / "printed").unlink(missing_ok=True)
     begin = time.monotonic()
     child = start(words, folder, before, function)
-    code = wait(child, kill_after)
+    if kill_worker:
+        _kill_worker(child, folder, begin + (kill_after or 0.0))
+    code = wait(child, None if kill_worker else kill_after, limit)
     seconds = time.monotonic() - begin
-    return Ended(
-        code, (folder / "printed").read_text(errors="replace") if (folder / "printed").exists() else "", seconds
-    )
+    text = (folder / "printed").read_text(errors="replace") if (folder / "printed").exists() else ""
+    return Ended(code, text, seconds, child)
+
+
+def _kill_worker(child: int, folder: Path, moment: float) -> None:
+    """Kill a process that trains, the first that does after a moment, unless the command has ended before."""
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        training = [process for process in processes_of({child}, folder) if "/work/" in _link(process, "cwd")]
+        if training and time.monotonic() >= moment:
+            os.kill(training[0], signal.SIGKILL)
+            return
+        time.sleep(0.01)
 
 
 # What is left
 
 
-def processes_of(session: int) -> list[int]:
-    """The processes of a session."""
+def _temporary(folder: Path) -> Path:
+    """The temporary folder of the commands in ``folder``: ``tmp`` in it, or what that links to."""
+    return (folder / "tmp").resolve()
+
+
+@contextlib.contextmanager
+def short_temporary_folder(folder: Path) -> Iterator[None]:
+    """Let ``tmp`` in the folder be a link to a folder whose name is short enough for Ray's sockets."""
+    short = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
+    (folder / "tmp").symlink_to(short)
+    try:
+        yield
+    finally:
+        shutil.rmtree(short, ignore_errors=True)
+
+
+def processes_of(sessions: set[int], folder: Path) -> list[int]:
+    """The living processes of commands that were started in a folder.
+
+    Those are the members of the commands' sessions, and the programs that they started, which have their TMPDIR.
+    """
+    variable = b"TMPDIR=" + os.fsencode(_temporary(folder))
     members = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            fields = entry.read_text().rpartition(")")[2].split()
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            variables = (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            members.append(int(entry.parent.name))
+        if (int(fields[3]) in sessions or variable in variables) and fields[0] != "Z":
+            members.append(int(entry.name))
     return members
+
+
+def processes_left(sessions: set[int], folder: Path, seconds: float) -> list[str]:
+    """The names of the processes that have not ended after some seconds; see :func:`processes_of`."""
+    limit = time.monotonic() + seconds
+    while (left := processes_of(sessions, folder)) and time.monotonic() < limit:
+        time.sleep(0.05)
+    return [_command(process) for process in left]
+
+
+def _command(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:80]
+    except OSError:
+        return str(process)
+
+
+def _link(process: int, name: str) -> str:
+    try:
+        return os.readlink(f"/proc/{process}/{name}")
+    except OSError:
+        return ""
 
 
 def temporary_files(folder: Path) -> list[str]:
@@ -202,10 +264,10 @@ def held_locks(folder: Path) -> list[str]:
 
 # What is equal
 
-#: Entries that another execution of the same training may have otherwise.
+#: Entries that another execution of the same training may have otherwise; ``sha256`` is of the file, times included.
 TIMES = re.compile(
     r".*_s|.*_s_per_epoch|.*seconds|.*seconds_.*|timing|started|host|pid|driver|process|where|.*memory.*|.*mib|.*users_per_s.*"
-    r"|environment|energy.*|.*joules.*|created|folder|checkpoint|command|.*_path|.*_dir|prepared_data|platform|notes"
+    r"|sha256|environment|energy.*|.*joules.*|created|folder|checkpoint|command|.*_path|.*_dir|prepared_data|platform|notes"
 )
 
 

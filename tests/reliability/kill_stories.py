@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -32,6 +34,8 @@ class Story:
 
     def __init__(self, workers: Optional[int] = None) -> None:
         self.workers = workers
+        self.lost = workers or 1  # as many are at work at once
+        self.seconds_to_end = 120.0 if workers else 2.0  # of what a killed command started: Ray's agents try for long
 
     def words(self, folder: Path) -> Optional[Sequence[str]]:
         """The next command line; None when the work is done."""
@@ -47,17 +51,9 @@ class Story:
 
     def before(self) -> None:
         """In the process of the command: note each part that begins."""
-        from recbole_diffusion import quick_start
-
-        run = quick_start.run
-
-        def noted(*arguments: Any, **keywords: Any) -> Any:
-            key = Path.cwd().name
-            again = (Path.cwd().parents[1] / "runs" / f"{key}.json").exists()
-            _note(Path.cwd().parents[2] / BEGUN, f"{key}{' again' if again else ''}")
-            return run(*arguments, **keywords)
-
-        quick_start.run = noted  # type: ignore[assignment]
+        note_runs()
+        if self.workers:
+            _note_runs_of_workers()
 
     def unexpected(self, folder: Path) -> list[str]:
         """Files that a finished command has no use for."""
@@ -68,6 +64,52 @@ def _note(file: Path, line: str) -> None:
     handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.write(handle, f"{line}\n".encode())
     os.close(handle)
+
+
+def note_runs() -> None:
+    """Note, from now on, each run of a comparison or tuning that begins in this process."""
+    from recbole_diffusion import quick_start
+
+    run = quick_start.run
+    if getattr(run, "is_noted", False):  # a worker that runs several
+        return
+
+    def noted(*arguments: Any, **keywords: Any) -> Any:
+        key = Path.cwd().name
+        again = (Path.cwd().parents[1] / "runs" / f"{key}.json").exists()
+        _note(Path.cwd().parents[2] / BEGUN, f"{key}{' again' if again else ''}")
+        return run(*arguments, **keywords)
+
+    noted.is_noted = True  # type: ignore[attr-defined]
+    quick_start.run = noted  # type: ignore[assignment]
+
+
+def _note_runs_of_workers() -> None:
+    """Let the workers of Ray call :func:`noted_job` and :func:`noted_trial`, which they import from this file."""
+    from recbole_diffusion.experiment.jobs.ray_executor import OnRay
+    from recbole_diffusion.experiment.tune import on_ray
+
+    submit = OnRay.map
+
+    def noted(self: Any, function: Callable[[Any], Any], *arguments: Any, **keywords: Any) -> Any:
+        return submit(self, functools.partial(noted_job, function), *arguments, **keywords)
+
+    OnRay.map = noted  # type: ignore[method-assign]
+    on_ray._trainable = noted_trial
+
+
+def noted_job(function: Callable[[Any], Any], argument: Any) -> Any:
+    """In a worker of ``compare``: note the run, and call the function."""
+    note_runs()
+    return function(argument)
+
+
+def noted_trial(config: dict[str, Any], context: Any) -> None:
+    """In a worker of ``tune``: note the run, and call the function that Tune would have called."""
+    from recbole_diffusion.experiment.tune import on_ray
+
+    note_runs()
+    on_ray._trainable(config, context)
 
 
 class Run(Story):
@@ -225,7 +267,8 @@ def fail(story: Story, folder: Path, reference: Any, n: int, error: str, lasting
     if not call and not faults:
         return Outcome("", "", [])
     (folder / "done").touch() if ended.code == 0 else None
-    _, more = tell(story, folder, {**reference, "begun": reference["begun"] + story.lost}, lambda _: {}, attempts=3)
+    most = {**reference, "begun": reference["begun"] + story.lost}
+    _, more = tell(story, folder, most, lambda _: {}, attempts=3, sessions={ended.session})
     return Outcome(call, ended.text.strip().rpartition("\n")[2], [*faults, *more])
 
 
@@ -258,13 +301,22 @@ def tell(
     reference: Any,
     strike: Callable[[int], dict[str, Any]],
     attempts: int = 60,
+    sessions: AbstractSet[int] = frozenset(),
 ) -> tuple[int, Faults]:
-    """Start the command until it is done; ``strike(attempt)`` gives the arguments of :func:`forked_commands.execute`.
+    """Start the command until it is done.
+
+    Args:
+        story: the command.
+        folder: its working folder.
+        reference: of :func:`undisturbed`.
+        strike: ``strike(attempt)`` gives the arguments of :func:`forked_commands.execute`.
+        attempts: most starts.
+        sessions: of commands that were started before.
 
     Returns:
-        The number of kills, and what did not hold.
+        The number of kills, of the command or of a worker, and what did not hold.
     """
-    faults, kills, kept = Faults(), 0, {}
+    faults, kills, kept, started = Faults(), 0, {}, set(sessions)
     for attempt in range(attempts):
         words = story.words(folder)
         if words is None:
@@ -277,9 +329,10 @@ def tell(
             arm()
 
         ended = forked.execute(words, folder, before=before, **options)
+        started.add(ended.session)
         if ended.code == 0:
             (folder / "done").touch()
-        elif ended.code == -9:
+        elif ended.code == -9 or options.get("kill_worker"):
             kills += 1
         elif not list(folder.glob(f"{story.name}/failed/*.json")):
             faults.append(f"{' '.join(words[:2])} ended with {ended.code}: {ended.text[-300:]}")
@@ -289,6 +342,7 @@ def tell(
         kept = now
     else:
         faults.append(f"not done after {attempts} attempts")
+    faults += [f"process left: {name}" for name in forked.processes_left(started, folder, story.seconds_to_end)]
     if not faults:
         faults += _check(story, folder, reference, kills)
     return kills, faults

@@ -15,20 +15,21 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
-from recbole_diffusion.experiment.cluster import process_state
+from recbole_diffusion.experiment.cluster import head, process_state
 from recbole_diffusion.experiment.cluster.session_folder import session_folder
 
 OBJECT_STORE_BYTES = 200 * 2**20  # results are small; Ray's least is 75 MiB, its default a third of the memory
 #: Ray binds everything to its own address unless this constant says that it is 127.0.0.1.
 #: ``_node_ip_address="127.0.0.1"`` has no effect: Ray turns it back into the network card's.
 _LOOPBACK_ONLY = ("ray._private.ray_constants", "ENABLE_RAY_CLUSTER", False)
+#: With ``include_dashboard=False`` Ray still starts the dashboard's process, and waits for it for up to 20 seconds.
+_NO_DASHBOARD = ("ray._private.services", "start_api_server", lambda *args, **kwargs: (None, None))
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _AUTHENTICATION = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
@@ -72,6 +73,7 @@ def session(
         )
         if address is None:
             stack.enter_context(process_state.replaced_attribute(*_LOOPBACK_ONLY))
+            stack.enter_context(process_state.replaced_attribute(*_NO_DASHBOARD))
             stack.enter_context(_local(ray, int(workers or 1), gpus, stack.enter_context(session_folder())))
         else:
             stack.enter_context(_joined(ray, address))
@@ -124,6 +126,8 @@ def _variables(threads: int, local: bool) -> dict[str, str]:
     if local:
         os.environ.pop("RAY_ADDRESS", None)
         variables.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)))
+        # On a busy machine Ray's agent can take longer than Ray's 30 s to start; Ray then ends this process.
+        variables["RAY_agent_register_timeout_ms"] = "300000"
         variables["RAY_task_oom_retries"] = "0"  # a run that needed too much memory would need it again
         variables["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "1"  # a task without a GPU sees none, as before 2.50
         variables["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # loopback, for the processes that Ray starts
@@ -187,16 +191,12 @@ def _shut_down(ray: Any, started: set[Any]) -> None:
 @contextlib.contextmanager
 def _joined(ray: Any, address: str) -> Iterator[None]:
     """Join an existing cluster for a ``with`` block; the cluster keeps running."""
-    host, _, port = _head_address(address).rpartition(":")
-    if not port.isdigit() or "/" in host:
-        raise ValueError(f"address={address!r} is not allowed; allowed: host:port of the cluster's head, or auto")
-    if not _listens(host, int(port)):
-        raise ValueError(f"address={address!r}: nothing listens on {host}:{port}; start a cluster: ray start --head")
+    host, port = head.host_and_port(address)
     if address == "auto" and _has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's own default for auto; host:port needs the user's
     process_state.reload_authentication()
     with contextlib.ExitStack() as stack:
-        if host in _LOOPBACK and not _listens(ray.util.get_node_ip_address(), int(port)):
+        if host in _LOOPBACK and not head.listens(ray.util.get_node_ip_address(), port):
             stack.enter_context(process_state.replaced_attribute(*_LOOPBACK_ONLY))
         stack.callback(ray.shutdown)
         try:
@@ -215,29 +215,6 @@ def _joined(ray: Any, address: str) -> Iterator[None]:
 
 def _has_token() -> bool:
     return any(name in os.environ for name in _AUTHENTICATION[1:]) or (Path.home() / ".ray" / "auth_token").is_file()
-
-
-def _head_address(address: str) -> str:
-    """Return the head's address; for ``auto`` that of RAY_ADDRESS or of the last ``ray start`` on this machine.
-
-    Ray itself would join any session on the machine.
-    """
-    if address != "auto":
-        return address
-    utils: Any = importlib.import_module("ray._private.utils")
-    head = os.environ.get("RAY_ADDRESS") or utils.read_ray_address()
-    if not head or head == "auto":
-        raise ValueError("address='auto': no cluster was started on this machine; give host:port of its head")
-    return str(head)
-
-
-def _listens(host: str, port: int) -> bool:
-    """Whether a server accepts connections. Ray itself would try for minutes."""
-    try:
-        socket.create_connection((host.strip("[]"), port), timeout=5).close()
-    except OSError:
-        return False
-    return True
 
 
 def _job_config(ray: Any) -> Any:

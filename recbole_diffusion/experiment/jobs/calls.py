@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
 KILLED = "the worker process was killed (out of memory?)"
+#: The error of a job whose machine left the Ray cluster.
+NODE_DIED = "the machine that ran it has died or has left the Ray cluster"
 
 
 class Done(NamedTuple):

@@ -21,6 +21,7 @@ import importlib
 import os
 import pickle
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -31,7 +32,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, NoReturn, Optional
 
-from recbole_diffusion.experiment.cluster.session_folder import session_folder
+from recbole_diffusion.experiment.cluster.session_folder import PREFIX, session_folder
 
 #: Whether a process can fork safely after importing torch; elsewhere each job gets a new process.
 AVAILABLE = sys.platform == "linux"
@@ -165,7 +166,10 @@ def _serve(listener: int, preload: Optional[str]) -> None:
     with socket.socket(fileno=listener) as server:
         while True:
             ready: list[Any] = select.select([server.fileno(), _STDIN], [], [])[0]
-            if _STDIN in ready:
+            if _STDIN in ready:  # that process was killed, such as Ray's worker: it cannot remove the folder
+                folder = Path(server.getsockname()).parent
+                if folder.name.startswith(PREFIX):
+                    shutil.rmtree(folder, ignore_errors=True)
                 return
             connection, _ = server.accept()
             if os.fork() == 0:

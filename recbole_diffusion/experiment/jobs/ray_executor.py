@@ -14,7 +14,7 @@ from typing import Any, Callable, Optional
 
 from recbole_diffusion.experiment.cluster.session import search_path
 from recbole_diffusion.experiment.jobs import fork_server
-from recbole_diffusion.experiment.jobs.calls import KILLED, Done, call_limited, one_line
+from recbole_diffusion.experiment.jobs.calls import KILLED, NODE_DIED, Done, call_limited, one_line
 
 #: The function that a fork server calls before its first fork.
 PRELOAD = "recbole_diffusion.experiment.jobs.run_job:preload"
@@ -116,6 +116,8 @@ class OnRay:
             value, error = pickle.loads(self.ray.get(reference))
         except exceptions.WorkerCrashedError:
             error = KILLED
+        except exceptions.NodeDiedError:
+            error = NODE_DIED
         except exceptions.OutOfMemoryError:
             error = "out of memory: Ray ended the worker because the machine had too little left"
         except exceptions.RayError as failure:  # a RayTaskError: before the job began
