@@ -19,6 +19,8 @@ PLAIN = """
 import torch
 from recbole.model.general_recommender.bpr import BPR
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 class MyMF(BPR):
     def __init__(self, config, dataset):
         super().__init__(config, dataset)
