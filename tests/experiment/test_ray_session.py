@@ -137,7 +137,8 @@ DRIVER = """
     [
         pytest.param("SIGTERM", 143, marks=pytest.mark.processes),
         pytest.param("SIGINT", -signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param("SIGKILL", -9, marks=pytest.mark.processes),
+        # a group of its own, since it waits for a minute
+        pytest.param("SIGKILL", -9, marks=[pytest.mark.processes, pytest.mark.xdist_group("ray killed")]),
     ],
 )
 def test_a_signal_ends_the_session(number: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +164,7 @@ def test_a_signal_ends_the_session(number: str, status: int, monkeypatch: pytest
         assert not alive
         left = list(base.glob(f"{ray_folder.PREFIX}*"))
         if number == "SIGKILL":
-            assert len(left) == 2
+            assert 1 <= len(left) <= 2  # Ray's; the fork server may have removed its own before it was killed
             ray_folder.remove_stale(base)
             assert not list(base.glob(f"{ray_folder.PREFIX}*"))
         else:
