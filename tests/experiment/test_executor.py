@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import re
 import sys
 import time
@@ -17,8 +18,9 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from recbole_diffusion.experiment.cluster.session import import_ray, session
+from recbole_diffusion.experiment.cluster.session import import_ray, search_path, session
 from recbole_diffusion.experiment.jobs import executor as module
+from recbole_diffusion.experiment.jobs import ray_executor
 from recbole_diffusion.experiment.jobs.executor import KILLED, Done, OnRay, Serial, executor, limit_threads, one_line
 
 pytestmark = pytest.mark.xdist_group("ray executor")  # one Ray for all
@@ -87,6 +89,22 @@ def test_a_worker_sees_no_arguments_no_gpu_and_its_threads(ray: Any, monkeypatch
     monkeypatch.setattr(sys, "argv", ["compare", "--epochs=3"])
     (done,) = OnRay(ray, threads=1, fresh=False).map(executor_jobs.watch, [("a", None)])
     assert done.value[1:] == ([], "", "1", 1, 1)
+
+
+def test_what_a_worker_does_before_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function that Ray runs, in this process."""
+    monkeypatch.setattr(sys, "argv", ["compare", "--epochs=3"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "7")
+    call = pickle.dumps((executor_jobs.watch, None))
+    value, error = pickle.loads(ray_executor._worker_function()((search_path(), 1, False, False, None), call))
+    assert (value[1:], error) == (([], "", "1", 1, 1), None)
+
+
+def test_a_result_that_cannot_be_pickled_is_that_calls_error() -> None:
+    call = pickle.dumps((executor_jobs.unpicklable, 0))
+    assert pickle.loads(ray_executor.call_pickled(call, 1)) == (None, "TypeError: not this one")
 
 
 @pytest.mark.processes
