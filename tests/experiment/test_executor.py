@@ -27,13 +27,16 @@ pytestmark = pytest.mark.xdist_group("ray executor")  # one Ray for all
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """One session for the module: its start takes seconds."""
     try:
         import_ray()
     except ValueError as error:
         pytest.skip(str(error))
-    with session(workers=2) as started:
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.chdir(tmp_path_factory.mktemp("ray"))  # where its workers stand: a test's folder is removed
+            started = stack.enter_context(session(workers=2))
         yield started
 
 
