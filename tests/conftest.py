@@ -6,30 +6,53 @@ import gc
 import importlib.util
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import HealthCheck
-from hypothesis import settings as hypothesis_settings
 
-from recbole_diffusion import bridge
-from recbole_diffusion.compat import repairs
-from recbole_diffusion.testing import HEADER, SETTINGS, build, write_board, write_inter
+from recbole_diffusion.testing import HEADER, SETTINGS, write_board, write_inter
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["HEADER", "write_inter"]  # the tests import them from here
 
-torch.set_num_threads(1)  # the data is tiny; two threads only wait for each other
-# No deadline: no test asserts wall-clock time. The folder fixture is per test, which suits the properties here.
-hypothesis_settings.register_profile(
-    "here", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-hypothesis_settings.load_profile("here")
+#: Bytes that shared memory must have free for the tests' folders, which take some 300 MB. A container has 64 MB of it.
+_ROOM = 4 << 30
+
+
+def _has_room(memory: str) -> bool:
+    """Whether a folder is there, can be written to, lets files be executed, and is large enough."""
+    if not os.access(memory, os.W_OK) or os.statvfs(memory).f_flag & os.ST_NOEXEC:
+        return False
+    return shutil.disk_usage(memory).free >= _ROOM
+
+
+# The tests' folders in memory: each small run writes and syncs twenty files, at milliseconds each on a disk.
+if "PYTEST_DEBUG_TEMPROOT" not in os.environ and _has_room("/dev/shm"):
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = "/dev/shm"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set up the process that runs tests. That which only starts pytest-xdist's processes imports no torch."""
+    if not hasattr(config, "workerinput") and config.getoption("numprocesses", None):
+        return
+    gc.disable()  # until all is imported
+    import torch
+    from hypothesis import HealthCheck, settings
+
+    torch.set_num_threads(1)  # the data is tiny; two threads only wait for each other
+    # No deadline: no test asserts wall-clock time. The folder fixture is per test, which suits the properties here.
+    settings.register_profile(
+        "here", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    settings.load_profile("here")
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's
@@ -46,6 +69,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> Optional[int]:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Refuse a pytest under which pytest-xdist does not see the groups: tests of processes would disturb each other."""
     gc.freeze()  # modules stay; the collector would search them at every turn
+    gc.enable()
     grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
     if hasattr(session.config, "workerinput") and any("@" not in item.nodeid for item in grouped):
         raise pytest.UsageError(
@@ -56,6 +80,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Runs write saved/ and outputs/: into the test's folder. Repairs and registration end with the test."""
+    from recbole_diffusion import bridge
+    from recbole_diffusion.compat import repairs
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["pytest"])  # RecBole's own Config reads it
     yield
@@ -65,22 +92,38 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     assert "float" not in vars(np), "RecBole's own Config was made: ask for the fixture numpy_restored"
 
 
+def undraw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let figures be made and their files be written, but not drawn, which takes half a second each."""
+    if importlib.util.find_spec("matplotlib"):
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, file, **_: file.write(b"not drawn"))
+
+
 @pytest.fixture(autouse=True)
 def _figures_undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are made and their files written, but not drawn, which takes half a second each.
+    """Leave figures undrawn, except in tests of plots, which ask for the fixture ``drawn``.
 
-    Tests of plots ask for the fixture ``drawn``. Only tests of experiments make figures; the others need no import.
+    Only tests of experiments make figures; the others need no import. Fixtures of modules come before this one, and
+    call :func:`undraw` themselves.
     """
-    experiments = "recbole_diffusion.experiment" in sys.modules and importlib.util.find_spec("matplotlib")
-    if "drawn" not in request.fixturenames and experiments:
-        monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, file, **_: file.write(b"not drawn"))
+    if "drawn" not in request.fixturenames and "recbole_diffusion.experiment" in sys.modules:
+        undraw(monkeypatch)
+
+
+def leave_out_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the plots of reports, whose layout takes seconds."""
+    monkeypatch.setattr("recbole_diffusion.experiment.report.files._draw_function", lambda: None)
 
 
 @pytest.fixture
 def no_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the plots of reports, whose layout takes seconds, but in tests that ask for the fixture ``drawn``."""
-    if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("recbole_diffusion.experiment.report.files._draw_function", lambda: None)
+    """Leave out the plots of reports, but in tests that ask for the fixture ``drawn`` or ``figures``."""
+    if not {"drawn", "figures"} & {*request.fixturenames}:
+        leave_out_plots(monkeypatch)
+
+
+@pytest.fixture
+def figures() -> None:
+    """Make the figures of this test."""
 
 
 @pytest.fixture
@@ -106,16 +149,6 @@ def shared_bases(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str((folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder) / "bases")
 
 
-#: What a sequential model reads of RecBole's own settings, for models built without a Config.
-SEQUENTIAL_FIELDS: dict[str, Any] = {
-    "USER_ID_FIELD": "user_id",
-    "ITEM_ID_FIELD": "item_id",
-    "LIST_SUFFIX": "_list",
-    "ITEM_LIST_LENGTH_FIELD": "item_length",
-    "NEG_PREFIX": "neg_",
-    "device": torch.device("cpu"),
-    "eval_seed": 1,
-}
 #: Settings for quick runs in the test's folder: two batches of users, 27 of interactions.
 SMALL: dict[str, Any] = {"data_path": "dataset", **SETTINGS, "train_batch_size": 32}
 
@@ -135,6 +168,7 @@ def settings(checkerboard: Path) -> dict[str, Any]:
 @pytest.fixture
 def built(settings: dict[str, Any]) -> Callable[..., Any]:
     """``built(model, **settings)``: (config, model, dataset, loaders) on the checkerboard, untrained."""
+    from recbole_diffusion.testing import build
 
     return lambda model, **more: build(model, {**settings, **more})
 
@@ -156,6 +190,8 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def near(actual: torch.Tensor, expected: torch.Tensor) -> None:
     """Equal to 1e-5 of the largest value, at least of 1."""
+    import torch
+
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5 * max(1.0, float(expected.abs().max())))
 
 
@@ -164,6 +200,8 @@ FROZEN_DATA = Path(__file__).parent / "frozen"
 
 def frozen_network(arrays: Any, prefix: str, width: int = 8) -> dict[str, torch.Tensor]:
     """DDRM's and HDRM's official parameters of one network as ConditionalMLP's: the first layer split by its inputs."""
+    import torch
+
     theirs = {key[len(prefix) :]: torch.from_numpy(arrays[key]) for key in arrays.files if key.startswith(prefix)}
     first = theirs.pop("in_layers.0.weight")
     state = {f"time.{part}": theirs.pop(f"emb_layer.{part}") for part in ("weight", "bias")}

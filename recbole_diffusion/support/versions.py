@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import sys
 from importlib import metadata
 from typing import Optional
 
@@ -12,6 +14,12 @@ PACKAGES = ("recbole-diffusion", "recbole", "torch", "numpy", "pandas", "scipy",
 
 def version(package: str) -> Optional[str]:
     """The installed version of a package; None if it is not installed."""
+    return _version(package, tuple(sys.path))
+
+
+@functools.cache
+def _version(package: str, _: tuple[str, ...]) -> Optional[str]:
+    """:func:`version`, read once for each search path: metadata are mails, whose parser takes milliseconds."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -15,6 +15,7 @@ from recbole_diffusion.cards import own_models
 from recbole_diffusion.experiment.compare.model_entries import ModelEntry, parse_entries
 from recbole_diffusion.experiment.tune import tune
 
+pytestmark = pytest.mark.usefixtures("no_plots")
 PLAIN = """
 import torch
 from recbole.model.general_recommender.bpr import BPR

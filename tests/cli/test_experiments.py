@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from recbole_diffusion import cli
 from recbole_diffusion.experiment.compare import comparison as module
 from recbole_diffusion.experiment.jobs.store import Store
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 COMMON = ["--dataset=board", "--epochs=1", "--data_path=dataset", "--train_batch_size=16", "--topk=[5,10]"]
 COMMON += ["--load_col={'inter': ['user_id', 'item_id', 'timestamp']}"]
 
@@ -21,13 +24,15 @@ def compare(*words):
     return cli.main(["compare", *COMMON, *words])
 
 
-def test_compare_prints_the_table_and_writes_the_report(checkerboard, capsys):
+def test_compare_prints_the_table_and_writes_the_report(checkerboard, figures, capsys):
     assert (
         compare("--models=EASE,DiffRec", "--seeds=2", "--DiffRec.steps=3", "--DiffRec.dims=[8]", "--folder=here") == 0
     )
     out = capsys.readouterr().out
     assert "EASE" in out
     assert "report: here/report" in out
+    if importlib.util.find_spec("matplotlib"):
+        assert Path("here/report/accuracy-board.svg").is_file()
     with open("here/report/results.csv", newline="") as file:
         assert {row["model"] for row in csv.DictReader(file)} == {"EASE", "DiffRec"}
     plan = Store("here").plan()

@@ -17,6 +17,8 @@ from recbole_diffusion.cli.option_names import OPTIONS, UsageError, nearest_opti
 from recbole_diffusion.cli.options import config_files, parse
 from recbole_diffusion.settings.config import Config
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 QUICK = ["--show_progress=False", "--state=ERROR", "--epochs=1", "--data_path=dataset", "--train_batch_size=512"]
 RUN = ["run", "--model=DiffRec", "--dataset=board", *QUICK, "--steps=3", "--dims=[16]"]
 

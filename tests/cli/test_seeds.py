@@ -11,6 +11,8 @@ from recbole_diffusion.cli import option_names
 from recbole_diffusion.cli.seeds import seeds_of
 from recbole_diffusion.experiment import reproduce
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 
 @pytest.mark.parametrize(
     ("text", "seeds"),

@@ -14,6 +14,8 @@ from recbole_diffusion import cli, run
 from recbole_diffusion.experiment.compare import compare
 from recbole_diffusion.experiment.report.reading import read
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 NO_TEST = ["{split: {RS: [0.8,0.2,0]}}", "{order: TO, split: {LS: valid_only}}"]
 NO_VALID = ["{split: {RS: [0.8,0,0.2]}}", "{order: TO, split: {LS: test_only}}"]
 COMMON = ["--dataset=board", "--epochs=1", "--data_path=dataset", "--folder=here", "--state=ERROR", "--topk=[5,10]"]

@@ -16,6 +16,8 @@ from recbole_diffusion.experiment.compare.models_on_datasets import join_notes
 from recbole_diffusion.experiment.report import accounts
 from recbole_diffusion.experiment.tune import tune
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 QUICK = {**SMALL, "epochs": 1}
 QUICK.pop("state")
 

@@ -21,6 +21,8 @@ from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.experiment.evaluate.entry import BOOTSTRAP_USERS, Entry
 from recbole_diffusion.testing import write_board
 
+pytestmark = pytest.mark.xdist_group("evaluate")  # its models are trained once
+
 METRICS = ["Recall", "NDCG", "MAP", "ItemCoverage", "Novelty", "RecallTail", "Serendipity", "ILD", "RecallLowActivity"]
 QUICK = {"epochs": 1, "steps": 3, "dims": [8], "metrics": METRICS, "topk": [5, 10], "valid_metric": "NDCG@10"}
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import re
 import sys
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,21 +18,25 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from recbole_diffusion.experiment.cluster.session import import_ray, session
+from recbole_diffusion.experiment.cluster.session import import_ray, search_path, session
 from recbole_diffusion.experiment.jobs import executor as module
+from recbole_diffusion.experiment.jobs import ray_executor
 from recbole_diffusion.experiment.jobs.executor import KILLED, Done, OnRay, Serial, executor, limit_threads, one_line
 
 pytestmark = pytest.mark.xdist_group("ray executor")  # one Ray for all
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """One session for the module: its start takes seconds."""
     try:
         import_ray()
     except ValueError as error:
         pytest.skip(str(error))
-    with session(workers=2) as started:
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.chdir(tmp_path_factory.mktemp("ray"))  # where its workers stand: a test's folder is removed
+            started = stack.enter_context(session(workers=2))
         yield started
 
 
@@ -81,10 +87,27 @@ def test_large_results_come_through_and_can_be_written_to(either: Any) -> None:
         assert each.value["ndcg@10"][-1] == rows
 
 
+@pytest.mark.processes
 def test_a_worker_sees_no_arguments_no_gpu_and_its_threads(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["compare", "--epochs=3"])
     (done,) = OnRay(ray, threads=1, fresh=False).map(executor_jobs.watch, [("a", None)])
     assert done.value[1:] == ([], "", "1", 1, 1)
+
+
+def test_what_a_worker_does_before_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function that Ray runs, in this process."""
+    monkeypatch.setattr(sys, "argv", ["compare", "--epochs=3"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "7")
+    call = pickle.dumps((executor_jobs.watch, None))
+    value, error = pickle.loads(ray_executor._worker_function()((search_path(), 1, False, False, None), call))
+    assert (value[1:], error) == (([], "", "1", 1, 1), None)
+
+
+def test_a_result_that_cannot_be_pickled_is_that_calls_error() -> None:
+    call = pickle.dumps((executor_jobs.unpicklable, 0))
+    assert pickle.loads(ray_executor.call_pickled(call, 1)) == (None, "TypeError: not this one")
 
 
 @pytest.mark.processes
@@ -109,16 +132,19 @@ def test_a_killed_worker_takes_nobody_along(fresh: bool, ray: Any, tmp_path: Pat
     assert capfd.readouterr() == ("", "")  # newer Rays would print a paragraph
 
 
+@pytest.mark.processes
 def test_a_result_that_cannot_be_sent_is_that_jobs_error(ray: Any) -> None:
     done = list(OnRay(ray, fresh=False).map(executor_jobs.unpicklable, [("a", 0), ("b", 1)]))
     assert [each.error for each in done] == ["TypeError: not this one"] * 2
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc/self/clear_refs")
-def test_peak_memory_is_the_jobs_own(ray: Any) -> None:
-    for either in (Serial(), OnRay(ray, fresh=False, cpus=2)):  # one worker for both jobs
-        large, small = (each.value for each in either.map(executor_jobs.peak_mib, [("large", 400), ("small", 1)]))
-        assert small < large - 300
+@pytest.mark.parametrize("name", ["serial", pytest.param("ray", marks=pytest.mark.processes)])
+def test_peak_memory_is_the_jobs_own(name: str, request: pytest.FixtureRequest) -> None:
+    on_ray = name == "ray"
+    either: Any = OnRay(request.getfixturevalue("ray"), fresh=False, cpus=2) if on_ray else Serial()  # one worker
+    large, small = (each.value for each in either.map(executor_jobs.peak_mib, [("large", 400), ("small", 1)]))
+    assert small < large - 300
 
 
 @pytest.mark.processes
@@ -146,16 +172,27 @@ def test_serial_running_and_ticks() -> None:
     assert seen == [["a"], "a", ["b"], "b"]
 
 
+def of_machines(*resources: dict[str, float], dead: Any = None) -> Any:
+    """What a Ray tells of its machines; ``dead``: the resources of one that has ended."""
+    nodes = [{"Alive": True, "Resources": each} for each in resources]
+    nodes += [{"Alive": False, "Resources": dead}] if dead else []
+    unused = {"put": lambda value: None, "remote": lambda **options: lambda function: function}
+    return types.SimpleNamespace(nodes=lambda: nodes, **unused)
+
+
 @pytest.mark.parametrize(("cpus", "slots"), [(1.0, 2), (0.5, 4), (2.0, 1), (0.3, 6)])
-def test_room_is_counted_in_whole_jobs(cpus: float, slots: int, ray: Any) -> None:
-    assert OnRay(ray, cpus=cpus).slots() == slots
+def test_room_is_counted_in_whole_jobs(cpus: float, slots: int) -> None:
+    assert OnRay(of_machines({"CPU": 2.0}), cpus=cpus).slots() == slots
 
 
-def test_room_is_counted_machine_by_machine(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.processes
+def test_room_of_a_session(ray: Any) -> None:
+    assert [OnRay(ray, cpus=cpus).slots() for cpus in (1.0, 0.3)] == [2, 6]
+
+
+def test_room_is_counted_machine_by_machine() -> None:
     small, big = {"CPU": 3.0}, {"CPU": 8.0, "GPU": 1.0}
-    nodes = [{"Alive": True, "Resources": each} for each in (small, small, big)]
-    nodes.append({"Alive": False, "Resources": big})
-    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    ray = of_machines(small, small, big, dead=big)
     assert OnRay(ray, cpus=2).slots() == 1 + 1 + 4
     assert OnRay(ray, cpus=2, gpus=0.5).slots() == 2
     with pytest.raises(ValueError, match=r"cpus=1.0, gpus=2: no machine of this Ray has that many"):

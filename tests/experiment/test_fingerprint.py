@@ -20,6 +20,8 @@ from recbole_diffusion.experiment.jobs.import_closure import Sources, closure
 from recbole_diffusion.registry import ModelSpec
 from recbole_diffusion.support import yaml_files
 
+pytestmark = pytest.mark.xdist_group("fingerprint")  # one copy of the package for all
+
 GENERAL, SEQUENTIAL = "model/general_recommender", "model/sequential_recommender"
 
 

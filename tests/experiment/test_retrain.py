@@ -7,12 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import SMALL
+from conftest import SMALL, leave_out_plots, undraw
 
 from recbole_diffusion import cli, run
 from recbole_diffusion.experiment import study
 from recbole_diffusion.experiment.compare import comparison
 from recbole_diffusion.testing import write_board
+
+#: Its models are trained once.
+pytestmark = [pytest.mark.xdist_group("retrain"), pytest.mark.usefixtures("no_plots")]
 
 OWN = {"steps": 5, "dims": [16], "epochs": 3, "learning_rate": 0.01, "noise_scale": 0.1}
 BUDGET = {"epochs": 2}
@@ -39,7 +42,10 @@ def checkpoint(settings_of_run):
 def ablated(checkpoint, tmp_path_factory):
     """An ablation with two seeds of trainings, in its folder."""
     folder = tmp_path_factory.mktemp("ablated") / "study"
-    return study.ablate(checkpoint, folder=folder, train=True, seeds=[1, 2], budget=BUDGET, progress=quiet)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        undraw(monkeypatch)
+        leave_out_plots(monkeypatch)
+        return study.ablate(checkpoint, folder=folder, train=True, seeds=[1, 2], budget=BUDGET, progress=quiet)
 
 
 def test_the_trainings_are_runs_of_the_checkpoints_settings_on_its_split(ablated, settings_of_run):

@@ -13,6 +13,8 @@ from recbole_diffusion.experiment import robustness as module
 from recbole_diffusion.experiment.compare import comparison, yardsticks
 from recbole_diffusion.experiment.robustness import robustness
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 SETTINGS = {**SMALL, "epochs": 1, "topk": [5], "valid_metric": "NDCG@5"}
 SETTINGS.pop("state")
 

@@ -17,6 +17,9 @@ from recbole_diffusion.experiment.robustness import robustness
 from recbole_diffusion.experiment.tune import tune
 from recbole_diffusion.testing import quick, write_board
 
+#: Its models are trained once.
+pytestmark = [pytest.mark.xdist_group("row models"), pytest.mark.usefixtures("no_plots")]
+
 #: Number of steps of the reverse process that ranks, by model.
 TRAINED = {"GiffCF": 3, "FlowCF": 2}
 CLOSED_FORM = ["SGFCF", "BSPM", "GFCF", "TurboCF", "TEASE"]

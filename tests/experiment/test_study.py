@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL
+from conftest import SMALL, leave_out_plots
 
 from recbole_diffusion import cli, quick_start, run
 from recbole_diffusion.experiment import report, study
@@ -16,6 +16,9 @@ from recbole_diffusion.experiment.evaluate import checkpoints
 from recbole_diffusion.experiment.study.checkpoint_study import overlap
 from recbole_diffusion.experiment.study.results import Row, StudyResult
 from recbole_diffusion.testing import write_board
+
+#: Its models are trained once.
+pytestmark = [pytest.mark.xdist_group("study"), pytest.mark.usefixtures("no_plots")]
 
 OWN = {"steps": 5, "dims": [16], "epochs": 8, "learning_rate": 0.01, "noise_scale": 0.1}
 
@@ -64,7 +67,8 @@ def test_nothing_is_evaluated_twice(trained, monkeypatch):
     assert lines == ["as trained ...", "ddim 1 ..."]  # another part of the split
 
 
-def test_the_files_of_a_study(trained, drawn):
+def test_the_files_of_a_study(trained, drawn, monkeypatch):
+    leave_out_plots(monkeypatch)  # of the report; the study's own figure is meant
     result = study.steps(trained["checkpoint"], [1, "full"], folder="here", progress=quiet)
     with open("here/study.csv", newline="") as file:
         rows = list(csv.DictReader(file))

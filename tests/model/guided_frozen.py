@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from conftest import SEQUENTIAL_FIELDS
+from sequential_fields import SEQUENTIAL_FIELDS
 
 #: The official names of the encoder's parameters, and ours; the bias of the keys has no effect.
 ENCODER = {

@@ -12,6 +12,8 @@ from recbole_diffusion.compat import repairs
 from recbole_diffusion.testing import SETTINGS, ContractTests, quick, write_board
 from recbole_diffusion.testing.contract import Trained
 
+pytestmark = pytest.mark.xdist_group("contract can fail")  # its models are trained once
+
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import FROZEN_DATA, SEQUENTIAL_FIELDS, near
+from conftest import FROZEN_DATA, near
 from recbole.data.interaction import Interaction
+from sequential_fields import SEQUENTIAL_FIELDS
 
 from recbole_diffusion.model.sequential_recommender.cddrec import Batch, CDDRec, CDDRecNoise, left_padded
 

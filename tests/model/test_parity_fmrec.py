@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import FROZEN_DATA, SEQUENTIAL_FIELDS, near
+from conftest import FROZEN_DATA, near
+from sequential_fields import SEQUENTIAL_FIELDS
 
 from recbole_diffusion.diffusion import sample, time_laws
 from recbole_diffusion.model.sequences.history_decoder import HistoryDecoder

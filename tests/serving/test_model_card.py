@@ -14,6 +14,8 @@ from recbole_diffusion import cli
 from recbole_diffusion.registry import get_model
 from recbole_diffusion.serving import recbole_histories
 
+pytestmark = pytest.mark.xdist_group("model card")  # its models are trained once
+
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> ServedModels:

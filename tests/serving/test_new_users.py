@@ -16,6 +16,8 @@ from recbole_diffusion.data.time_order import RANK_FIELD
 from recbole_diffusion.model.histories import Histories
 from recbole_diffusion.quick_start import Loaded
 
+pytestmark = pytest.mark.xdist_group("new users")  # its models are trained once
+
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> ServedModels:

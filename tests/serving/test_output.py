@@ -13,6 +13,8 @@ from served_models import ServedModels
 
 from recbole_diffusion import cli, recommend
 
+pytestmark = pytest.mark.xdist_group("output")  # its models are trained once
+
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> ServedModels:

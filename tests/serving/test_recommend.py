@@ -17,6 +17,8 @@ from recbole_diffusion.data import pipeline
 from recbole_diffusion.quick_start import Loaded
 from recbole_diffusion.testing import HEADER, write_inter
 
+pytestmark = pytest.mark.xdist_group("recommend")  # its models are trained once
+
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> ServedModels:

@@ -11,6 +11,8 @@ from served_models import ServedModels
 from recbole_diffusion import recommend
 from recbole_diffusion.model import hooks
 
+pytestmark = pytest.mark.xdist_group("samples")  # its models are trained once
+
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> ServedModels:

@@ -19,6 +19,8 @@ from recbole_diffusion.settings.config import Config
 from recbole_diffusion.settings.precedence import Source
 from recbole_diffusion.training.run_log import LOG
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 QUICK = {key: value for key, value in SMALL.items() if key not in {"state", "train_batch_size"}}
 
 

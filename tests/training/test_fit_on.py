@@ -13,6 +13,8 @@ from recbole_diffusion import cli, load, recommend, run
 from recbole_diffusion.data import pipeline
 from recbole_diffusion.quick_start import configure
 
+pytestmark = pytest.mark.xdist_group("fit_on")  # its models are trained once
+
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> ServedModels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Optional
@@ -29,15 +30,16 @@ class Sources:
         """Return the module's file; None if it is not in these packages and folders."""
         top, *rest = module.split(".")
         if top in self.packages:
-            return _file(self.packages[top].joinpath(*rest))
-        files = (_file(folder.joinpath(top, *rest)) for folder in self.script_folders)
+            return _file(os.path.join(self.packages[top], *rest))
+        files = (_file(os.path.join(folder, top, *rest)) for folder in self.script_folders)
         return next((file for file in files if file is not None), None)
 
 
-def _file(module_path: Path) -> Optional[Path]:
-    for file in (module_path / "__init__.py", module_path.with_name(f"{module_path.name}.py")):
-        if file.is_file():
-            return file
+def _file(module_path: str) -> Optional[Path]:
+    """The source file of a module; plain strings, since most names that are looked for are no modules."""
+    for file in (f"{module_path}{os.sep}__init__.py", f"{module_path}.py"):
+        if os.path.isfile(file):
+            return Path(file)
     return None
 
 
@@ -52,14 +54,16 @@ def closure(roots: Iterable[str], sources: Sources, without: Collection[str] = (
         without: names of modules that are left out and not followed.
     """
     files: dict[str, Path] = {}
-    waiting = list(roots)
+    waiting, visited = list(roots), {*without}  # names that are no modules, too: most are imported by several files
     while waiting:
         module = waiting.pop()
-        file = None if module in files or module in without else sources.find(module)
-        if file is None:
+        if module in visited:
             continue
-        files[module] = file
-        waiting += [*_packages_of(module), *imports_of(file, module)]
+        visited.add(module)
+        file = sources.find(module)
+        if file is not None:
+            files[module] = file
+            waiting += [*_packages_of(module), *imports_of(file, module)]
     return dict(sorted(files.items()))
 
 
