@@ -35,13 +35,20 @@ REPAIRED: list[tuple[str, dict[str, Any], str]] = [
         {"train_neg_sample_args": {"distribution": "popularity", "alpha": 1e308}},
         "cannot be prepared with .*train_neg_sample_args=.*: float division by zero",
     ),
+    (
+        "FMRec",
+        {"recon_weight": 1e9, "n_layers": 2},
+        "recon_last=2 is not allowed with n_layers=2; .*, or 0 for recon_w",
+    ),
+    ("SASRec", {"initializer_range": 1e30}, "SASRec cannot be trained with .*initializer_range=1e.30.*: .*loss is nan"),
+    ("HGCF", {"curvature": 1000.0}, "HGCF cannot be trained with .*curvature=1000.0.*: (.*loss is nan|.*not finite)"),
 ]
 SEQUENTIAL = {"train_neg_sample_args": None, "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO"}}
 
 
 @pytest.mark.parametrize(("model", "more", "message"), REPAIRED)
 def test_settings_that_were_not_named(model, more, message, settings):
-    own = SEQUENTIAL if model == "SASRec" else {}
+    own = SEQUENTIAL if model in {"SASRec", "FMRec"} else {}
     with pytest.raises(ValueError, match=message) as error:
         run(model, "board", config_dict={**settings, **own, "epochs": 1, **more})
     assert "\n" not in str(error.value)
