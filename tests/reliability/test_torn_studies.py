@@ -25,8 +25,20 @@ from recbole_diffusion.testing import write_board
 SPACE = {"learning_rate": {"choice": [0.01, 0.03]}}
 #: What is read again, and tested here: with a checksum each.
 READ = ("tune.json", "comparison.json", "section.json", "runs/*.json", "runs/*.npz", "lists/*.npz")
-#: What is written for people and programs, and never read again; best.yaml is a config file that people may edit.
-WRITTEN = ("report/*", "plots/*", "*.csv", "*.md", "*.png", "*.svg", "*.pdf", "best.yaml", "trials/*.log", "*.lock")
+#: What is written for people and programs, and never read again; the yaml files are config files that people may edit.
+WRITTEN = (
+    "report/*",
+    "plots/*",
+    "*.csv",
+    "*.md",
+    "*.png",
+    "*.svg",
+    "*.pdf",
+    "best.yaml",
+    "best-full.yaml",
+    "trials/*.log",
+    "*.lock",
+)
 
 
 def unknown_files(folder: Path) -> list[str]:
