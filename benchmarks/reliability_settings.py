@@ -335,7 +335,7 @@ def run_case(case: Case, root: Path) -> dict[str, Any]:
 
 
 def _is_named_lack(record: dict[str, Any]) -> bool:
-    """Whether a case ended at the limit itself, in one line that names its key: a size that this machine cannot hold."""
+    """Whether a case ended at the limit itself, in one line that names its key: a size beyond it."""
     return record["verdict"] == "named" and "out of memory" in record["line"]
 
 
@@ -405,8 +405,8 @@ def _verdict(case: Case, status: int, folder: Path) -> dict[str, Any]:
     return {"verdict": "named" if code == 2 else "named, exit code 1", "line": last, "code": code}
 
 
-#: Verdicts that the issue asks for. ``out of memory``: an allowed size that needs more than the limit, named when an
-#: allocation failed; counted on its own.
+#: Verdicts that the issue asks for. ``out of memory``: an allowed size beyond the limit, named when an allocation
+#: failed; counted on its own.
 RIGHT = ("trains", "named", "out of memory")
 
 

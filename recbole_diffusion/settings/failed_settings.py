@@ -77,7 +77,8 @@ def named_in_training(config: Config) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        what, diverged = f"{config['model']} cannot be trained", bool(_DIVERGED.search(str(error)))
+        what = f"{config['model']} cannot be trained"
+        diverged = isinstance(error, OverflowError) or bool(_DIVERGED.search(str(error)))
         if not diverged and not is_memory_error(error):
             raise
         explained = _explained(

@@ -40,6 +40,7 @@ REPAIRED: list[tuple[str, dict[str, Any], str]] = [
         {"recon_weight": 1e9, "n_layers": 2},
         "recon_last=2 is not allowed with n_layers=2; .*, or 0 for recon_w",
     ),
+    ("LightGCN", {"reg_weight": 10**30, "embedding_size": 2}, r"LightGCN cannot be trained with .*reg_weight=1000.*: "),
     ("SASRec", {"initializer_range": 1e30}, "SASRec cannot be trained with .*initializer_range=1e.30.*: .*loss is nan"),
     ("HGCF", {"curvature": 1000.0}, "HGCF cannot be trained with .*curvature=1000.0.*: (.*loss is nan|.*not finite)"),
 ]

@@ -26,7 +26,7 @@ FREE = [
     ("DiffRec", {"eval_args": LEAVE_ONE_OUT}),
     ("DiffuRec", {"eval_args": LEAVE_ONE_OUT}),
     ("TDiffRec", {"eval_args": BY_TIME}),
-    ("DiffRec", {"eval_args": {"split": {"TS": [0.6, 0.2, 0.2]}}}),
+    ("DiffRec", {"eval_args": {"split": {"TS": [0.6, 0.2, 0.2]}, "order": "TO"}}),
     (
         "DiffRec",
         {"eval_args": LEAVE_ONE_OUT, "user_inter_num_interval": "[5,inf)", "item_inter_num_interval": "[2,inf)"},
