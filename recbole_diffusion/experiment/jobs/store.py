@@ -191,7 +191,7 @@ def _check_links(folder: Path) -> None:
         ValueError: a link does.
     """
     for part in (folder, *(folder / name for name in _WRITTEN)):
-        for entry in os.scandir(part) if part.is_dir() else ():
+        for entry in list(os.scandir(part)) if part.is_dir() else []:
             if entry.is_symlink() and folder.resolve() not in Path(entry.path).resolve().parents:
                 raise ValueError(
                     f"{entry.path!r} is a link to {os.path.realpath(entry.path)!r}, outside of the folder; put the "
