@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from recbole_diffusion.support import json_files
+from recbole_diffusion.support.csv_cells import inert
 
 #: The first files that a run writes, in this order; a folder with one of them is a run's.
 _RUN_FILES = ("manifest.json", "config.yaml", "run.log", "metrics.json")
@@ -176,8 +177,11 @@ def as_table(runs: Sequence[Run], metrics: Sequence[str]) -> str:
 
 
 def as_csv(runs: Sequence[Run]) -> str:
-    """Return the runs as csv with all metrics; a metric that a run does not have is empty."""
-    rows = [run.row() for run in runs]
+    """Return the runs as csv with all metrics; a metric that a run does not have is empty.
+
+    Texts that a spreadsheet would run as formulas begin with an apostrophe.
+    """
+    rows = [{inert(column): inert(value) for column, value in run.row().items()} for run in runs]
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns or ["folder"], lineterminator="\n")

@@ -25,6 +25,13 @@ _MEMORY = re.compile(
 )
 #: Settings of the run that the size of a model or of its batches depends on.
 _SIZES = frozenset({"MAX_ITEM_LIST_LENGTH", "train_batch_size", "eval_batch_size", "eval_users_per_batch"})
+#: What RecBole and this package say of numbers that overflowed.
+_DIVERGED = re.compile(r"loss is nan|scores that are not finite")
+#: Settings beside the model's own that a training diverges by.
+_OF_STEPS = frozenset(
+    {"learner", "learning_rate", "weight_decay", "clip_grad_norm", "train_batch_size", "enable_amp", "enable_scaler"}
+    | {"amp_dtype", "lr_decay_step", "lr_decay_gamma", "lr_cosine_epochs", "train_neg_sample_args"}
+)
 #: Settings that a model may bring and that the data are prepared by.
 _OF_DATA = frozenset({"train_neg_sample_args", "MAX_ITEM_LIST_LENGTH"})
 
@@ -62,7 +69,7 @@ def named_in_loading(config: Config) -> Iterator[None]:
 
 @contextlib.contextmanager
 def named_in_training(config: Config) -> Iterator[None]:
-    """Name the settings in errors of memory.
+    """Name the settings in errors of memory, and those of the model and of its training where numbers overflowed.
 
     Raises:
         ValueError: in place of such an error; one line.
@@ -70,9 +77,16 @@ def named_in_training(config: Config) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not is_memory_error(error):
+        what = f"{config['model']} cannot be trained"
+        diverged = isinstance(error, OverflowError) or bool(_DIVERGED.search(str(error)))
+        if not diverged and not is_memory_error(error):
             raise
-        raise _explained(config, error, lambda key: True, f"{config['model']} cannot be trained") from error
+        explained = _explained(
+            config, error, lambda key: not diverged or key in _OF_STEPS or _is_of_model(config, key), what
+        )
+        if explained is error:
+            raise
+        raise explained from error
 
 
 @contextlib.contextmanager

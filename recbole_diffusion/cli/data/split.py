@@ -50,7 +50,7 @@ def main(words: Sequence[str]) -> int:
     from recbole_diffusion.data.stored import files, split_files
 
     if options.label:
-        atomic_output.check_name(options.label)
+        atomic_output.check_name(options.label, "label")
     stored = files.find(options.name, options.data_path)
     written = split_files.write(
         stored,

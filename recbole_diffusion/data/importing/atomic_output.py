@@ -20,14 +20,20 @@ from recbole_diffusion.support.atomic_write import atomic_write_text
 _NAME = re.compile(r"[^\W.][\w.+-]*")
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, option: str = "name") -> None:
     """Check that a data set's name is fit for a folder and for RecBole's file names.
+
+    Args:
+        name: the name.
+        option: that gave it, for the message.
 
     Raises:
         ValueError: it is not.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"--name={name} is not allowed; allowed: letters, digits, '_', '-', '+' and '.', e.g. my-shop")
+        raise ValueError(
+            f"--{option}={name} is not allowed; allowed: letters, digits, '_', '-', '+' and '.', e.g. my-shop"
+        )
 
 
 def stored_files(folder: Path, name: str) -> list[Path]:

@@ -9,6 +9,7 @@ import io
 import json
 import lzma
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, NamedTuple, Optional, Union
@@ -89,7 +90,9 @@ def _unpack(file: Path, raw: bytes) -> bytes:
                     return _read_table(stream, file, len(raw))
         if raw.startswith(b"PK\x03\x04"):
             return _unpack_zip(file, raw)
-    except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, zlib.error, RuntimeError, ValueError) as error:
+        if isinstance(error, ValueError) and str(file) in str(error):  # one of the messages of this module
+            raise
         raise ValueError(f"{file} cannot be unpacked: {error}; download it again") from error
     return raw
 
@@ -137,10 +140,11 @@ def _read_parquet(source: str, raw: bytes) -> Table:
     except ImportError:
         raise ValueError(f"{source} is parquet, which needs pyarrow: pip install pyarrow, or take csv") from None
     try:
-        table = pyarrow.parquet.read_table(io.BytesIO(raw))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{source} cannot be read as parquet: {error}") from error
-    return _from_pandas(_from_arrow(table), source, "parquet")
+        frame = _from_arrow(pyarrow.parquet.read_table(io.BytesIO(raw)))
+    except (OSError, ValueError, TypeError, OverflowError, pyarrow.ArrowException) as error:
+        text = "".join(character if character.isprintable() else " " for character in str(error))
+        raise ValueError(f"{source} cannot be read as parquet: {' '.join(text.split())[:200]}") from error
+    return _from_pandas(frame, source, "parquet")
 
 
 def _from_arrow(table: Any) -> pd.DataFrame:
@@ -153,7 +157,13 @@ def _read_json(source: str, raw: bytes, is_list: bool) -> Table:
 
     Numbers stay the text that the file holds; objects inside become json text.
     """
-    text = raw.decode("utf-8-sig", "surrogatepass")
+    try:
+        text = raw.decode("utf-8-sig", "surrogatepass")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{source}: line {line}: byte 0x{raw[error.start]:02x} is not utf-8, which json is in"
+        ) from None
     rows = _objects_of_list(source, text) if is_list else _objects_of_lines(source, text)
     if not rows:
         raise ValueError(f"{source}: holds no object")
@@ -169,7 +179,7 @@ def _loaded(text: str) -> Any:
 def _objects_of_list(source: str, text: str) -> list[dict[str, Any]]:
     try:
         rows: list[dict[str, Any]] = _loaded(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{source} is no json ({error})") from None
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
@@ -184,7 +194,7 @@ def _objects_of_lines(source: str, text: str) -> list[dict[str, Any]]:
             continue
         try:
             row = _loaded(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             hint = "; it is text of Python, not json" if line.lstrip().startswith("{'") else ""
             raise ValueError(f"{source}: line {number} is no json object ({error}){hint}: {shown(line)}") from None
         if not isinstance(row, dict):

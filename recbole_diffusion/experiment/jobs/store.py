@@ -16,6 +16,7 @@ therefore never repeated, and a record that other code or data made is never tak
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,8 @@ from recbole_diffusion.support import json_files, npz_files
 from recbole_diffusion.support.atomic_write import atomic_write, sweep
 
 FORMAT = 3
+#: The folders in a comparison's or tuning's that files are written to.
+_WRITTEN = ("runs", "lists", "failed", "report", "data", "work")
 
 
 class Store:
@@ -43,7 +46,7 @@ class Store:
         new: False: the folder must exist.
 
     Raises:
-        ValueError: ``folder`` is a file, or does not exist with ``new=False``.
+        ValueError: ``folder`` is a file, does not exist with ``new=False``, or a folder in it is a link to elsewhere.
     """
 
     def __init__(self, folder: Union[str, Path], new: bool = True) -> None:
@@ -52,6 +55,7 @@ class Store:
         if not self.folder.is_dir() and (self.folder.exists() or not new):
             reason = "it is a file" if self.folder.exists() else "it does not exist"
             raise ValueError(f"{str(folder)!r} is not the folder of a comparison: {reason}")
+        _check_links(self.folder)
 
     def plan(self) -> dict[str, Any]:
         """Read ``comparison.json``.
@@ -152,19 +156,47 @@ class Store:
         json_files.write(self._failure_file(key), record)
 
     def _record_file(self, key: str) -> Path:
-        return self.folder / "runs" / f"{key}.json"
+        return self.folder / "runs" / f"{_plain(key)}.json"
 
     def _users_file(self, key: str) -> Path:
-        return self.folder / "runs" / f"{key}.npz"
+        return self.folder / "runs" / f"{_plain(key)}.npz"
 
     def _lists_file(self, key: str) -> Path:
-        return self.folder / "lists" / f"{key}.npz"
+        return self.folder / "lists" / f"{_plain(key)}.npz"
 
     def _split_file(self, fingerprint: str) -> Path:
-        return self.folder / "lists" / f"split-{fingerprint}.npz"
+        return self.folder / "lists" / f"split-{_plain(fingerprint)}.npz"
 
     def _failure_file(self, key: str) -> Path:
-        return self.folder / "failed" / f"{key}.json"
+        return self.folder / "failed" / f"{_plain(key)}.json"
+
+
+def _plain(key: Any) -> str:
+    """The key, which must be a plain name: a stranger's comparison.json could name a path.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(key, str) or not key or {*key} & {"/", "\\", "\0"}:
+        raise ValueError(f"{key!r} is no key of a run; comparison.json is damaged, or not made by this package")
+    return key
+
+
+def _check_links(folder: Path) -> None:
+    """Check that nothing in a comparison's or tuning's folder is a link that leads out of it.
+
+    A stranger's folder could otherwise have a file of the user replaced: of a link the target is written.
+
+    Raises:
+        ValueError: a link does.
+    """
+    for part in (folder, *(folder / name for name in _WRITTEN)):
+        for entry in list(os.scandir(part)) if part.is_dir() else []:
+            if entry.is_symlink() and folder.resolve() not in Path(entry.path).resolve().parents:
+                raise ValueError(
+                    f"{entry.path!r} is a link to {os.path.realpath(entry.path)!r}, outside of the folder; put the "
+                    "file or folder itself there, or link the whole folder"
+                )
 
 
 def _write_users(stream: Any, users: UserMetrics) -> None:

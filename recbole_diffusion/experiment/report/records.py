@@ -12,6 +12,7 @@ from typing import Any, Optional
 from recbole_diffusion.experiment.report import accounts
 from recbole_diffusion.experiment.report.analysis import Analysis
 from recbole_diffusion.experiment.report.results import ComparisonResults, ModelResult
+from recbole_diffusion.support.csv_cells import inert
 
 Row = dict[str, Any]
 NAMES = ("results.csv", "per_seed.csv", "significance.csv", "cost.csv", "trials.csv", "failures.csv")
@@ -72,22 +73,11 @@ def to_csv(rows: Sequence[Row]) -> bytes:
     """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, [_inert(column) for column in columns], restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, [inert(column) for column in columns], restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({_inert(key): _inert(value) for key, value in row.items()})
+        writer.writerow({inert(key): inert(value) for key, value in row.items()})
     return text.getvalue().encode()
-
-
-def _inert(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe; numbers stay."""
-    if not isinstance(value, str) or value[:1] not in {"=", "+", "-", "@", "\t", "\r"} or value == "-":
-        return int(value) if isinstance(value, bool) else value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}"
-    return value
 
 
 def document(comparison: ComparisonResults, analyses: Sequence[Analysis]) -> Row:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from recbole_diffusion.support.atomic_write import atomic_write_text
+from recbole_diffusion.support import json_files
 
 FILE = "section.json"
 
@@ -48,7 +47,34 @@ def section_of(
 
 def write(folder: Path, section: StudySection) -> None:
     """Write ``section.json``, from which :func:`recbole_diffusion.experiment.report.write` makes the page."""
-    atomic_write_text(folder / FILE, json.dumps(asdict(section), indent=1) + "\n")
+    json_files.write(folder / FILE, asdict(section))
+
+
+def read(folder: Path) -> Optional[StudySection]:
+    """Read ``section.json``; None if the folder holds none.
+
+    Raises:
+        ValueError: it is damaged, or a picture lies outside of the folder.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        return None
+    try:
+        section = StudySection(**json_files.read(file))
+        texts = [section.title, *section.columns, *section.lines, *section.pictures, *section.files]
+        texts += [text for row in section.rows for text in row]
+        if not all(isinstance(text, str) for text in texts) or not all(section.rows):
+            raise ValueError("it holds no table of texts")
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"{str(file)!r} cannot be read ({error}); delete it, and run the study's command again"
+        ) from error
+    for name in section.pictures:
+        if folder.resolve() not in (folder / name).resolve().parents:
+            raise ValueError(
+                f"{str(file)!r} names the picture {name!r}, which lies outside of its folder; delete the file"
+            )
+    return section
 
 
 def as_html(folder: Path, page_folder: Path) -> Optional[str]:
@@ -57,10 +83,13 @@ def as_html(folder: Path, page_folder: Path) -> Optional[str]:
     Args:
         folder: of the study.
         page_folder: of the page, from which files are linked.
+
+    Raises:
+        ValueError: see :func:`read`.
     """
-    if not (folder / FILE).is_file():
+    section = read(folder)
+    if section is None:
         return None
-    section = StudySection(**json.loads((folder / FILE).read_text(encoding="utf-8")))
     parts = [f"<h2>{html.escape(section.title)}</h2>", _table(section)]
     parts += [f'<p class="quiet">{html.escape(line)}</p>' for line in section.lines]
     parts += [_figure(folder / name, section.title) for name in section.pictures if (folder / name).is_file()]

@@ -135,7 +135,7 @@ class CheckpointStudy:
         for variant in variants:
             spec = self._spec(variant)
             record = self.store.record(spec.key)
-            if record is None:
+            if record is None or self.store.lists(spec.key) is None:  # lists that somebody has deleted
                 progress(f"{variant.label} ...")
                 record = self._evaluate(spec, variant)
             yield self._outcome(spec, record)

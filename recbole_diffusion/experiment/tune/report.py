@@ -15,6 +15,7 @@ from recbole_diffusion import quick_start
 from recbole_diffusion.experiment.defaults import CHOICE
 from recbole_diffusion.support import yaml_files
 from recbole_diffusion.support.atomic_write import atomic_write_text
+from recbole_diffusion.support.csv_cells import inert
 
 if TYPE_CHECKING:
     from recbole_diffusion.experiment.tune.trials import Record
@@ -150,5 +151,5 @@ def write_trials(result: TuneResult, keys: list[str]) -> None:
         columns = [value if isinstance(value, (int, float, str)) else json.dumps(value) for value in values]
         seconds = timing.get("wall_s", timing.get("total_s"))
         outcome = [record.get("valid_score"), timing.get("epochs"), seconds, record["status"], record.get("error", "")]
-        writer.writerow([number, *columns, *outcome])
+        writer.writerow(map(inert, [number, *columns, *outcome]))
     atomic_write_text(result.folder / "trials.csv", text.getvalue())

@@ -57,7 +57,8 @@ class FMRec(MixedSequenceRecommender):
         if self.recon_weight:
             if not 1 <= last < n_layers:
                 raise ValueError(
-                    f"recon_last={last} is not allowed with n_layers={n_layers}; allowed: 1 to {n_layers - 1}"
+                    f"recon_last={last} is not allowed with n_layers={n_layers}; allowed: 1 to {n_layers - 1}, "
+                    "or 0 for recon_weight"
                 )
             self.history_decoder = HistoryDecoder(config["hidden_size"], self.n_items)
 
