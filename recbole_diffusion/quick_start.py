@@ -217,7 +217,8 @@ def build_model(config: Config, loaders: Loaders, state: Optional[dict[str, Any]
     bases.attach(config, loaders)
     init_seed(config["seed"], config["reproducibility"])
     with failed_settings.named_in_building(config):
-        return hooks.build(config.model_class, config, loaders[0]._dataset, state).to(config["device"])
+        model = hooks.build(config.model_class, config, loaders[0]._dataset, state)
+    return model.to(config["device"])
 
 
 def _train_and_test(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any, Callable
 
@@ -50,7 +51,8 @@ def named_in_building(config: Config) -> Iterator[None]:
     Raises:
         ValueError: in place of an error that names none of the settings; one line.
     """
-    with _named(config, lambda key: _is_of_model(config, key), f"{config['model']} cannot be built"):
+    passed = (OSError, ImportError, NameError)  # of a file, a library or the model's code
+    with _named(config, lambda key: _is_of_model(config, key), f"{config['model']} cannot be built", passed):
         yield
 
 
@@ -96,7 +98,7 @@ def _named(config: Config, relevant: Callable[[str], bool], what: str, passed: t
         yield
     except Exception as error:
         memory = is_memory_error(error)
-        if not memory and (isinstance(error, passed) or _names_one(config, str(error))):
+        if not memory and (isinstance(error, passed) or _is_a_bug(config, error) or _names_one(config, str(error))):
             raise
         explained = _explained(config, error, relevant, what)
         if explained is error:
@@ -133,6 +135,12 @@ def _is_of_model(config: Config, key: str) -> bool:
     return config.key_origin(key) == "model"
 
 
+def _is_a_bug(config: Config, error: Exception) -> bool:
+    """Whether a key is missing that is no value of the user's settings: they have nothing to do with it."""
+    values = [str(value) for value in config.external_config_dict.values()]
+    return isinstance(error, KeyError) and not any(str(key) in values for key in error.args)
+
+
 def _names_one(config: Config, text: str) -> bool:
     """Whether a message names one of the user's settings."""
     return any(re.search(rf"(?<!\w){re.escape(key)}(?!\w)", text) for key in config.external_config_dict)
@@ -144,7 +152,7 @@ def _largest(value: Any) -> float:
         value = list(value.values())
     if isinstance(value, (list, tuple)):
         return max(map(_largest, value), default=0.0)
-    return abs(float(value)) if isinstance(value, (int, float)) else 0.0
+    return float(min(abs(value), sys.float_info.max)) if isinstance(value, (int, float)) else 0.0
 
 
 def _short(value: Any) -> str:
