@@ -210,7 +210,7 @@ def lacking(model: str, checkout: Path) -> list[str]:
 def official(model: str, prepared: Prepared, checkout: Path) -> Competitor:
     """The official model and optimiser, at the settings of our model."""
     init_seed(SEED, True)
-    with _runnable(checkout / SPECS[model].files[0]):
+    with runnable(checkout / SPECS[model].files[0]):
         makers = {
             "DiffuRec": _diffurec,
             "CDDRec": _cddrec,
@@ -223,7 +223,7 @@ def official(model: str, prepared: Prepared, checkout: Path) -> Competitor:
 
 
 @contextlib.contextmanager
-def _runnable(file: Path) -> Iterator[None]:
+def runnable(file: Path) -> Iterator[None]:
     """Import path; what numpy dropped; no GPU; nothing printed; both repositories have modules of the same names."""
     before = set(sys.modules)
     unneeded = {name: module for name, module in _unneeded().items() if name not in sys.modules}
