@@ -131,14 +131,14 @@ UNTRAINED, UNRANKED = {ONE_STEP, STEP_BY_STEP}, {ANOMALY}
 class Prepared(NamedTuple):
     """What all competitors of one model share.
 
-    ``config``: of our model; ``dataset``: its train split; ``batches``: to train on; ``users``: a batch of the
+    ``config``: of our model; ``dataset``: its train split; ``batches``: to train on; ``users``: batches of the
     validation split.
     """
 
     config: Any
     dataset: Any
     batches: Batches
-    users: Any
+    users: Batches
 
 
 class Competitor(NamedTuple):
@@ -148,16 +148,16 @@ class Competitor(NamedTuple):
     parameters: int
     trainer: Any
     batches: Batches
-    users: Any
+    users: Batches
 
 
-def prepare(model: str, keys: Keys, batches: int, users: int) -> Prepared:
+def prepare(model: str, keys: Keys, batches: int, users: int, rankings: int = 1) -> Prepared:
     """The data set as our ``model`` splits and batches it; ``keys`` say where it lies and what is not by default."""
     config = configure(model, config_dict={**COMMON, "eval_users_per_batch": users, **SPECS[model].keys, **keys})
     init_seed(config["seed"], config["reproducibility"])
     train, valid, _ = pipeline.prepare(config, pipeline.create_dataset(config))
     first = list(itertools.islice(itertools.chain.from_iterable(itertools.repeat(train)), batches))
-    return Prepared(config, train._dataset, first, next(iter(valid))[0])
+    return Prepared(config, train._dataset, first, [batch[0] for batch in itertools.islice(valid, rankings)])
 
 
 def makers(model: str, keys: Keys, prepared: Prepared, checkout: Optional[Path]) -> dict[str, Callable[[], Competitor]]:
@@ -195,7 +195,7 @@ def recbole(name: str, model: str, keys: Keys, prepared: Prepared) -> Competitor
     return _competitor(name, net, trainer, prepared.batches, prepared.users)
 
 
-def _competitor(name: str, net: Any, trainer: Any, batches: Batches, users: Any) -> Competitor:
+def _competitor(name: str, net: Any, trainer: Any, batches: Batches, users: Batches) -> Competitor:
     return Competitor(name, sum(each.numel() for each in net.parameters()), trainer, batches, users)
 
 
@@ -210,7 +210,7 @@ def lacking(model: str, checkout: Path) -> list[str]:
 def official(model: str, prepared: Prepared, checkout: Path) -> Competitor:
     """The official model and optimiser, at the settings of our model."""
     init_seed(SEED, True)
-    with _runnable(checkout / SPECS[model].files[0]):
+    with runnable(checkout / SPECS[model].files[0]):
         makers = {
             "DiffuRec": _diffurec,
             "CDDRec": _cddrec,
@@ -223,7 +223,7 @@ def official(model: str, prepared: Prepared, checkout: Path) -> Competitor:
 
 
 @contextlib.contextmanager
-def _runnable(file: Path) -> Iterator[None]:
+def runnable(file: Path) -> Iterator[None]:
     """Import path; what numpy dropped; no GPU; nothing printed; both repositories have modules of the same names."""
     before = set(sys.modules)
     unneeded = {name: module for name, module in _unneeded().items() if name not in sys.modules}
@@ -304,7 +304,7 @@ def _diffurec(prepared: Prepared) -> Competitor:
         lambda batch: net.diffu_rep_pre(state(batch, False)),
     )
     owner = SimpleNamespace(model=model, optimizer=training.optimizers(net, settings))
-    return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], converted(prepared.users))
+    return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], [*map(converted, prepared.users)])
 
 
 def _cddrec(prepared: Prepared) -> Competitor:
@@ -346,7 +346,7 @@ def _cddrec(prepared: Prepared) -> Competitor:
         return owner.predict_full(net.inference(sequences)[:, -1])
 
     sequences, lengths = dataset.item_id_list_field, dataset.item_list_length_field
-    users = left_padded(prepared.users[sequences], prepared.users[lengths])
+    users = [left_padded(batch[sequences], batch[lengths]) for batch in prepared.users]
     batches = [drawing.batch(each) for each in prepared.batches]
     adapted = SimpleNamespace(model=_Official(net, loss, scores), optimizer=owner.optim)
     return _competitor(CODE, net, adapted, batches, users)
@@ -388,7 +388,7 @@ def _fmrec(prepared: Prepared) -> Competitor:
 
     model = _Official(net, loss, lambda batch: net.fm_rep_pre(net(*batch, train_flag=False)[1]))
     owner = SimpleNamespace(model=model, optimizer=torch.optim.Adam(net.parameters(), lr=config["learning_rate"]))
-    return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], converted(prepared.users))
+    return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], [*map(converted, prepared.users)])
 
 
 class _Losses(NamedTuple):
@@ -441,7 +441,7 @@ def _adrec(prepared: Prepared) -> Competitor:
 
     model = _Official(net, loss, lambda batch: net.calculate_score(net(*batch, train_flag=False)[1]))
     owner = SimpleNamespace(model=model, optimizer=optimizer)
-    return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], converted(prepared.users))
+    return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], [*map(converted, prepared.users)])
 
 
 def _dreamrec(prepared: Prepared) -> Competitor:
@@ -468,7 +468,7 @@ def _dreamrec(prepared: Prepared) -> Competitor:
     model = _Official(net, loss, lambda batch: net.predict(batch[0], batch[1].numpy(), process))
     adam = torch.optim.AdamW(net.parameters(), lr=config["learning_rate"], eps=1e-8, weight_decay=0)
     owner = SimpleNamespace(model=model, optimizer=adam)
-    return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], converted(prepared.users))
+    return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], [*map(converted, prepared.users)])
 
 
 def _preferdiff(prepared: Prepared) -> Competitor:
@@ -512,4 +512,4 @@ def _preferdiff(prepared: Prepared) -> Competitor:
     owner = SimpleNamespace(
         model=model, optimizer=torch.optim.AdamW(net.parameters(), lr=config["learning_rate"], weight_decay=0.0)
     )
-    return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], converted(prepared.users))
+    return _competitor(CODE, net, owner, [*map(converted, prepared.batches)], [*map(converted, prepared.users)])

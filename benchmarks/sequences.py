@@ -12,8 +12,9 @@ code is left out. Everything runs on the CPU, with the published settings for Am
 Speed: all competitors in one process and in rounds (A B C A B C ...), on the same batches; medians of the seconds and
 of the rounds' ratios. A training step is zero_grad, loss, backward and step of the optimiser: the official code's Adam,
 our trainer's fused one, RecBole's for SASRec. An evaluation gives a batch of users the scores of all items, without
-masks and metrics. As in ``speed.py``: other work on the machine changes the seconds, the ratios much less. Where there
-is much of it, ``--clock cpu`` counts the seconds that the processor worked for us (of all threads: use one).
+masks and metrics; with ``--batches N`` N batches, after one call of ``eval()``, and their first 20 items. As in
+``speed.py``: other work on the machine changes the seconds, the ratios much less. Where there is much of it, ``--clock
+cpu`` counts the seconds that the processor worked for us (of all threads: use one).
 
 Memory: each competitor in a process of its own, which loads the data, makes model and optimiser, and then trains two
 steps. Reported is how much the peak of resident memory in these lies above what was resident before them. The official
@@ -84,12 +85,15 @@ def training_step(competitor: Competitor) -> Callable[[], None]:
 
 
 def evaluation(competitor: Competitor) -> Callable[[], None]:
-    """The scores of all items for the users."""
+    """The scores of all items for the users, batch by batch, and with several batches their first 20 items."""
     model = competitor.trainer.model
 
     def one() -> None:
         model.eval()
-        model.full_sort_predict(competitor.users)
+        for users in competitor.users:
+            scores = model.full_sort_predict(users)
+            if len(competitor.users) > 1:
+                scores.topk(20)
 
     return one
 
@@ -103,7 +107,7 @@ def ratio(seconds: dict[str, list[float]], one: str, other: str) -> str:
 
 def compare_speed(model: str, keys: Keys, checkout: Optional[Path], options: argparse.Namespace) -> None:
     """The tables of one model's seconds and ratios."""
-    prepared = prepare(model, keys, options.rounds + 1, options.users)
+    prepared = prepare(model, keys, options.rounds + 1, options.users, options.batches)
     competitors = [make() for make in makers(model, keys, prepared, checkout).values()]
     train = {each.name: training_step(each) for each in competitors if each.name not in UNTRAINED}
     rank = {each.name: evaluation(each) for each in competitors if each.name not in UNRANKED}
@@ -112,7 +116,7 @@ def compare_speed(model: str, keys: Keys, checkout: Optional[Path], options: arg
     trained = rounds(train, options.rounds, clock=clock)
     rounds(rank, 1)
     ranked = rounds(rank, options.rounds * SPECS[model].rankings, clock=clock)
-    rows, users = len(prepared.batches[0]), len(prepared.users)
+    rows, users = len(prepared.batches[0]), sum(map(len, prepared.users))
     config, of = prepared.config, prepared.dataset
     print(f"### {model}: speed\n")
     print(
@@ -191,7 +195,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--models", nargs="+", choices=list(SPECS), default=list(SPECS), help="default: all")
     parser.add_argument("--parts", nargs="+", choices=["speed", "memory"], default=["speed", "memory"])
     parser.add_argument("--rounds", type=int, default=5, help="rounds of training steps and of evaluations")
-    parser.add_argument("--users", type=int, default=128, help="users of an evaluation")
+    parser.add_argument("--users", type=int, default=128, help="users of a batch of an evaluation")
+    parser.add_argument("--batches", type=int, default=1, help="batches of an evaluation; several: with their top 20")
     parser.add_argument("--length", type=int, help="places of a sequence; default: DiffuRec 50, CDDRec 20")
     parser.add_argument("--steps", type=int, help="CDDRec's diffusion steps T; default: 30")
     parser.add_argument("--threads", type=int, default=1, help="more than 1 only on a machine with nothing else to do")

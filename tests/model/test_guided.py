@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,8 +49,8 @@ def test_the_closed_form_equals_the_chain(kind, dtype):
         "official grid": process.strided_steps(21),
     }[kind]
     net, condition, none = network(dtype=dtype), *torch.randn(2, 5, 8, dtype=dtype)
-    start = torch.randn(5, 8, dtype=dtype)  # another one for each row
-    for guidance in (0.0, 2.0, 8.0):
+    starts = torch.randn(5, 8, dtype=dtype)  # another one for each row
+    for guidance, start in itertools.product((0.0, 2.0, 8.0), (starts, starts[:1].expand(5, -1))):
         chain = GuidedChain(net, condition, none[:1], guidance)
         closed = sample(chain, start, AffineSolver(steps), generator())
         tolerance = 1e-11 if dtype == torch.float64 else 1e-4
@@ -82,6 +84,35 @@ def test_the_matrices_serve_all_weights_of_the_guidance_and_follow_the_network()
     torch.testing.assert_close(net.fold(steps).condition, expected)
     kept = net.fold(steps)
     assert net.train().eval().fold(steps) is not kept
+    without = network().fold(steps, with_state=False)
+    assert without.state is None
+    torch.testing.assert_close(without.condition, kept.condition)
+
+
+@torch.no_grad()
+def test_the_noise_and_the_start_of_an_evaluation_are_run_once(monkeypatch):
+    """Every batch starts from the same seed. Other noise, another start and other weights are run again."""
+    steps, net = GaussianDiffusion(make_betas("linear", 10)).ancestral_steps(10, noise=True), network()
+    run, runs = GuidedDenoiser._run_offset, []
+    monkeypatch.setattr(GuidedDenoiser, "_run_offset", lambda *args: runs.append(1) or run(*args))
+
+    def batch(rows=3, seed=3, start=1.0):
+        condition, shared = torch.linspace(-1, 1, rows * 8).double().view(rows, 8), generator(seed)
+        start = torch.full((1, 8), start).double().expand(rows, -1)
+        chain = GuidedChain(net, condition, torch.ones(1, 8).double(), 2.0)
+        result = sample(chain, start, AffineSolver(steps), shared)
+        expected_shared = generator(seed)
+        expected = loop(chain, start, steps, expected_shared)
+        torch.testing.assert_close(result, expected, rtol=1e-11, atol=1e-11)
+        assert torch.equal(shared.generator.get_state(), expected_shared.generator.get_state())
+        return len(runs)
+
+    assert [batch(), batch(), batch(rows=5)] == [1, 1, 1]
+    assert [batch(seed=4), batch(start=0.0)] == [2, 3]  # another seed, then the first one with another start
+    net.step.bias.add_(1)
+    assert batch() == 4
+    net.train().eval()
+    assert batch() == 5
 
 
 @torch.no_grad()
@@ -101,7 +132,8 @@ def test_a_callback_or_own_noise_of_each_row_takes_the_steps_one_after_another(m
     wide = network(size=130, dtype=torch.float32)  # few rows of a large width
     rows = torch.ones(2, 130)
     sample(GuidedChain(wide, rows, rows[:1], 1.0), rows, AffineSolver(process.ancestral_steps(2)))
-    assert GuidedChain(wide, rows[:1].expand(520, -1), rows[:1], 1.0).folds
+    assert not GuidedChain(wide, rows[:1].expand(129, -1), rows[:1], 1.0).folds
+    assert GuidedChain(wide, rows[:1].expand(130, -1), rows[:1], 1.0).folds
     mlp = GuidedChain(network("mlp"), torch.ones(2, 8).double(), torch.ones(1, 8).double(), 1.0)
     sample(mlp, start, noisy, generator())
 

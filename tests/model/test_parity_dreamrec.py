@@ -16,6 +16,7 @@ from conftest import FROZEN_DATA
 from guided_frozen import SETTINGS, near, renamed
 
 from recbole_diffusion.diffusion import make_betas
+from recbole_diffusion.model.networks import guided_denoiser
 from recbole_diffusion.model.networks.guided_denoiser import GuidedChain
 from recbole_diffusion.model.sequences import guided_recommender
 from recbole_diffusion.model.sequences.guided_recommender import GuidedNoise
@@ -131,8 +132,12 @@ def fed(monkeypatch):
     """The frozen draws, one for all rows: the start, then the noise of the steps."""
     z = iter(frozen("rank/z"))
     monkeypatch.setattr(guided_recommender, "draw", lambda shape, like, generator: next(z)[None])
-    for module in ("diffusion.sampler", "model.networks.guided_denoiser"):
-        monkeypatch.setattr(f"recbole_diffusion.{module}.randn", lambda like, generator: next(z).expand_as(like))
+    monkeypatch.setattr("recbole_diffusion.diffusion.sampler.randn", lambda like, generator: next(z).expand_as(like))
+    monkeypatch.setattr(
+        guided_denoiser,
+        "_noise_of_steps",
+        lambda steps, size, *_: torch.stack([next(z) if step.r else torch.zeros(size).double() for step in steps]),
+    )
 
 
 @DENOISERS

@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple, Optional
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_diffusion.diffusion import SharedGenerator, Step, randn
+from recbole_diffusion.diffusion import SharedGenerator, Step
 from recbole_diffusion.model.networks.weights import weights_fingerprint
 
-#: Largest width whose chain is computed in closed form for any batch; larger ones need a batch of this many d.
-MAX_SIZE, ROWS_PER_SIZE = 128, 4
+#: Largest width d whose chain is computed in closed form for any batch. Larger ones need a batch of at least d rows.
+MAX_SIZE = 128
 
 
 def sine_first_embedding(t: Tensor, size: int, dtype: torch.dtype) -> Tensor:
@@ -48,10 +48,18 @@ def sine_first_embedding(t: Tensor, size: int, dtype: torch.dtype) -> Tensor:
 
 
 class _Folded(NamedTuple):
-    r"""Matrices of a chain, float64, (d, d): ``state`` A, ``condition`` M of :math:`x_0 = A x_T + M \tilde h + v`."""
+    r"""Matrices of a chain, float64, (d, d): M and A of :math:`x_0 = A x_T + M \tilde h + v`; A where it is needed."""
 
-    state: Tensor
     condition: Tensor
+    state: Optional[Tensor]
+
+
+class _Offset(NamedTuple):
+    r"""The vector :math:`v + A x_T` of a chain, float64 (d,), with the start and the noise that it was computed for."""
+
+    vector: Tensor
+    start: Tensor
+    noise: Tensor
 
 
 class GuidedDenoiser(nn.Module):
@@ -82,6 +90,7 @@ class GuidedDenoiser(nn.Module):
         for parameter in (*self.state.parameters(), *self.condition.parameters(), *self.step.parameters()):
             nn.init.uniform_(parameter, -bound, bound)
         self._folded: Optional[tuple[object, _Folded]] = None
+        self._offset: Optional[tuple[object, _Offset]] = None
 
     def ignore_state(self) -> None:
         """Hold the weights of x_t at 0: the estimate then depends on condition and step alone."""
@@ -113,22 +122,59 @@ class GuidedDenoiser(nn.Module):
         return context
 
     def train(self, mode: bool = True) -> GuidedDenoiser:
-        """Set the mode as torch does, and drop the cached matrices of the chain."""
-        self._folded = None
+        """Set the mode as torch does, and drop what is cached of the chain."""
+        self._folded = self._offset = None
         return super().train(mode)
 
     @torch.no_grad()
-    def fold(self, steps: Sequence[Step]) -> _Folded:
-        """Compute the matrices of a chain, by one product of (d, d) and (d, 2 d) per step; cached for the weights."""
+    def fold(self, steps: Sequence[Step], with_state: bool = True) -> _Folded:
+        """Compute the matrices of a chain, by one product of (d, d) matrices each per step; cached for the weights.
+
+        Args:
+            steps: of the chain.
+            with_state: compute the matrix of the start too, which a start that all rows share does not need.
+        """
         key = (weights_fingerprint((self.state.weight, self.condition.weight)), tuple(steps))
-        if self._folded is None or self._folded[0] != key:
+        if self._folded is None or self._folded[0] != key or (with_state and self._folded[1].state is None):
             w_x, w_h = self.state.weight.double(), self.condition.weight.double()
-            both = torch.cat([torch.eye(self.size, dtype=w_x.dtype, device=w_x.device), torch.zeros_like(w_h)], dim=1)
+            columns = torch.zeros_like(w_h)  # of M, then of A
+            if with_state:
+                columns = torch.cat([columns, torch.eye(self.size, dtype=w_x.dtype, device=w_x.device)], dim=1)
             for step in steps:
-                both = torch.addmm(both, w_x, both, beta=step.p, alpha=step.q)
-                both[:, self.size :].add_(w_h, alpha=step.q)
-            self._folded = (key, _Folded(both[:, : self.size], both[:, self.size :]))
+                columns = torch.addmm(columns, w_x, columns, beta=step.p, alpha=step.q)
+                columns[:, : self.size].add_(w_h, alpha=step.q)
+            self._folded = (key, _Folded(columns[:, : self.size], columns[:, self.size :] if with_state else None))
         return self._folded[1]
+
+    @torch.no_grad()
+    def offset(self, steps: Sequence[Step], start: Tensor, noise: Tensor) -> Tensor:
+        """Run a chain without a condition from one start; float64 (d,).
+
+        It is cached for the weights, the start and the noise, which are the same in every batch of an evaluation.
+
+        Args:
+            steps: of the chain.
+            start: (d,).
+            noise: standard normal noise of the steps, (steps, d), on the CPU.
+        """
+        weights = (self.state.weight, *self.step.parameters(), *self.step_mlp.parameters())
+        key = (weights_fingerprint(weights), tuple(steps))
+        cached = None if self._offset is None or self._offset[0] != key else self._offset[1]
+        if cached is None or not (torch.equal(cached.noise, noise) and torch.equal(cached.start, start)):
+            cached = _Offset(self._run_offset(steps, start, noise), start.clone(), noise)
+            self._offset = (key, cached)
+        return cached.vector
+
+    def _run_offset(self, steps: Sequence[Step], start: Tensor, noise: Tensor) -> Tensor:
+        """Compute :meth:`offset` on the CPU by numpy, whose calls take a third of the time of torch's for vectors."""
+        weight = self.state.weight
+        step_terms = self.embed_step(torch.tensor([step.t for step in steps], device=weight.device))
+        terms = step_terms.double().cpu().numpy() * [[step.q] for step in steps]
+        terms += noise.double().numpy() * [[step.r] for step in steps]
+        offset, w_x = start.double().cpu().numpy(), weight.double().cpu().numpy()
+        for step, term in zip(steps, terms):
+            offset = step.p * offset + step.q * (w_x @ offset) + term
+        return torch.from_numpy(offset).to(weight.device)
 
 
 class GuidedChain:
@@ -145,12 +191,22 @@ class GuidedChain:
     """
 
     def __init__(self, network: GuidedDenoiser, condition: Tensor, unconditional: Tensor, guidance: float) -> None:
-        self.network, self.guidance = network, guidance
+        self.network, self.guidance, self.unconditional = network, guidance, unconditional
         if network.is_linear:
             condition = (1 + guidance) * condition - guidance * unconditional
         self.guided_condition = condition
-        self.condition_term: Tensor = network.condition(condition)
-        self.unconditional_term: Tensor = network.condition(unconditional)
+
+    @cached_property
+    def condition_term(self) -> Tensor:
+        """The first layer's term of the conditions, (B, width); the closed form does not need it."""
+        term: Tensor = self.network.condition(self.guided_condition)
+        return term
+
+    @cached_property
+    def unconditional_term(self) -> Tensor:
+        """The first layer's term of no condition, (1, width)."""
+        term: Tensor = self.network.condition(self.unconditional)
+        return term
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """Estimate the clean embeddings (B, d) from x (B, d) and the step t (B,), the same for all rows."""
@@ -163,13 +219,13 @@ class GuidedChain:
 
     @property
     def folds(self) -> bool:
-        """Whether the chain is computed in closed form: the network is linear, and the matrices are worth their cost.
+        """Whether the chain is computed in closed form: the network is linear, and the matrix is worth its cost.
 
-        A step of the matrices, (d, d) by (d, 2 d) in double precision, takes about the time of a step of 4 d rows. For
-        small widths the calls take the time, and the matrices always are worth it.
+        A step of the matrix, (d, d) by (d, d) in double precision, takes about the time of a step of 2 d rows, but once
+        for all batches of an evaluation. For small widths the calls take the time, and the matrix always is worth it.
         """
-        size, rows = self.network.size, len(self.condition_term)
-        return self.network.is_linear and (size <= MAX_SIZE or rows >= ROWS_PER_SIZE * size)
+        size, rows = self.network.size, len(self.guided_condition)
+        return self.network.is_linear and (size <= MAX_SIZE or rows >= size)
 
     def chain(self, x: Tensor, steps: Sequence[Step]) -> Tensor:
         """Compute the state after deterministic steps; x: (B, d). Equal to the loop up to rounding."""
@@ -181,22 +237,24 @@ class GuidedChain:
 
     @torch.no_grad()
     def _apply(self, x: Tensor, steps: Sequence[Step], generator: Optional[SharedGenerator]) -> Tensor:
-        folded = self.network.fold(steps)
-        offset = self._offset(x, steps, generator)
-        state = torch.addmm(offset, x.double(), folded.state.t())
-        return state.addmm_(self.guided_condition.double(), folded.condition.t()).to(x.dtype)
+        noise = _noise_of_steps(steps, self.network.size, x.dtype, generator)
+        is_shared = len(x) == 1 or x.stride(0) == 0  # one start, expanded
+        folded = self.network.fold(steps, with_state=not is_shared)
+        result = self.network.offset(steps, x[0] if is_shared else torch.zeros_like(x[0]), noise)
+        if folded.state is not None and not is_shared:
+            result = torch.addmm(result, x.double(), folded.state.t())
+        return torch.addmm(result, self.guided_condition.double(), folded.condition.t()).to(x.dtype)
 
-    def _offset(self, x: Tensor, steps: Sequence[Step], generator: Optional[SharedGenerator]) -> Tensor:
-        """Run the chain without state and condition: the vector v of the steps' embeddings and the noise, (d,).
 
-        It is computed on the CPU by numpy, whose calls take a third of the time of torch's for vectors.
-        """
-        network, like = self.network, torch.empty(1, self.network.size, dtype=x.dtype)
-        times = torch.tensor([step.t for step in steps], device=x.device)
-        step_terms, w_x = network.embed_step(times).double().cpu().numpy(), network.state.weight.double().cpu().numpy()
-        noise = torch.cat([randn(like, generator) if step.r else torch.zeros_like(like) for step in steps])
-        terms = step_terms * [[step.q] for step in steps] + noise.double().numpy() * [[step.r] for step in steps]
-        offset = np.zeros(network.size)
-        for step, term in zip(steps, terms):
-            offset = step.p * offset + step.q * (w_x @ offset) + term
-        return torch.from_numpy(offset).to(x.device)
+def _noise_of_steps(steps: Sequence[Step], size: int, dtype: torch.dtype, shared: Optional[SharedGenerator]) -> Tensor:
+    """Draw the noise of each step that has some, (steps, size), on the generator's device; zeros for the others.
+
+    The draws are those of :func:`~recbole_diffusion.diffusion.sample` with a ``shared`` generator, a call for each
+    step, in a fifth of its time.
+    """
+    device = None if shared is None else shared.generator.device
+    noise = torch.zeros(len(steps), size, dtype=dtype, device=device)
+    for row, step in zip(noise.unbind(), steps):
+        if step.r and shared is not None:
+            row.normal_(generator=shared.generator)
+    return noise.cpu()

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from recbole_diffusion.diffusion import GaussianDiffusion, SharedGenerator, StepCallback, draw, sample
 from recbole_diffusion.model.networks.dropout import dropout
 from recbole_diffusion.model.networks.guided_denoiser import GuidedChain, GuidedDenoiser
+from recbole_diffusion.model.networks.item_cross_entropy import item_cross_entropy
 from recbole_diffusion.model.process import process_of
 from recbole_diffusion.model.sequences.generative_recommender import GenerativeSequenceRecommender
 from recbole_diffusion.model.sequences.last_item_attention import LastItemAttention
@@ -114,7 +115,7 @@ class GuidedRecommender(GenerativeSequenceRecommender):
         """Add ``ce_weight`` times the cross-entropy of the estimates (B, d) over all items; scalar."""
         if not self.ce_weight:
             return loss
-        return loss + self.ce_weight * F.cross_entropy(estimate @ self.item_embedding.weight.T, target)
+        return loss + self.ce_weight * item_cross_entropy(estimate, self.item_embedding.weight, target)
 
     def denoise(
         self,

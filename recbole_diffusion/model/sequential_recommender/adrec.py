@@ -20,6 +20,7 @@ from recbole_diffusion.diffusion import SharedGenerator, StepCallback, draw, sam
 from recbole_diffusion.model.embeddings.pretrained import pretrained
 from recbole_diffusion.model.networks.denoiser import timestep_embedding
 from recbole_diffusion.model.networks.dropout import dropout
+from recbole_diffusion.model.networks.item_cross_entropy import item_cross_entropy
 from recbole_diffusion.model.process import process_of
 from recbole_diffusion.model.sequences.causal_transformer import CausalTransformer
 from recbole_diffusion.model.sequences.generative_recommender import GenerativeSequenceRecommender
@@ -196,7 +197,7 @@ class ADRec(GenerativeSequenceRecommender):
         place = self.loss_positions(rows)
         target = rows.next_items[place]
         predicted = states[place]
-        cross_entropy = F.cross_entropy(predicted @ table.T, target)
+        cross_entropy = item_cross_entropy(predicted, table, target)
         if not self.mse_weight:
             return cross_entropy, cross_entropy.new_zeros(())
         errors = F.mse_loss(predicted, F.embedding(target, table), reduction="none").mean(dim=1)

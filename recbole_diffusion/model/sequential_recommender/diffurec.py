@@ -14,9 +14,9 @@ from typing import Optional
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from recbole_diffusion.diffusion import Denoiser, SharedGenerator, StepCallback, make_betas, sample
+from recbole_diffusion.model.networks.item_cross_entropy import item_cross_entropy
 from recbole_diffusion.model.sequences.mixed_sequence import MixedSequenceRecommender, MixingNoise
 from recbole_diffusion.model.sequences.packing import Packed
 
@@ -43,7 +43,7 @@ class DiffuRec(MixedSequenceRecommender):
         else:
             x_t = self.noised(target, draws)
             x0 = self.approximate(packed, self.tokens(packed), x_t, draws.t, draws.lambda_noise)
-        return F.cross_entropy(x0 @ self.item_embedding.weight.T, target)
+        return item_cross_entropy(x0, self.item_embedding.weight, target)
 
     def solve(
         self, denoiser: Denoiser, start: Tensor, generator: torch.Generator, callback: Optional[StepCallback]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_diffusion.diffusion import Denoiser, StepCallback, sample
+from recbole_diffusion.model.networks.item_cross_entropy import item_cross_entropy
 from recbole_diffusion.model.sequences.history_decoder import HistoryDecoder
 from recbole_diffusion.model.sequences.mixed_sequence import MixedSequenceRecommender, MixingNoise
 from recbole_diffusion.model.sequences.packing import Packed
@@ -99,7 +100,7 @@ class FMRec(MixedSequenceRecommender):
             cells = self.history_decoder.cells(packed, self.recon_ratio, zeros)
             reconstruction = self.history_decoder.loss(inner, cells, self.recon_mean_of_all)
         mse = F.mse_loss(x0, self.item_embedding(target))
-        return mse, F.cross_entropy(x0 @ self.item_embedding.weight.T, target), reconstruction
+        return mse, item_cross_entropy(x0, self.item_embedding.weight, target), reconstruction
 
     def embed_step(self, t: Tensor) -> Tensor:
         """Embed times (B,) to (B, d): the network is told the paper's time, 1 - t."""
