@@ -82,14 +82,31 @@ def test_a_lack_of_memory_is_no_damaged_checkpoint(error, settings, monkeypatch)
 
 
 def test_an_error_of_the_model_itself_stays_without_settings(settings, monkeypatch):
-    """A defect is no setting's: with the defaults alone its type and its text stay."""
+    """A defect is no setting's: its type and its text stay, unless what is missing is the value of a setting."""
     from recbole.model.general_recommender.bpr import BPR
 
-    monkeypatch.setattr(BPR, "__init__", lambda *_: {}["nothing"])
-    with pytest.raises(KeyError, match="nothing"):
+    monkeypatch.setattr(BPR, "__init__", lambda *_: {}["8"])
+    with pytest.raises(KeyError, match="8"):
         run("BPR", "board", config_dict=settings)
-    with pytest.raises(ValueError, match="BPR cannot be built with embedding_size=8: 'nothing'"):
+    with pytest.raises(KeyError, match="8"):
+        run("BPR", "board", config_dict={**settings, "embedding_size": 9})
+    with pytest.raises(ValueError, match="BPR cannot be built with embedding_size=8: '8'"):
         run("BPR", "board", config_dict={**settings, "embedding_size": 8})
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(2, "No such file", "vectors.npz"), ImportError("no torch_geometric")]
+)
+def test_a_missing_file_or_library_is_no_settings_fault(settings, monkeypatch, error):
+    from recbole.model.general_recommender.bpr import BPR
+
+    def build(*_):
+        raise error
+
+    monkeypatch.setattr(BPR, "__init__", build)
+    with pytest.raises(type(error)) as raised:
+        run("BPR", "board", config_dict={**settings, "embedding_size": 8})
+    assert str(raised.value) == str(error)
 
 
 def test_the_cases_are_always_the_same_and_reach_every_key():
