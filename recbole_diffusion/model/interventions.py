@@ -12,6 +12,7 @@ from typing import Any, Callable, Optional
 
 import torch
 from torch import Tensor
+from torch.utils import _python_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from recbole_diffusion.diffusion import Generators, Solver, StepCallback, randn
@@ -261,3 +262,10 @@ class NoNoise(TorchDispatchMode):
         if name == "normal_":
             return result.fill_(args[1] if len(args) > 1 else 0.0)
         return result
+
+
+def no_noise() -> contextlib.AbstractContextManager[Any]:
+    """Return a context of :class:`NoNoise`; torch 1.12 makes the mode itself."""
+    push: Any = getattr(_python_dispatch, "push_torch_dispatch_mode", None)
+    context: contextlib.AbstractContextManager[Any] = NoNoise() if push is None else push(NoNoise)
+    return context
