@@ -223,8 +223,8 @@ def _random_rows(split: Split, wanted: int, rng: np.random.Generator) -> Rows:
         idle_blocks = 0 if is_new.any() else idle_blocks + 1
         if idle_blocks == _PATIENCE:
             raise ValueError(f"train_noise_ratio is too large: only {len(drawn)} pairs without interaction were drawn")
-    chosen = (np.concatenate([np.empty(0, dtype=np.int64), *arrays])[:wanted] for arrays in (donors, items))
-    return Rows(*chosen, {})
+    none = np.empty(0, dtype=np.int64)
+    return Rows(np.concatenate([none, *donors])[:wanted], np.concatenate([none, *items])[:wanted], {})
 
 
 def _contains(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
