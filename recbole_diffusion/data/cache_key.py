@@ -43,6 +43,8 @@ def split_inputs(config: Config) -> dict[str, Any]:
     if config["train_noise"] is not None:
         names = ("train_noise", "train_noise_ratio", "train_noise_seed")
         content["noise"] = {name: config[name] for name in names}
+        if config["train_noise"] == "natural":
+            content["noise"]["revision"] = 2  # 1 had wrong times in normalised and ranked columns
     if fit_on.is_joined(config):
         content["fit_on"] = config["fit_on"]
     return through_json(content)

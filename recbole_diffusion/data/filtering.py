@@ -8,7 +8,7 @@ import numpy as np
 from recbole.data.dataset import Dataset, KnowledgeBasedDataset
 from recbole.utils import FeatureType
 
-from recbole_diffusion.data import train_noise
+from recbole_diffusion.data import removed_rows
 from recbole_diffusion.data.account import account_of
 
 Method = Callable[[Any], None]
@@ -26,7 +26,7 @@ def hooks() -> list[tuple[Any, str, Any]]:
     originals = {name: vars(owner)[name] for owner, name, *_ in filters}
     originals["_remove_duplication"] = _with_stable_sort(originals["_remove_duplication"])
     by_value = _noting_unknown_names(originals["_filter_by_field_value"])
-    originals["_filter_by_field_value"] = train_noise.keep_removed_rows(by_value)
+    originals["_filter_by_field_value"] = removed_rows.kept(by_value)
     changes = [
         (owner, name, with_account(originals[name], reason, requested)) for owner, name, reason, requested in filters
     ]

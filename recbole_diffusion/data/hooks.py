@@ -13,7 +13,15 @@ from typing import Any
 
 from recbole.data.dataset import Dataset, SequentialDataset
 
-from recbole_diffusion.data import column_keys, filtering, presplit, sequence_noise, sequence_rows, time_order
+from recbole_diffusion.data import (
+    column_keys,
+    filtering,
+    presplit,
+    removed_rows,
+    sequence_noise,
+    sequence_rows,
+    time_order,
+)
 from recbole_diffusion.data.account import account_of, warnings_noted
 from recbole_diffusion.data.columns import interaction_files
 from recbole_diffusion.data.reading import atomic_files
@@ -26,6 +34,7 @@ Hook = tuple[Any, str, Any]
 def hooks(config: Any) -> list[Hook]:
     """The methods to replace, from all modules of this folder that replace some."""
     replaced = [*_loading_hooks(), *atomic_files.hooks(), *column_keys.hooks(), *filtering.hooks()]
+    replaced += removed_rows.hooks()
     replaced += [*presplit.hooks(config), *sequence_rows.hooks(), *sequence_noise.hooks(config)]  # noise wraps the rows
     return [*replaced, *time_order.hooks(config)]
 

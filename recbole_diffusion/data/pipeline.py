@@ -183,6 +183,7 @@ def _note_split(config: Config, dataset: Any, loaders: tuple[Any, Any, Any]) -> 
 def build(config: Config, dataset: Any) -> list[Any]:
     """Split a data set into train, valid and test; see :mod:`recbole_diffusion.data.hooks` for what is replaced."""
     with hooks.hooked(config), warnings_noted(account_of(dataset).note):
+        train_noise.number_rows(config, dataset)
         parts = fit_on.joined(config, dataset.build())
     train_noise.add(config, dataset, parts)
     for part in (dataset, *parts):

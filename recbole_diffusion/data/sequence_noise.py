@@ -5,21 +5,22 @@ put among the training interactions, of which the training rows are then made an
 and part of the history in later ones. The histories of validation and test stay clean.
 
 - ``random``: after the interaction whose user, time and other columns it has.
-- ``natural``: by its own time, as exact as RecBole's float32 is (64 s for today's Unix times).
+- ``natural``: by its own exact time, before the first interaction that is later.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
+import pandas as pd
 import torch
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import ModelType
 
-from recbole_diffusion.data import sequence_rows, train_noise
+from recbole_diffusion.data import removed_rows, sequence_rows, train_noise
 
 
 def hooks(config: Any) -> list[tuple[Any, str, Any]]:
@@ -29,7 +30,7 @@ def hooks(config: Any) -> list[tuple[Any, str, Any]]:
     build = vars(SequentialDataset)["build"]
 
     def data_augmentation(dataset: Any) -> None:
-        interactions = dataset.inter_feat
+        interactions = _Interactions(dataset.inter_feat, _times_by_user(dataset))
         sequence_rows.augment(dataset)  # sorts them in place, and puts the rows in their stead
         dataset.interactions = interactions
 
@@ -38,9 +39,9 @@ def hooks(config: Any) -> list[tuple[Any, str, Any]]:
         interactions = dataset.__dict__.pop("interactions")
         for part in parts:
             part.__dict__.pop("interactions", None)
-        removed = train_noise.take_removed_rows(dataset, parts)
+        removed = removed_rows.take(dataset, parts)
         if train_noise.is_wanted(dataset.config):
-            rows = _with_noise(dataset, parts[0].inter_feat, interactions, removed)
+            rows = _with_noise(dataset, parts, interactions, removed)
             noisy = copy.copy(dataset)
             noisy.inter_feat = rows
             noisy.sort = lambda *_, **__: None  # they are in order
@@ -53,35 +54,61 @@ def hooks(config: Any) -> list[tuple[Any, str, Any]]:
     return [(SequentialDataset, name, method) for name, method in replaced.items()]
 
 
-def _with_noise(dataset: Any, rows_of_train: Any, interactions: Any, removed: Optional[Any]) -> Any:
+class _Interactions(NamedTuple):
+    """All interactions of a data set, by user and in order of time.
+
+    Attributes:
+        table: the columns.
+        times: the exact times, float64, (n,); None if they are not known.
+    """
+
+    table: Any
+    times: Optional[np.ndarray]
+
+
+def _times_by_user(dataset: Any) -> Optional[np.ndarray]:
+    """The exact times in the order in which RecBole sorts the interactions: by user and float32 time, stably."""
+    times = getattr(dataset, "exact_times", None)
+    if times is None:
+        return None
+    users, column = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.time_field))
+    numbers = column if column.ndim == 1 else column[:, 0]  # pairs with numerical_features
+    in_order: np.ndarray = times[np.lexsort((numbers, users))]
+    return in_order
+
+
+def _with_noise(dataset: Any, parts: Any, interactions: _Interactions, removed: Optional[Any]) -> Any:
     """The training interactions and the noise, by user and in order of time.
 
     Args:
         dataset: the whole data set.
-        rows_of_train: the rows of the train split.
-        interactions: of all parts, by user and in order of time.
+        parts: train, valid and test.
+        interactions: of all parts.
         removed: the interactions that natural noise is drawn from.
     """
-    train = _training_interactions(dataset, rows_of_train, interactions)
-    split = train_noise.Split(dataset, train, [interactions])
+    chosen = _training_places(dataset, parts[0].inter_feat, interactions.table)
+    train = interactions.table[torch.from_numpy(chosen)]
+    times = None if interactions.times is None else interactions.times[chosen]
+    split = train_noise.Split(dataset, train, [interactions.table], times)
     rows = train_noise.draw(dataset.config, split, removed)
-    time, numbers = dataset.time_field, rows.numbers
-    if dataset.config["time-aware"]:  # the column then holds ranks
-        numbers.pop(time, None)
-    own_time = numbers.get(time, np.zeros(len(rows.donors)))
-    is_earlier = np.zeros(len(rows.donors), dtype=bool)
-    if time in numbers:
-        is_earlier = own_time < train[time].numpy()[rows.donors]
-    place = np.concatenate([np.arange(len(train)), rows.donors + np.where(is_earlier, -0.5, 0.5)])
-    users = np.concatenate([split.users, split.users[rows.donors]])
-    tie = np.concatenate([np.zeros(len(train)), own_time])
-    order = torch.from_numpy(np.lexsort((tie, place, users)))
-    added = split.copies(rows)
+    rows.insert_ranks(dataset, [train, dataset.inter_feat, *(part.inter_feat for part in parts)])
+    added, order = split.copies(rows), torch.from_numpy(_order(split, rows))
     return Interaction({name: torch.cat([train[name], added[name]])[order] for name in train.columns})
 
 
-def _training_interactions(dataset: Any, rows: Any, interactions: Any) -> Any:
-    """The interactions of which the training rows are made: a user's first ones.
+def _order(split: train_noise.Split, rows: train_noise.Rows) -> np.ndarray:
+    """The order of the training interactions, followed by the noise, by user and in order of time; the sort is stable.
+
+    Random noise comes after its donor.
+    """
+    keys: tuple[Any, Any] = (np.arange(len(split.users)), rows.donors + 0.5)
+    if rows.times is not None:  # with keep_time_order: False, interactions may be out of order in the exact times
+        keys = pd.Series(split.times).groupby(split.users).cummax().to_numpy(), rows.times
+    return np.lexsort((np.concatenate(keys), np.concatenate([split.users, split.users[rows.donors]])))
+
+
+def _training_places(dataset: Any, rows: Any, interactions: Any) -> np.ndarray:
+    """The places of the interactions of which the training rows are made: a user's first ones, (n,).
 
     Raises:
         ValueError: the training rows of a user are not its first ones.
@@ -96,4 +123,4 @@ def _training_interactions(dataset: Any, rows: Any, interactions: Any) -> Any:
     found = np.stack([rows[field].numpy() for field in (user_field, item_field)])
     if not np.array_equal(*(pairs[:, np.lexsort(pairs)] for pairs in (expected, found))):
         raise ValueError("train_noise needs a split in which the train rows of a sequential user are the first ones")
-    return interactions[torch.from_numpy(np.flatnonzero(in_train))]
+    return np.flatnonzero(in_train)

@@ -13,8 +13,10 @@ from collections.abc import Iterable
 from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
+import torch
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.utils import FeatureSource, FeatureType, ModelType
+from torch import Tensor
 
 from recbole_diffusion.data import columns
 
@@ -151,10 +153,49 @@ def add_ranks(dataset: Any) -> None:
     times, config = exact_times(dataset), dataset.config
     ranks = np.empty(len(times))
     ranks[np.argsort(times, kind="stable")] = np.arange(len(times))
-    dataset.inter_feat[RANK_FIELD] = ranks
-    if config["time-aware"] and config["keep_time_order"]:
-        dataset.inter_feat[dataset.time_field] = ranks
+    for field in rank_fields(config):
+        dataset.inter_feat[field] = ranks
     dataset.set_field_property(RANK_FIELD, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
+
+
+def rank_fields(config: Any) -> list[str]:
+    """The columns that :func:`add_ranks` fills with ranks."""
+    replaces_times = config["time-aware"] and config["keep_time_order"]
+    return [RANK_FIELD, *([config["TIME_FIELD"]] if replaces_times else [])]
+
+
+def insert_ranks(dataset: Any, tables: Iterable[Any], added: np.ndarray) -> dict[str, np.ndarray]:
+    """Make room in the columns of ranks for rows that are added: each rank is again the place among all rows.
+
+    An added row comes after the rows of its own time. Equal added times keep their order.
+
+    Args:
+        dataset: the whole data set, with exact times.
+        tables: the interactions, or sequences of them, whose ranks are changed.
+        added: exact times of the added rows, (n,).
+
+    Returns:
+        The added rows' values by column, (n,) each; empty without columns of ranks.
+    """
+    fields = [field for field in rank_fields(dataset.config) if RANK_FIELD in dataset.inter_feat]
+    times, order = np.sort(exact_times(dataset)), np.argsort(added, kind="stable")
+    places = np.empty(len(added))
+    places[order] = np.arange(len(added))
+    moved = np.arange(len(times)) + np.searchsorted(added[order], times, side="left")
+    for table in tables:
+        for field in fields:
+            _move_ranks(dataset, table, field, torch.from_numpy(moved))
+    return dict.fromkeys(fields, np.searchsorted(times, added, side="right") + places)
+
+
+def _move_ranks(dataset: Any, table: Any, field: str, moved: Tensor) -> None:
+    """Replace the ranks of a column, and of its column of lists, by ``moved[rank]``."""
+    if field in table:
+        table[field] = moved[table[field].long()].to(table[field])
+    lists = field + dataset.config["LIST_SUFFIX"]
+    if lists in table:
+        padding = torch.arange(table[lists].shape[1]) >= table[dataset.item_list_length_field][:, None]
+        table[lists] = moved[table[lists].long()].to(table[lists]).masked_fill(padding, 0)
 
 
 def hooks(config: Any) -> list[tuple[Any, str, Any]]:
