@@ -128,7 +128,8 @@ def first_disk_error(
         files: what is written, and the folders in which temporary files are.
         folders: the folders in which any file is written.
     """
-    first, current, seen = None, cast(Optional[BaseException], error), set[int]()
+    first, seen = cast(Optional[BaseException], None), set[int]()
+    current = cast(Optional[BaseException], error)
     while current is not None and current is not handled and id(current) not in seen:
         seen.add(id(current))
         if isinstance(current, MemoryError):
