@@ -17,6 +17,7 @@ from recbole_diffusion.data import prepared, stored_objects
 from recbole_diffusion.experiment import runs
 from recbole_diffusion.experiment.compare import compare, resume
 from recbole_diffusion.experiment.jobs.store import Store
+from recbole_diffusion.experiment.report import reading
 from recbole_diffusion.experiment.report.files import write as write_report
 from recbole_diffusion.serving import run_facts
 from recbole_diffusion.support import json_files, npz_files
@@ -281,3 +282,19 @@ def test_what_the_format_does_not_know_is_not_stored():
 
     with pytest.raises(stored_objects.NotStorable, match=r"builtins\.object"):
         stored_objects.pack([Data()])
+
+
+def test_a_damaged_trial_is_named_and_set_aside():
+    store, said = Store("folder"), []
+    store.finish("a", {"trial": 1, "valid_score": 0.5})
+    store.fail("b", {"status": "failed"})
+    file = Path("folder/runs/a.json")
+    file.write_text(file.read_text().replace("0.5", "0.6"))
+    trial = reading._trial(store, "a")
+    assert trial["status"] == "damaged"
+    assert trial["error"].startswith("runs/a.json is damaged")
+    store.set_damaged_aside(said.append)
+    assert [line.partition(" (")[0] for line in said] == ["runs/a.json is damaged"]
+    assert store.record("a") is None
+    assert store.failure("b") == {"status": "failed"}
+    assert "0.6" in Path("folder/runs/a.json.damaged").read_text()
