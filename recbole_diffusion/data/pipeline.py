@@ -36,7 +36,11 @@ from recbole_diffusion.data.account import account_of, warnings_noted
 from recbole_diffusion.data.loaders import FullSortLoader, get_dataloader
 from recbole_diffusion.data.pairs import sequence_pairs
 from recbole_diffusion.settings.config import Config
+from recbole_diffusion.support.atomic_folder import unchanged
 from recbole_diffusion.support.yaml_files import load_yaml
+
+#: Suffixes of the files that RecBole reads of a data set.
+SUFFIXES = (".inter", ".user", ".item", ".kg", ".link", ".net")
 
 
 def create_dataset(config: Config) -> Any:
@@ -82,7 +86,7 @@ def resolve_columns(config: Config) -> None:
 def _load(config: Config, download_error: Optional[str]) -> Any:
     """Read or download the data set; ``download_error`` is the message for a failed download, None without one."""
     try:
-        with hooks.hooked(config):
+        with unchanged(Path(config["data_path"]), SUFFIXES), hooks.hooked(config):
             return saved_data.dataset(config)
     except (OSError, EOFError, RuntimeError, SystemExit) as error:
         if download_error is None:

@@ -6,15 +6,17 @@ The cache files hold arrays and json (:mod:`recbole_diffusion.data.stored_object
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 from filelock import FileLock
 from recbole.utils import ModelType
 
 from recbole_diffusion.data import cache_key, pipeline, saved_data, stored_objects
+from recbole_diffusion.data.account import account_of
 from recbole_diffusion.settings.config import Config
 from recbole_diffusion.support import npz_files
+from recbole_diffusion.support.atomic_folder import unchanged
 from recbole_diffusion.support.atomic_write import atomic_write
 
 
@@ -39,12 +41,13 @@ def load(config: Config, folder: Path) -> tuple[Any, list[Any]]:
         folder: the cache, created if needed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    key_of_run = key(config)
-    file = folder / f"{config['dataset']}-{key_of_run}.prepared"
-    content = _read(config, file, key_of_run)
-    if content is None:
-        with FileLock(f"{file}.lock"):
-            content = _read(config, file, key_of_run) or _create(config, file, key_of_run)
+    with unchanged(Path(config["data_path"]), pipeline.SUFFIXES) as check:
+        key_of_run = key(config)
+        file = folder / f"{config['dataset']}-{key_of_run}.prepared"
+        content = _read(config, file, key_of_run)
+        if content is None:
+            with FileLock(f"{file}.lock"):
+                content = _read(config, file, key_of_run) or _create(config, file, key_of_run, check)
     dataset, *parts = content
     for part in content:
         part.config = config
@@ -72,16 +75,24 @@ def _read(config: Config, file: Path, expected_key: str) -> Optional[list[Any]]:
     return datasets if len(datasets) > 1 else None
 
 
-def _create(config: Config, file: Path, key_of_run: str) -> list[Any]:
+def _create(config: Config, file: Path, key_of_run: str, check: Callable[[], None]) -> list[Any]:
     """Load and split the data set, write it to ``file`` and read it back, so that all runs use the same objects.
 
-    Data sets with attributes that the format does not know are not cached.
+    Data sets with attributes that the format does not know are not cached, which is noted.
+
+    Args:
+        config: the settings of the run.
+        file: the cache file.
+        key_of_run: of the data.
+        check: raises a ValueError if the files were replaced since the key was made; called before the file is written.
     """
     dataset = pipeline.create_dataset(config)
     datasets = [dataset, *pipeline.build(config, dataset)]
     try:
         arrays = stored_objects.pack(datasets)
-    except stored_objects.NotStorable:
+    except stored_objects.NotStorable as error:
+        account_of(dataset).note(f"prepared_data keeps nothing: this version cannot store {error} of a data set")
         return datasets
+    check()
     atomic_write(file, lambda stream: np.savez(stream, key=np.array(key_of_run), **arrays))
     return _read(config, file, key_of_run) or datasets

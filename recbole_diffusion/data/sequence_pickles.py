@@ -7,6 +7,8 @@ A file that names one is refused before anything of it is loaded.
 from __future__ import annotations
 
 import pickle
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,19 @@ def read(file: Path) -> dict[str, list[str]]:
     by_user = [_by_user(parts[part], part) for part in PARTS]
     if any(set(users) != set(by_user[0]) for users in by_user):
         raise ValueError(f"must hold the same users in {', '.join(PARTS)}")
+    _check_names(by_user[0])
     return {str(user): [str(item) for users in by_user for item in users[user]] for user in by_user[0]}
+
+
+def _check_names(users: Collection[Any]) -> None:
+    """Check that no two users, such as 1 and "1", have one name.
+
+    Raises:
+        ValueError: two have.
+    """
+    name, count = Counter(map(str, users)).most_common(1)[0] if users else ("", 0)
+    if count > 1:
+        raise ValueError(f"names {count} users {name[:20]!r}, as a number and as text; rename one of them")
 
 
 def _by_user(part: Any, name: str) -> dict[Any, list[int]]:

@@ -8,6 +8,7 @@ once and shared again when it is read. The class of a data set is not taken from
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from logging import Logger, getLogger
@@ -19,6 +20,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_diffusion.data.account import Account, Dropped
+from recbole_diffusion.data.presplit import WholeLists
 
 #: Version of the format.
 FORMAT = 1
@@ -115,6 +117,10 @@ class _Writer:
         if kind is Account:
             dropped = [[entry.reason, entry.rows, entry.requested] for entry in value.dropped]
             return ["account", {"files": value.files, "dropped": dropped, "notes": value.notes}]
+        if kind is defaultdict and value.default_factory is int:  # the lengths of lists in pre-split files
+            return ["numbers", [[self.node(key), self.node(number)] for key, number in value.items()]]
+        if kind is WholeLists:
+            return ["whole_lists", [self.node(array) for array in value]]
         raise NotStorable(f"{kind.__module__}.{kind.__qualname__}")
 
     def _mapping(self, value: dict[Any, Any]) -> Any:
@@ -191,6 +197,10 @@ class _Reader:
             return {"list": list, "tuple": tuple, "set": set}[kind](self.value(item) for item in content)
         if kind == "account":
             return Account(content["files"], [Dropped(*entry) for entry in content["dropped"]], content["notes"])
+        if kind == "numbers":
+            return defaultdict(int, {self.value(key): self.value(number) for key, number in content})
+        if kind == "whole_lists":
+            return WholeLists(*map(self.value, content))
         raise ValueError(f"unknown kind {kind!r}")
 
     def _array(self, content: dict[str, Any]) -> np.ndarray:

@@ -45,7 +45,7 @@ def read(file: Path, trust: bool = False) -> RunFacts:
         trust: unpickle any object in it.
 
     Raises:
-        ValueError: it is no checkpoint of a run.
+        ValueError: it is no checkpoint of a run, or a file of the run's folder is damaged.
     """
     state = checkpoint.read(file, trust)
     settings = settings_of(state, f"checkpoint {str(file)!r}")
@@ -74,7 +74,7 @@ def _folders(file: Path, settings: dict[str, Any]) -> Iterator[Path]:
     name = name[: -len("-last")] if name.endswith("-last") else name
     outputs = Path(settings.get("output_dir") or "outputs")
     candidates = [file.absolute().parent, outputs / name, file.resolve().parent.parent / outputs.name / name]
-    return (folder for folder in candidates if _json(folder / "manifest.json"))
+    return (folder for folder in candidates if (folder / "manifest.json").is_file())
 
 
 def _check(file: Path, checksums: Any) -> None:
@@ -92,10 +92,20 @@ def _check(file: Path, checksums: Any) -> None:
 
 
 def _json(file: Path) -> dict[str, Any]:
+    """The mapping in a json file of the run; empty if it is missing.
+
+    Raises:
+        ValueError: it is damaged; one line with the file.
+    """
     try:
         return json_files.read(file)
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"folder {str(file.parent)!r}: {file.name} is damaged or cannot be read ({error}); restore the file, or "
+            "remove it to do without"
+        ) from error
 
 
 def _per_user(file: Path) -> Optional[UserMetrics]:

@@ -1,27 +1,32 @@
-"""Atomic replacement of several files of a folder: a reader sees all of the old ones or all of the new ones.
+"""Replacement of several files of a folder: all of the old ones or all of the new ones, also after a kill.
 
 The new files are composed in a stage, a hidden folder. It is committed by one rename; from then on the files are moved
 to their places, by the writer or, where that was killed, by the next caller of :func:`recover`. Readers call it first.
-The writer holds a lock on the stage, which the kernel releases when the process ends.
+While they are moved, which takes milliseconds, the folder holds old and new files: a reader takes them inside
+:func:`unchanged`, which raises if they were replaced meanwhile. The writer holds a lock on a file of the stage, which
+the kernel releases when the process ends.
 
 ::
 
+    .NAME.writing-XXXXXXXX/lock        locked by the writer
     .NAME.writing-XXXXXXXX/new/        a stage that is being composed
     .NAME.writing-XXXXXXXX/ready/      a committed one
-    .NAME.writing-XXXXXXXX/obsolete    names of old files that go, as json
+    .NAME.writing-XXXXXXXX/obsolete    names of old files that go, as json, until they have gone
+    .NAME.writing-XXXXXXXX/done/       a stage whose files are all in their places
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
+import secrets
 import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Callable
 
@@ -35,6 +40,10 @@ def _pass() -> None:
 def _none(stage: Path) -> tuple[str, ...]:
     """Default of ``obsolete``."""
     return ()
+
+
+#: The file of a stage that its writer locks.
+_LOCK = "lock"
 
 
 @contextlib.contextmanager
@@ -60,17 +69,18 @@ def replace_files(
         yield stage / "new"
         for file in (stage / "new").iterdir():
             _sync_file(file)
-        with _locked(folder.parent):
-            _recover_locked(folder)  # of a writer that was killed in the meantime: it must not come after this one
+        with _locked(folder.parent) as is_locked:
+            # the files of a writer that was killed in the meantime must not come after these
+            _recover_locked(folder, is_locked)
             check()
             atomic_write_text(stage / "obsolete", json.dumps(sorted(obsolete(stage / "new"))))
             os.replace(stage / "new", stage / "ready")
             _complete(stage, folder)
     except Exception as error:
-        first = first_disk_error(error, handled)
+        first = first_disk_error(error, handled, files=(folder.parent,), folders=(stage, folder))
         if first is None:
             raise
-        raise disk_error(first, f"{str(folder)!r} {_state(stage, folder)}") from error
+        raise disk_error(first, folder, f"{str(folder)!r} {_state(stage, folder)}") from error
     finally:
         with contextlib.suppress(OSError, MemoryError):
             if not (stage / "ready").exists():
@@ -83,56 +93,162 @@ def recover(folder: Path) -> None:
 
     Raises:
         OSError: files cannot be moved; the message names the folder.
+        ValueError: the folder is half written, and this process may not complete it.
     """
     if not _stages(folder):
         return
-    with _locked(folder.parent):
-        _recover_locked(folder)
+    with _locked(folder.parent) as is_locked:
+        _recover_locked(folder, is_locked)
 
 
-def _recover_locked(folder: Path) -> None:
-    """Complete or remove the stages of killed writers, while this process may move files."""
+@contextlib.contextmanager
+def unchanged(folder: Path, suffixes: Collection[str]) -> Iterator[Callable[[], None]]:
+    """Hold a block in which files of a folder are read, and raise if they were replaced meanwhile.
+
+    A reader takes no lock, so that it never delays a writer. Where there was no file before, as before a download, new
+    ones are no change.
+
+    Args:
+        folder: that of the files; may be missing.
+        suffixes: of the files that are read.
+
+    Yields:
+        A function that makes the check earlier, e.g. before what was read is stored.
+
+    Raises:
+        ValueError: a file was replaced, added, changed or removed, or the files are half written.
+    """
+    recover(folder)
+    before = _versions(folder, suffixes)
+
+    def check() -> None:
+        recover(folder)  # of a writer that was killed in the meantime: its other files come only now
+        after = _versions(folder, suffixes)
+        changed = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+        if before and changed:
+            raise ValueError(
+                f"{str(folder)!r} was changed while it was read ({', '.join(changed)}): another process has replaced "
+                "files in it; run the command again"
+            )
+
+    try:
+        yield check
+    except Exception:
+        check()  # the reason may be a file that was missing or torn in the meantime
+        raise
+    check()
+
+
+def _versions(folder: Path, suffixes: Collection[str]) -> dict[str, tuple[int, int, int]]:
+    """The inode, size in bytes and time of change in ns of each file, by its name."""
+    versions = {}
+    for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+        with contextlib.suppress(FileNotFoundError):
+            if file.suffix in suffixes:
+                status = file.stat()
+                versions[file.name] = (status.st_ino, status.st_size, status.st_mtime_ns)
+    return versions
+
+
+def _recover_locked(folder: Path, is_locked: bool) -> None:
+    """Complete or remove the stages of killed writers.
+
+    Args:
+        folder: that of the files.
+        is_locked: whether this process holds the lock under which files are moved. The writer of a committed stage has
+            then ended, even if a process that it forked still holds the lock of the stage.
+    """
     for stage in _stages(folder):
         with _abandoned(stage) as is_abandoned:
-            if is_abandoned and (stage / "ready").is_dir():
-                try:
-                    _complete(stage, folder)
-                except OSError as error:
-                    raise disk_error(error, f"{str(folder)!r} {_state(stage, folder)}") from error
+            if _is_committed(stage):
+                if not (is_locked or is_abandoned):
+                    raise ValueError(_half_written(stage, folder, "another process is writing it, or was killed"))
+                _complete_left(stage, folder)
             elif is_abandoned:
                 shutil.rmtree(stage, ignore_errors=True)
 
 
+def _complete_left(stage: Path, folder: Path) -> None:
+    """Complete what another process has left.
+
+    Raises:
+        ValueError: this process may not move the files.
+        OSError: another error of the disk.
+    """
+    try:
+        _complete(stage, folder)
+    except PermissionError as error:
+        raise ValueError(_half_written(stage, folder, error.strerror or "Permission denied")) from error
+    except OSError as error:
+        raise disk_error(error, folder, f"{str(folder)!r} {_state(stage, folder)}") from error
+
+
+def _half_written(stage: Path, folder: Path, reason: str) -> str:
+    """One line on files that this process may not complete."""
+    try:
+        owner = f"the user with id {stage.stat().st_uid}"
+    except OSError:
+        owner = "its owner"
+    return (
+        f"{str(folder)!r} is half written by another user or process and cannot be completed here ({reason}); wait for "
+        f"it, or let {owner} use the data set, e.g. by recbole-diffusion data check {folder.name}"
+    )
+
+
+def _is_committed(stage: Path) -> bool:
+    """Whether the files of a stage are to be moved; also where that cannot be seen, in another user's stage."""
+    try:
+        os.stat(stage / "ready")
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _stages(folder: Path) -> list[Path]:
     """The stages of a folder: in it if it existed when they were made, else beside it."""
-    places = (folder, folder.parent)
-    return sorted(stage for place in places for stage in place.glob(f".{folder.name}.writing-*") if stage.is_dir())
+    pattern = f".{glob.escape(folder.name)}.writing-*"
+    return sorted(stage for place in (folder, folder.parent) for stage in place.glob(pattern) if stage.is_dir())
 
 
 def _create_stage(folder: Path) -> tuple[Path, int]:
     """Create and lock a stage, on the file system of the folder; retry if it is removed before it is locked."""
     place = folder if folder.is_dir() else folder.parent
     while True:
-        stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}.writing-", dir=place))
+        stage = place / f".{folder.name}.writing-{secrets.token_hex(4)}"
+        stage.mkdir()
+        with contextlib.suppress(OSError):  # a file system without modes, or it has gone
+            stage.chmod(stage.stat().st_mode | 0o555)  # other users see whether it is committed, whatever the umask
         try:
-            handle = os.open(stage, os.O_RDONLY)
+            handle = os.open(stage / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
             continue
+        except OSError:
+            shutil.rmtree(stage, ignore_errors=True)
+            raise
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if stage.exists():
+        if os.fstat(handle).st_nlink:
             return stage, handle
         os.close(handle)
 
 
 def _complete(stage: Path, folder: Path) -> None:
-    """Move the files of a committed stage to their places. It may be called again after an interruption."""
+    """Move the files of a committed stage to their places. It may be called again after an interruption.
+
+    The list of old files is removed as soon as they have gone: a later call removes no file that was put there since.
+    Interactions are moved last, so that they are never read with tables of items that are older than they.
+    """
     folder.mkdir(exist_ok=True)
-    for name in json.loads((stage / "obsolete").read_text(encoding="utf-8")):
-        (folder / name).unlink(missing_ok=True)
-    for file in sorted((stage / "ready").iterdir()):
+    with contextlib.suppress(FileNotFoundError):
+        for name in json.loads((stage / "obsolete").read_text(encoding="utf-8")):
+            (folder / name).unlink(missing_ok=True)
+        (stage / "obsolete").unlink()
+    for file in sorted((stage / "ready").iterdir(), key=lambda file: (file.suffix == ".inter", file.name)):
         os.replace(file, folder / file.name)
     sync_folder(folder)
+    os.rename(stage / "ready", stage / "done")  # a kill below leaves a stage that is only removed
     shutil.rmtree(stage, ignore_errors=True)
 
 
@@ -143,35 +259,50 @@ def _abandoned(stage: Path) -> Iterator[bool]:
     The lock is held inside the block: a writer that has just created the stage waits, and takes another one then.
     """
     try:
-        handle = os.open(stage, os.O_RDONLY)
-    except OSError:  # it has gone
+        last_change = stage.stat().st_mtime
+        handle = _open_lock(stage / _LOCK)
+    except OSError:  # it has gone, or is another user's who has not written the lock yet
         yield False
         return
     try:
-        yield _lock_at_once(handle)
+        yield _lock_at_once(handle, last_change)
     finally:
         os.close(handle)
 
 
-def _lock_at_once(handle: int) -> bool:
+def _open_lock(file: Path) -> int:
+    """Open the lock of a stage, for writing if this user may: NFS locks only files that are open for writing."""
+    try:
+        return os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:
+        return os.open(file, os.O_RDONLY)
+
+
+def _lock_at_once(handle: int, last_change: float) -> bool:
     """Lock a stage if nobody holds it; return whether nobody does, without locks whether it is a day old."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return time.time() - os.fstat(handle).st_mtime > STALE
+        return time.time() - last_change > STALE
     return True
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder that exists, so that one process at a time moves files in it. It leaves no file."""
-    handle = os.open(folder, os.O_RDONLY)
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold a lock on a folder that exists, so that one process at a time moves files in it. It leaves no file.
+
+    Yields:
+        Whether the file system has such locks.
+    """
+    handle, is_locked = os.open(folder, os.O_RDONLY), True
     try:
-        with contextlib.suppress(OSError):  # a file system without locks
+        try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        except OSError:
+            is_locked = False
+        yield is_locked
     finally:
         os.close(handle)
 

@@ -16,7 +16,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Optional, Union, cast
 
@@ -30,6 +30,8 @@ STALE = 24 * 3600.0
 _OF_THE_DISK = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOMEM)
 )
+#: Attribute of :func:`disk_error` with the path of the file or folder that was not written.
+_TARGET = "not_written"
 #: Bytes of the target's name that a temporary name contains; file names are limited to 255 bytes.
 _LONGEST_NAME = 180
 
@@ -94,33 +96,63 @@ def _naming(path: Union[str, os.PathLike[str]], target: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        first = first_disk_error(error, handled)
+        first = first_disk_error(error, handled, files=(Path(path), target, target.parent))
         if first is None:
             raise
         state = "is as it was before" if target.exists() else "does not exist"
-        raise disk_error(first, f"{os.fspath(path)!r} was not written and {state}") from error
+        raise disk_error(first, target, f"{os.fspath(path)!r} was not written and {state}") from error
 
 
-def disk_error(first: BaseException, outcome: str) -> BaseException:
-    """The error to raise instead of :func:`first_disk_error`, whose message ends with the outcome."""
-    if isinstance(first, OSError):
-        return OSError(first.errno, f"{first.strerror or os.strerror(first.errno or 0)}: {outcome}")
-    return MemoryError(outcome)
+def disk_error(first: BaseException, target: Path, outcome: str) -> BaseException:
+    """The error to raise instead of :func:`first_disk_error`, whose message ends with the outcome.
+
+    It keeps the target in an attribute that :func:`first_disk_error` reads; ``filename`` would be printed once more.
+    """
+    if not isinstance(first, OSError):
+        return MemoryError(outcome)
+    error = OSError(first.errno, f"{first.strerror or os.strerror(first.errno or 0)}: {outcome}")
+    vars(error)[_TARGET] = str(target)
+    return error
 
 
-def first_disk_error(error: BaseException, handled: Optional[BaseException]) -> Optional[BaseException]:
+def first_disk_error(
+    error: BaseException, handled: Optional[BaseException], files: Sequence[Path], folders: Sequence[Path] = ()
+) -> Optional[BaseException]:
     """The first error of the disk, or lack of memory, that an error was raised for or after; None if there is none.
+
+    An error that names another file, such as a source that may not be read, is not counted: it says what is wrong.
 
     Args:
         error: the last one.
         handled: an earlier one, where the search ends.
+        files: what is written, and the folders in which temporary files are.
+        folders: the folders in which any file is written.
     """
-    first, current = None, cast(Optional[BaseException], error)
-    while current is not None and current is not handled:
-        if isinstance(current, MemoryError) or (isinstance(current, OSError) and _is_of_disk(current)):
+    first, seen = cast(Optional[BaseException], None), set[int]()
+    current = cast(Optional[BaseException], error)
+    while current is not None and current is not handled and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, MemoryError):
             first = current
+        elif isinstance(current, OSError) and _concerns(current, files, folders):
+            first = current if _is_of_disk(current) else first
+        elif _TARGET in vars(current):  # what it was raised for belongs to that other file
+            break
         current = current.__cause__ or current.__context__
     return first
+
+
+def _concerns(error: OSError, files: Sequence[Path], folders: Sequence[Path]) -> bool:
+    """Whether an error names one of the files, a temporary file beside them, a file in the folders, or none."""
+    names = [vars(error).get(_TARGET), error.filename, error.filename2]
+    paths = [os.path.abspath(os.fsdecode(name)) for name in names if isinstance(name, (str, bytes, os.PathLike))]
+    exact, within = ([os.path.abspath(path) for path in places] for places in (files, folders))
+    return not paths or any(
+        path in exact
+        or (os.path.dirname(path) in exact and _TEMPORARY.fullmatch(os.path.basename(path)))
+        or any(os.path.commonpath((path, folder)) == folder for folder in within)
+        for path in paths
+    )
 
 
 def _is_of_disk(error: OSError) -> bool:

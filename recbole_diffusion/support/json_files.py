@@ -36,10 +36,10 @@ def read(file: Union[str, Path]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError("it holds no mapping")
     last = next(reversed(content), None)
-    checksum = content.pop(CHECKSUM, None)
-    if checksum is None and last is not None and content[last] == _checksum(content, last):
+    has_checksum, checksum = CHECKSUM in content, content.pop(CHECKSUM, None)
+    if not has_checksum and last is not None and content[last] == _checksum(content, last):
         raise ValueError("it was changed or damaged: the name of its checksum")
-    if checksum is not None and checksum != _checksum(content):
+    if has_checksum and checksum != _checksum(content):
         raise ValueError("it was changed or damaged: its content differs from its checksum")
     return content
 
@@ -56,8 +56,8 @@ def check(file: Path, checksums: Any) -> None:
         OSError: the file cannot be read.
         ValueError: they differ.
     """
-    expected = checksums.get(file.name) if isinstance(checksums, dict) else None
-    if expected is not None and checksum_of(file.read_bytes()) != expected:
+    is_listed = isinstance(checksums, dict) and file.name in checksums
+    if is_listed and checksum_of(file.read_bytes()) != checksums[file.name]:
         raise ValueError(f"{file.name} was changed or damaged: it differs from its checksum in manifest.json")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import signal
 import tarfile
 import threading
 import zipfile
@@ -103,6 +105,20 @@ def test_a_table_is_downloaded_verified_and_imported(server):
     assert stored.card["licence"] == "free"
     assert stored.card["addresses"] == [f"{server}/small.zip"]
     assert not [path.name for path in Path("dataset/.downloads/small").iterdir() if path.is_dir()]
+
+
+def test_what_a_killed_fetch_has_unpacked_is_removed_by_the_next():
+    address = zipped("small.zip", {"small/ratings.dat": RATINGS})
+    child = os.fork()
+    if child == 0:
+        fetching._unpack = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        fetched(entry(address))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    downloads = Path("dataset/.downloads/small")
+    assert next(path.name for path in downloads.iterdir() if path.is_dir()).startswith(f".unpacked-{child}-")
+    fetched(entry(address))
+    assert not [path for path in downloads.iterdir() if path.is_dir()]
+    assert files.find("small").card["counts"]["interactions"] == 3
 
 
 def test_another_checksum_is_refused_and_nothing_is_written(server):

@@ -11,7 +11,8 @@ import pytest
 from conftest import HEADER, write_inter
 
 from recbole_diffusion import quick_start, run
-from recbole_diffusion.data import pipeline, prepared
+from recbole_diffusion.data import pipeline, prepared, saved_data
+from recbole_diffusion.support.atomic_folder import replace_files
 
 QUICK = {"epochs": 2, "steps": 3, "dims": [8]}
 SEQUENTIAL = {"train_neg_sample_args": None, "hidden_size": 8, "embedding_size": 8, "MAX_ITEM_LIST_LENGTH": 5}
@@ -127,3 +128,52 @@ def test_the_settings_of_one_run_are_not_anothers(settings):
         Path("kept"),
     )
     assert all(each.config["topk"] == [3] for each in (dataset, *parts))
+
+
+def test_what_cannot_be_kept_is_said(settings, monkeypatch):
+    original = pipeline.create_dataset
+
+    def create(config):
+        dataset = original(config)
+        dataset.of_another_version = object()
+        return dataset
+
+    monkeypatch.setattr(pipeline, "create_dataset", create)
+    config = quick_start.configure("EASE", "board", config_dict={**settings, "prepared_data": "kept"})
+    quick_start.prepare(config)
+    assert not [*Path("kept").glob("*.prepared")]
+    notes = [note for note in config.notes if "prepared_data" in note]
+    assert notes == ["prepared_data keeps nothing: this version cannot store builtins.object of a data set"]
+
+
+def test_files_that_are_replaced_after_the_key_was_made_are_not_kept_under_it(settings, monkeypatch):
+    original = prepared.key
+
+    def key(config):
+        value = original(config)
+        (file,) = Path(config["data_path"]).glob("board.inter")
+        with replace_files(file.parent) as stage:
+            (stage / file.name).write_text(file.read_text())
+        return value
+
+    monkeypatch.setattr(prepared, "key", key)
+    config = quick_start.configure("EASE", "board", config_dict=settings)
+    with pytest.raises(ValueError, match=r"was changed while it was read \(board.inter\)"):
+        prepared.load(config, Path("kept"))
+    assert not [*Path("kept").glob("*.prepared")]
+
+
+def test_files_that_are_replaced_while_they_are_read_are_named(settings, monkeypatch):
+    config = quick_start.configure("EASE", "board", config_dict=settings)
+    original = saved_data.dataset
+
+    def dataset(config):
+        loaded = original(config)
+        (file,) = Path(config["data_path"]).glob("board.inter")
+        with replace_files(file.parent) as stage:
+            (stage / file.name).write_text(file.read_text())
+        return loaded
+
+    monkeypatch.setattr(saved_data, "dataset", dataset)
+    with pytest.raises(ValueError, match=r"was changed while it was read \(board.inter\)"):
+        pipeline.create_dataset(config)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import HEADER, SMALL, write_inter
 
 from recbole_diffusion import quick_start
-from recbole_diffusion.data import pipeline
+from recbole_diffusion.data import pipeline, prepared
 from recbole_diffusion.data.pairs import sequence_pairs
 
 PARTS = ("train", "valid", "test")
@@ -240,6 +242,24 @@ def test_what_was_cut_off_is_still_masked(chain):
     assert pairs == sorted((user, item) for user, items in expected.items() for item in items)
     longer = made("DiffuRec", "chain", **{**keys, "MAX_ITEM_LIST_LENGTH": 50})
     assert pipeline.describe(dataset, loaders) | {"account": 0} == pipeline.describe(*longer[1:]) | {"account": 0}
+
+
+def test_prepared_data_keep_what_was_cut_off(chain):
+    keys = {**QUICK, "MAX_ITEM_LIST_LENGTH": 3, "mask_history": True}
+
+    def configured():
+        return quick_start.configure("DiffuRec", "chain", config_dict={**SMALL, **SPLIT, **keys, "load_col": None})
+
+    datasets = [prepared.load(configured(), Path("kept")) for _ in range(2)]
+    assert len([*Path("kept").glob("*.prepared")]) == 1
+    config = configured()
+    plain = pipeline.create_dataset(config)
+    expected = [plain, *pipeline.build(config, plain)]
+    for dataset, parts in datasets:
+        for one, other in zip((dataset, *parts), expected):
+            assert one.whole_lists.items.tolist() == other.whole_lists.items.tolist()
+            assert one.whole_lists.counts.tolist() == other.whole_lists.counts.tolist()
+    assert expected[0].whole_lists.counts.max() > 3
 
 
 def test_all_lists_are_cut_alike_and_have_one_length(tmp_path):

@@ -39,6 +39,12 @@ def test_a_sequence_is_its_parts_in_time(parts, expected, tmp_path):
     assert convert.read_sequences(write(tmp_path, parts)) == expected
 
 
+def test_users_of_one_name_are_refused(tmp_path):
+    parts = {part: {1: [2], "1": [3]} for part in ("train", "val", "test")}
+    with pytest.raises(ValueError, match="names 2 users '1', as a number and as text"):
+        convert.read_sequences(write(tmp_path, parts))
+
+
 def test_the_command_writes_recboles_file(tmp_path):
     file = write(tmp_path, {"train": [[3, 1], [2]], "val": [[5], [1]], "test": [[4], [9]]})
     assert main(["convert", str(file), "--name=baby", f"--to={tmp_path / 'data'}"]) == 0

@@ -17,6 +17,7 @@ from recbole_diffusion.data import prepared, stored_objects
 from recbole_diffusion.experiment import runs
 from recbole_diffusion.experiment.compare import compare, resume
 from recbole_diffusion.experiment.jobs.store import Store
+from recbole_diffusion.experiment.report import reading
 from recbole_diffusion.experiment.report.files import write as write_report
 from recbole_diffusion.serving import run_facts
 from recbole_diffusion.support import json_files, npz_files
@@ -101,6 +102,17 @@ def test_the_files_of_a_run(result):
         never_believed(folder / name, lambda: _facts(file))
 
 
+def test_a_damaged_manifest_is_named_and_its_folder_not_taken_for_gone(result):
+    manifest = Path(result["folder"]) / "manifest.json"
+    text = manifest.read_text()
+    for damaged in (text[:-20], text.replace('"status"', '"statue"')):
+        manifest.write_text(damaged)
+        with pytest.raises(ValueError, match=r"manifest.json is damaged .*restore the file, or remove it"):
+            run_facts.read(Path(result["checkpoint"]))
+    manifest.unlink()
+    assert run_facts.read(Path(result["checkpoint"])).folder is None
+
+
 def _facts(file: Path) -> Any:
     facts = run_facts.read(file)
     return {"metrics": facts.metrics, "users": None if facts.per_user is None else facts.per_user.metrics}
@@ -171,8 +183,15 @@ def test_a_damaged_record_is_run_again_and_the_report_is_the_same(settings, no_p
     text = victim.read_text()
     digit = text.index("0.", text.index('"test"')) + 2
     victim.write_text(text[:digit] + ("1" if text[digit] != "1" else "2") + text[digit + 1 :])  # another test metric
-    assert Store("folder").record(victim.stem) is None
+    with pytest.raises(ValueError, match=rf"runs/{victim.name} is damaged"):
+        Store("folder").record(victim.stem)
+    write_report("folder")
+    report = Path("folder/report/results.md").read_text()
+    assert f"0 of 1 runs finished (seed 1: runs/{victim.name} is damaged" in report
+    assert "not run yet" not in report
     resume("folder")
+    assert any(f"runs/{victim.name} is damaged" in str(note) for note in Store("folder").plan()["notes"])
+    assert victim.with_name(f"{victim.name}.damaged").is_file()
     write_report("folder")
     again = json_files.read(victim)
     assert again["test"] == right[victim.name]["test"]
@@ -229,6 +248,11 @@ def test_json_without_a_checksum_is_read_as_of_an_earlier_version(tmp_path):
     file.write_text(file.read_text().replace("0.1", "0.2"))
     with pytest.raises(ValueError, match="differs from its checksum"):
         json_files.read(file)
+    file.write_text('{"a": 1, "sha256": null}')
+    with pytest.raises(ValueError, match="differs from its checksum"):
+        json_files.read(file)
+    with pytest.raises(ValueError, match="differs from its checksum"):
+        json_files.check(file, {file.name: None})
     file.write_text("[" * 100000)
     with pytest.raises(ValueError, match=r"deep|Expecting|recursion"):
         json_files.read(file)
@@ -258,3 +282,19 @@ def test_what_the_format_does_not_know_is_not_stored():
 
     with pytest.raises(stored_objects.NotStorable, match=r"builtins\.object"):
         stored_objects.pack([Data()])
+
+
+def test_a_damaged_trial_is_named_and_set_aside():
+    store, said = Store("folder"), []
+    store.finish("a", {"trial": 1, "valid_score": 0.5})
+    store.fail("b", {"status": "failed"})
+    file = Path("folder/runs/a.json")
+    file.write_text(file.read_text().replace("0.5", "0.6"))
+    trial = reading._trial(store, "a")
+    assert trial["status"] == "damaged"
+    assert trial["error"].startswith("runs/a.json is damaged")
+    store.set_damaged_aside(said.append)
+    assert [line.partition(" (")[0] for line in said] == ["runs/a.json is damaged"]
+    assert store.record("a") is None
+    assert store.failure("b") == {"status": "failed"}
+    assert "0.6" in Path("folder/runs/a.json.damaged").read_text()

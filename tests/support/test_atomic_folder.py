@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
 from recbole_diffusion.support import atomic_folder
-from recbole_diffusion.support.atomic_folder import recover, replace_files
+from recbole_diffusion.support.atomic_folder import recover, replace_files, unchanged
+from recbole_diffusion.support.atomic_write import atomic_write
 
 FOLDER = Path("data/set")
 OLD, NEW = {"a": "old", "b": "old", "gone": "old"}, {"a": "new", "b": "new", "c": "new"}
 
 
 def contents():
-    return {file.name: file.read_text() for file in FOLDER.iterdir()} if FOLDER.exists() else None
+    if not FOLDER.exists():
+        return None
+    return {file.name: file.read_text() for file in FOLDER.iterdir() if file.is_file()}
 
 
 def write_old():
@@ -121,7 +125,7 @@ def test_a_move_that_fails_is_completed_by_the_next_reader(monkeypatch):
     monkeypatch.setattr(os, "replace", fails)
     with pytest.raises(PermissionError, match="'data/set' is half written; the next command that uses it completes it"):
         write_new()
-    with pytest.raises(PermissionError, match="half written"):
+    with pytest.raises(ValueError, match="half written by another user or process and cannot be completed here"):
         recover(FOLDER)
     monkeypatch.setattr(os, "replace", rename)
     recover(FOLDER)
@@ -183,24 +187,234 @@ def test_a_stage_that_another_process_removes_at_once_is_made_again(moment, tmp_
     def remove(stage):
         if not removed:
             removed.append(Path(stage).name)
-            os.rmdir(stage)
+            shutil.rmtree(stage)
 
-    create, lock = atomic_folder.tempfile.mkdtemp, atomic_folder.fcntl.flock
+    create, lock = Path.mkdir, atomic_folder.fcntl.flock
 
-    def mkdtemp(**options):
-        stage = create(**options)
-        if moment == "before it is opened":
-            remove(stage)
-        return stage
+    def mkdir(path, *arguments, **options):
+        create(path, *arguments, **options)
+        if moment == "before it is opened" and ".writing-" in path.name:
+            remove(path)
 
     def flock(handle, operation):
         for stage in atomic_folder._stages(FOLDER):
             remove(stage)
         lock(handle, operation)
 
-    monkeypatch.setattr(atomic_folder.tempfile, "mkdtemp", mkdtemp)
+    monkeypatch.setattr(Path, "mkdir", mkdir)
     if moment == "before it is locked":
         monkeypatch.setattr(atomic_folder.fcntl, "flock", flock)
     write_new()
     assert len(removed) == 1
     assert contents() == NEW
+
+
+def killed_in(function, owner=None, name=""):
+    """Call a function in a child that is killed in it, or where it first calls ``owner.name``."""
+    child = os.fork()
+    if child == 0:
+        if owner is not None:
+            setattr(owner, name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+        function()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def test_a_kill_while_the_finished_stage_is_removed_neither_blocks_nor_removes_a_file_of_later():
+    write_old()
+    killed_in(write_new, atomic_folder.shutil, "rmtree")
+    assert contents() == NEW
+    assert len(stages()) == 1
+    (FOLDER / "gone").write_text("put there since")
+    recover(FOLDER)
+    assert contents() == {**NEW, "gone": "put there since"}
+    assert stages() == []
+
+
+@pytest.mark.parametrize("rest", [(), ("obsolete",)])
+def test_any_rest_of_a_finished_stage_is_removed(rest):
+    """The entries of a folder are removed in any order."""
+    write_old()
+    stage = FOLDER / ".set.writing-abcdefgh"
+    (stage / "ready").mkdir(parents=True)
+    for name in rest:
+        (stage / name).write_text("[]")
+    recover(FOLDER)
+    assert contents() == OLD
+
+
+def test_a_kill_after_the_old_files_have_gone_does_not_remove_them_again():
+    write_old()
+
+    def write():
+        rename = os.replace
+        os.replace = lambda source, target: (
+            os.kill(os.getpid(), signal.SIGKILL) if Path(target).parent == FOLDER else rename(source, target)
+        )
+        write_new()
+
+    killed_in(write)
+    assert not (FOLDER / "gone").exists()
+    (FOLDER / "gone").write_text("put there since")
+    recover(FOLDER)
+    assert contents() == {**NEW, "gone": "put there since"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+@pytest.mark.parametrize("mode", [None, 0o700])
+def test_another_user_does_not_read_a_half_written_folder(mode, tmp_path, monkeypatch):
+    """Also where the stage cannot be looked into, as that of an earlier version."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.owner() == "root" and len(folder.parts) > 2:
+            folder.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    write_old()
+    killed_in(write_new, atomic_folder.os, "rename")
+    (stage,) = stages()
+    if mode is not None:
+        stage.chmod(mode)
+    child = os.fork()
+    if child == 0:
+        os.setuid(65534)
+        try:
+            recover(FOLDER)
+        except ValueError as error:
+            line = "'data/set' is half written by another user or process and cannot be completed here"
+            os._exit(0 if str(error).startswith(line) and "user with id 0" in str(error) else 2)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    recover(FOLDER)
+    assert contents() == NEW
+    assert stages() == []
+
+
+def test_a_child_of_the_killed_writer_that_holds_its_lock_does_not_hinder():
+    write_old()
+    ready, go = os.pipe()
+
+    def write():
+        with replace_files(FOLDER, obsolete=lambda _: ["gone"]) as stage:
+            for name, text in NEW.items():
+                (stage / name).write_text(text)
+            if os.fork() == 0:  # inherits the lock
+                os.close(go)
+                os.read(ready, 1)
+                os._exit(0)
+            atomic_folder._complete = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+
+    killed_in(write)
+    assert contents() == OLD
+    recover(FOLDER)
+    assert contents() == NEW
+    os.close(go)
+    os.close(ready)
+
+
+def test_without_locks_a_committed_stage_is_named_until_it_is_a_day_old(monkeypatch):
+    import time
+
+    def no_locks(handle, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    write_old()
+    killed_in(write_new, atomic_folder, "_complete")
+    monkeypatch.setattr(atomic_folder.fcntl, "flock", no_locks)
+    with pytest.raises(ValueError, match="half written by another user or process"):
+        recover(FOLDER)
+    (stage,) = stages()
+    os.utime(stage, (time.time() - 25 * 3600.0,) * 2)
+    recover(FOLDER)
+    assert contents() == NEW
+
+
+def test_the_name_of_a_folder_is_no_pattern():
+    folder = Path("data/ml[1]")
+    folder.mkdir(parents=True)
+    (folder / "a").write_text("old")
+
+    def write():
+        with replace_files(folder) as stage:
+            (stage / "a").write_text("new")
+
+    killed_in(write, atomic_folder, "_complete")
+    recover(folder)
+    assert (folder / "a").read_text() == "new"
+    assert stages() == []
+
+
+def test_the_stage_can_be_read_by_others_and_the_files_follow_the_umask():
+    FOLDER.mkdir(parents=True)
+    with replace_files(FOLDER) as stage:
+        (stage / "a").write_text("new")
+        assert stage.parent.stat().st_mode & 0o555 == 0o555
+
+
+def test_interactions_are_moved_last(monkeypatch):
+    moved, rename = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda source, target: (moved.append(Path(target).name), rename(source, target)))
+    with replace_files(FOLDER) as stage:
+        for name in ("set.user", "set.inter", "set.item", "set.json"):
+            (stage / name).write_text("new")
+    assert moved[-4:] == ["set.item", "set.json", "set.user", "set.inter"]
+
+
+def test_an_error_that_names_another_file_stays():
+    """A source that may not be read is no fault of the folder."""
+    write_old()
+    with pytest.raises(PermissionError, match=r"Permission denied: '/home/me/source.csv'$"):
+        with replace_files(FOLDER):
+            raise PermissionError(errno.EACCES, "Permission denied", "/home/me/source.csv")
+    with pytest.raises(OSError, match=r"'other' was not written and does not exist$"):
+        with replace_files(FOLDER):
+            atomic_write("other", full)
+    with pytest.raises(OSError, match="'data/set' was not written and is as it was before"):
+        with replace_files(FOLDER) as stage:
+            atomic_write(stage / "a", full)
+    assert contents() == OLD
+
+
+def full(file):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_folder_that_is_replaced_while_it_is_read_is_named():
+    write_old()
+    (FOLDER / "set.inter").write_text("old")
+    with unchanged(FOLDER, {".inter"}):
+        (FOLDER / "other").write_text("is not read")
+
+    def replace():
+        with replace_files(FOLDER) as stage:
+            (stage / "set.inter").write_text("old")
+
+    def remove_and_read():
+        (FOLDER / "set.inter").unlink()
+        (FOLDER / "set.inter").read_text()
+
+    for change in (replace, remove_and_read):
+        with pytest.raises(ValueError, match=r"'data/set' was changed while it was read \(set.inter\).*again"):
+            with unchanged(FOLDER, {".inter"}):
+                change()
+    (FOLDER / "set.inter").write_text("old")
+    with pytest.raises(KeyError), unchanged(FOLDER, {".inter"}):
+        raise KeyError("another error")
+
+
+def test_a_writer_that_is_killed_while_its_files_are_read_is_named():
+    """It has moved nothing yet: only its stage says that the files belong to the past."""
+    write_old()
+    (FOLDER / "set.inter").write_text("old")
+
+    def write():
+        with replace_files(FOLDER) as stage:
+            (stage / "set.inter").write_text("new")
+
+    with pytest.raises(ValueError, match="was changed while it was read"), unchanged(FOLDER, {".inter"}):
+        killed_in(write, atomic_folder, "_complete")
+    assert (FOLDER / "set.inter").read_text() == "new"
+
+
+def test_files_that_are_made_while_an_empty_folder_is_read_are_a_download():
+    with unchanged(FOLDER, {".inter"}):
+        FOLDER.mkdir(parents=True)
+        (FOLDER / "set.inter").write_text("new")

@@ -244,3 +244,23 @@ def test_a_living_process_keeps_its_file_from_the_sweep_of_another():
     writer.communicate("go\n")
     assert writer.returncode == 0
     assert Path("a.txt").read_text() == "whole"
+
+
+@pytest.mark.parametrize("name", ["/home/me/source.csv", "beside.csv"])
+def test_an_error_that_names_another_file_stays(name):
+    def write(file):
+        raise PermissionError(errno.EACCES, "Permission denied", name)
+
+    with pytest.raises(PermissionError, match=rf"Permission denied: '{name}'$"):
+        atomic_write("a.txt", write)
+    assert names() == []
+
+
+def test_causes_in_a_circle_end():
+    def write(file):
+        first, second = OSError(errno.EPIPE, "first"), KeyError("second")
+        first.__cause__, second.__cause__ = second, first
+        raise first
+
+    with pytest.raises(OSError, match="first"):
+        atomic_write("a.txt", write)

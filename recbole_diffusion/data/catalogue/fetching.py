@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
@@ -15,10 +14,13 @@ from recbole_diffusion.data.catalogue.entries import Entry
 from recbole_diffusion.data.importing import atomic_output, card, importer, sources
 from recbole_diffusion.data.importing.request import Request
 from recbole_diffusion.data.stored import describing, files
+from recbole_diffusion.support.temporary_folder import temporary_folder
 
 #: Folder of downloaded files, in ``data_path``.
 DOWNLOADS = ".downloads"
 _RECORD = "checksums.json"
+#: Beginning of the names of temporary folders beside the downloaded files.
+_UNPACKED = ".unpacked-"
 _KINDS = (".inter", ".user", ".item", ".kg", ".link", ".net")
 
 
@@ -58,9 +60,11 @@ def fetch(
         "downloads": {name: f"sha256:{download.digest(downloads / name)}" for name in names},
         "addresses": addresses or entry.addresses,
     }
-    with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=downloads) as unpacked:
-        _unpack(entry, downloads, names, Path(unpacked))
-        _CONVERT[entry.format](entry, Path(unpacked), folder, facts, overwrite)
+    with temporary_folder(_UNPACKED, downloads) as temporary:
+        unpacked = temporary / "files"  # beside the lock of the temporary folder
+        unpacked.mkdir()
+        _unpack(entry, downloads, names, unpacked)
+        _CONVERT[entry.format](entry, unpacked, folder, facts, overwrite)
     return folder
 
 

@@ -11,6 +11,7 @@ from recbole_diffusion.data.importing import card, statistics
 from recbole_diffusion.data.importing.coded import code
 from recbole_diffusion.data.stored import files
 from recbole_diffusion.data.stored.files import AtomicTable, StoredSet
+from recbole_diffusion.support.atomic_folder import unchanged
 
 
 def describe(stored: StoredSet) -> dict[str, Any]:
@@ -21,7 +22,8 @@ def describe(stored: StoredSet) -> dict[str, Any]:
         :func:`statistics.describe`), ``unseen`` (users and items of each pre-split file that are not in the train
         file, in lists of items neither), ``card`` and ``changed`` (files that are not those of the card).
     """
-    tables = {path.name: files.read(path) for path in stored.files()}
+    with unchanged(stored.folder, files.SUFFIXES):
+        tables = {path.name: files.read(path) for path in stored.files()}
     inter = {name: table for name, table in tables.items() if name.endswith(".inter")}
     return {
         "name": stored.name,

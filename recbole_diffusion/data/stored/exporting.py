@@ -19,6 +19,7 @@ from recbole_diffusion.data.importing import statistics
 from recbole_diffusion.data.reading.values import NUMBER
 from recbole_diffusion.data.stored import files
 from recbole_diffusion.data.stored.files import AtomicTable, StoredSet
+from recbole_diffusion.support.atomic_folder import unchanged
 from recbole_diffusion.support.atomic_write import atomic_write
 
 _PACK: dict[str, Callable[[bytes], bytes]] = {
@@ -51,7 +52,8 @@ def export(stored: StoredSet, out: Path, times: str = "numbers") -> tuple[int, l
     kind = Path(out.stem).suffix if packed else out.suffix
     if kind not in FORMATS or (packed and kind == ".parquet"):
         raise ValueError(f"--out={out}: the name must end with {', '.join(FORMATS)} (text also with .gz, .xz, .bz2)")
-    frame, number_columns = _frame(stored, times)
+    with unchanged(stored.folder, files.SUFFIXES):
+        frame, number_columns = _frame(stored, times)
     raw = _ENCODE[kind](frame, number_columns)
     atomic_write(out, lambda file: file.write(_PACK[out.suffix](raw) if packed else raw))
     return len(frame), list(frame)

@@ -18,6 +18,8 @@ from recbole_diffusion.data.reading import values as atomic_values
 from recbole_diffusion.data.reading.header import Column
 from recbole_diffusion.settings import places
 
+#: Suffixes of the files that are read of a data set.
+SUFFIXES = (".inter", ".user", ".item", ".kg", ".link", ".net")
 _PARTS = ("train", "valid", "test")
 
 

@@ -159,6 +159,7 @@ def _run(
         }
         prepared = prepare_models(entries, request.datasets, common, request.sources, bool(request.tune), data_paths)
         prepared.notes[:0] = [Note("", text) for text in protocol.notes]
+        store.set_damaged_aside(lambda text: prepared.notes.append(Note("", text)))
         comparison = Comparison(
             store, prepared, request.seeds, common, {*request.settings}, request.tune, resources, command,
             asdict(request),

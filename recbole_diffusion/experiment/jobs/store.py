@@ -20,7 +20,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -36,6 +36,10 @@ from recbole_diffusion.support.atomic_write import atomic_write, sweep
 FORMAT = 3
 #: The folders in a comparison's or tuning's that files are written to.
 _WRITTEN = ("runs", "lists", "failed", "report", "data", "work")
+
+
+class DamagedRecord(ValueError):
+    """The record of a run cannot be read."""
 
 
 class Store:
@@ -77,12 +81,35 @@ class Store:
         json_files.write(self.folder / "comparison.json", {"format": FORMAT, **plan})
 
     def record(self, key: str) -> Optional[dict[str, Any]]:
-        """Read the record of a finished run; None if the run has not finished or its file is damaged."""
+        """Read the record of a finished run; None if the run has not finished.
+
+        Raises:
+            DamagedRecord: the file is damaged.
+        """
         return _read_json(self._record_file(key))
 
     def failure(self, key: str) -> Optional[dict[str, Any]]:
-        """Read the record of a failed run; None if it has not failed."""
+        """Read the record of a failed run; None if it has not failed.
+
+        Raises:
+            DamagedRecord: the file is damaged.
+        """
         return _read_json(self._failure_file(key))
+
+    def set_damaged_aside(self, say: Callable[[str], Any]) -> None:
+        """Rename damaged records of runs, so that these runs are missing and made again.
+
+        Args:
+            say: called with one line for each.
+        """
+        for folder in ("runs", "failed"):
+            for file in sorted((self.folder / folder).glob("*.json")):
+                try:
+                    json_files.read(file)
+                except ValueError as error:
+                    kept = f"{file.name}.damaged"
+                    file.replace(file.with_name(kept))
+                    say(f"{folder}/{file.name} is damaged ({error}): its run is made again; it is kept as {kept}")
 
     def users(self, key: str) -> Optional[UserMetrics]:
         """Read the test metrics per user of a finished run; None if it has none.
@@ -222,11 +249,19 @@ def _read_lists(file: Path, files: str) -> tuple[RankedLists, str]:
 
 
 def _read_json(file: Path) -> Optional[dict[str, Any]]:
-    """The mapping in a json file; None if it is missing, damaged or holds no mapping."""
+    """The mapping in a json file; None if it is missing.
+
+    Raises:
+        DamagedRecord: it is damaged or cannot be read; one line with the name of the file.
+    """
     try:
         return json_files.read(file)
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        raise DamagedRecord(
+            f"{file.parent.name}/{file.name} is damaged ({error}); resume makes its run again"
+        ) from error
 
 
 @contextlib.contextmanager

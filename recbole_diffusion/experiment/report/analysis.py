@@ -241,6 +241,8 @@ def _trial_notes(results: list[ModelResult]) -> list[str]:
     counts = [f"{result.label} {count} of {len(result.trials)}" for result, count in failed if count]
     if counts:
         notes.append(f"trials that failed: {', '.join(counts)}")
+    trials = [(result.label, trial) for result in results for trial in result.trials]
+    notes += [f"{label}: trial {trial['error']}" for label, trial in trials if trial["status"] == "damaged"]
     incomplete = [result for result in results if len(result.trials) < result.trials_planned]
     if incomplete:
         counts = [f"{result.label} {len(result.trials)} of {result.trials_planned}" for result in incomplete]

@@ -12,7 +12,7 @@ from recbole_diffusion import registry
 from recbole_diffusion.evaluation.metric_names import paper_name
 from recbole_diffusion.evaluation.per_user import may_be_nan
 from recbole_diffusion.evaluation.split_data import SplitData
-from recbole_diffusion.experiment.jobs.store import Store, UserMetrics
+from recbole_diffusion.experiment.jobs.store import DamagedRecord, Store, UserMetrics
 from recbole_diffusion.experiment.report import from_lists
 from recbole_diffusion.experiment.report.results import ComparisonResults, ModelResult, common_users, values_of
 from recbole_diffusion.experiment.report.selection import Selection, select
@@ -102,16 +102,20 @@ def _result(reader: _RunReader, plan: dict[str, Any], entry: dict[str, Any], dat
     users: dict[str, Optional[UserMetrics]] = {}
     for index, seed in enumerate(plan["seeds"]):
         key = keys[index] if index < len(keys) else None
-        record, of_run = reader.read(key, dataset) if key else (None, None)
+        try:
+            record, of_run = reader.read(key, dataset) if key else (None, None)
+            failure = store.failure(key) if key and record is None else None
+        except DamagedRecord as error:
+            missing.append((seed, str(error)))
+            continue
         if key is not None and record is not None:
             runs.append(record)
             users[key] = of_run
         else:
-            failure = store.failure(key) if key else None
             failed += [failure] if failure else []
             missing.append((seed, str(failure.get("error") or "failed") if failure else "not run yet"))
     trial_keys = (entry.get("trials") or {}).get(dataset) or []
-    trials = [record for key in trial_keys for record in [store.record(key) or store.failure(key)] if record]
+    trials = [record for key in trial_keys for record in [_trial(store, key)] if record]
     for record in [*runs, *trials]:
         record.setdefault("valid_metric", plan["main_metric"])
     best = (entry.get("best") or {}).get(dataset)
@@ -120,6 +124,14 @@ def _result(reader: _RunReader, plan: dict[str, Any], entry: dict[str, Any], dat
         label, model, dataset, _is_diffusion(entry), runs, missing, failed, trials, len(trial_keys), best,
         entry.get("settings") or {}, _mean_over_seeds(label, users), list(users.values()),
     )  # fmt: skip
+
+
+def _trial(store: Store, key: str) -> Optional[dict[str, Any]]:
+    """The record of a trial; of one whose file is damaged, its message; None before it has run."""
+    try:
+        return store.record(key) or store.failure(key)
+    except DamagedRecord as error:
+        return {"status": "damaged", "error": str(error)}
 
 
 def _is_diffusion(entry: dict[str, Any]) -> bool:

@@ -175,6 +175,7 @@ def _run(
 ) -> StudyResult:
     """Evaluate the variants, make the trainings, and write the study's files."""
     with exclusive_lock(study.store.folder, "study"):
+        study.store.set_damaged_aside(progress)
         study.write_plan(variants, command, notes, name)
         outcomes = list(study.run(variants, progress))
         trained = Retrained([], [], 0) if retrain is None else retrain()

@@ -121,6 +121,7 @@ class Tuning:
 
     def _read_finished_trials(self) -> None:
         """Read the trials of an earlier call, if code and data are the same. Failed trials are run again."""
+        self.store.set_damaged_aside(self.plan.notes.append)
         stale = 0
         for file in sorted((self.store.folder / "runs").glob("*.json")):
             record = self.store.record(file.stem)
