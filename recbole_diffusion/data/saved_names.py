@@ -47,7 +47,6 @@ class Named:
 _CALLED = {
     ("builtins", "getattr"),
     ("builtins", "slice"),
-    ("collections", "Counter"),
     ("collections", "OrderedDict"),
     ("logging", "getLogger"),
     ("numpy", "dtype"),
