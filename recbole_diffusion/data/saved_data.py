@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 import torch
+from recbole.data.dataset.dataset import Dataset
 from recbole.utils import ModelType
 
 from recbole_diffusion import registry
@@ -165,13 +166,23 @@ def _read(config: Config, key: str, default: Path, content: Callable[[], dict[st
 def _unpickle(file: Path, key: str, classes: Collection[type]) -> Any:
     try:
         with open(file, "rb") as stream:
-            return pickle.load(stream) if trusted_files.trusts_all() else saved_objects.load(stream, classes)
+            value = pickle.load(stream) if trusted_files.trusts_all() else saved_objects.load(stream, classes)
+        if not _is_saved(key, value):
+            raise TypeError(f"{key}: {type(value)}")
+        return value
     except saved_objects.CodeFound as error:
         raise ValueError(_could_run_code(file, key, str(error))) from error
     except MemoryError:
         raise
     except Exception as error:  # the unpickler raises anything on a damaged file
         raise ValueError(f"{key}={str(file)!r} cannot be read: it is no saved data, or damaged") from error
+
+
+def _is_saved(key: str, value: Any) -> bool:
+    """Whether a file's content is a data set, or three pairs of a loader and the state of its generator."""
+    if key == "dataset_save_path":
+        return isinstance(value, Dataset)
+    return type(value) is list and [type(pair) is tuple and len(pair) for pair in value] == [2, 2, 2]
 
 
 def _could_run_code(file: Path, key: str, reason: str) -> str:

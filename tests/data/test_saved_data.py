@@ -228,6 +228,15 @@ def test_a_knowledge_graph_is_made_again_where_its_settings_change(settings):
     assert counts == [40, 80]
 
 
+@pytest.mark.parametrize("key", ["dataset_save_path", "dataloaders_save_path"])
+@pytest.mark.parametrize("content", [None, 5, [1, 2, 3]], ids=str)
+def test_a_pickle_of_something_else_is_named(key, content, settings):
+    Path("other.pth").write_bytes(pickle.dumps(content))
+    config = quick_start.configure("BPR", "board", config_dict={**settings, key: "other.pth"})
+    with pytest.raises(ValueError, match=rf"{key}='other.pth' cannot be read: it is no saved data, or damaged"):
+        quick_start.prepare(config)
+
+
 FEATURES = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "price", "tags"]}}
 IN_TIME = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}, "MAX_ITEM_LIST_LENGTH": 5}
 
