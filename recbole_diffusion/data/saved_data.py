@@ -15,11 +15,12 @@ import functools
 import importlib
 import json
 import pickle
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 import torch
+from recbole.data.dataset.dataset import Dataset
 from recbole.utils import ModelType
 
 from recbole_diffusion import registry
@@ -151,25 +152,44 @@ def _read(config: Config, key: str, default: Path, content: Callable[[], dict[st
     if differences and not path:
         config.notes.append(f"{file} is not used: it was saved with other {', '.join(differences)}")
         return None
+    if not (trusted_files.torch_can_check() or trusted_files.trusts_all()):
+        if path:
+            raise ValueError(_could_run_code(file, key, "this torch (< 1.13) cannot check it"))
+        config.notes.append(f"{file} is not used: this torch (< 1.13) cannot check that it runs no code when loaded")
+        return None
     doubt = f", saved with other {', '.join(differences)}" if differences else ""
     doubt = ", which has no record of what it was made of" if record is None else doubt
     config.notes.append(f"the {'data set is' if key.startswith('dataset') else 'splits are'} read from {file}{doubt}")
-    return _unpickle(file, key, config.model_class)
+    return _unpickle(file, key, {config.model_class, dataset_class(config)})
 
 
-def _unpickle(file: Path, key: str, model_class: type) -> Any:
+def _unpickle(file: Path, key: str, classes: Collection[type]) -> Any:
     try:
         with open(file, "rb") as stream:
-            return pickle.load(stream) if trusted_files.trusts_all() else saved_objects.load(stream, model_class)
+            value = pickle.load(stream) if trusted_files.trusts_all() else saved_objects.load(stream, classes)
+        if not _is_saved(key, value):
+            raise TypeError(f"{key}: {type(value)}")
+        return value
     except saved_objects.CodeFound as error:
-        raise ValueError(
-            f"{key}={str(file)!r} could run code when loaded ({error}); if you trust where it comes from, load it with "
-            "trust=True (--trust-checkpoint)"
-        ) from error
+        raise ValueError(_could_run_code(file, key, str(error))) from error
     except MemoryError:
         raise
     except Exception as error:  # the unpickler raises anything on a damaged file
         raise ValueError(f"{key}={str(file)!r} cannot be read: it is no saved data, or damaged") from error
+
+
+def _is_saved(key: str, value: Any) -> bool:
+    """Whether a file's content is a data set, or three pairs of a loader and the state of its generator."""
+    if key == "dataset_save_path":
+        return isinstance(value, Dataset)
+    return type(value) is list and [type(pair) is tuple and len(pair) for pair in value] == [2, 2, 2]
+
+
+def _could_run_code(file: Path, key: str, reason: str) -> str:
+    return (
+        f"{key}={str(file)!r} could run code when loaded ({reason}); if you trust where it comes from, load it with "
+        "trust=True (--trust-checkpoint)"
+    )
 
 
 def _differences(config: Config, record: dict[str, Any], content: dict[str, Any]) -> list[str]:

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from packaging.version import Version
+
 _trusted: dict[str, tuple[int, int]] = {}
 
 
@@ -36,6 +38,13 @@ def trust_all(trust: bool) -> None:
 def trusts_all() -> bool:
     """Whether :func:`trust_all` is in effect."""
     return _trust_all
+
+
+def torch_can_check() -> bool:
+    """Whether torch has ``weights_only``, which checks a file while it is unpickled: since 1.13."""
+    import torch
+
+    return Version(torch.__version__).release >= (1, 13)
 
 
 @contextlib.contextmanager

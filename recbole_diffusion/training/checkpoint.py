@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from packaging.version import Version
 
 from recbole_diffusion.settings.failed_settings import is_memory_error
 from recbole_diffusion.support import trusted_files
@@ -51,9 +50,9 @@ def read(path: Any, trust: bool = False, map_location: Any = None) -> Any:
     if isinstance(path, (str, os.PathLike)) and not os.path.isfile(path):
         raise ValueError(f"checkpoint {str(path)!r} does not exist")
     trusted = trust or trusted_files.is_trusted(path)
-    if not trusted and not _has_weights_only():
+    if not trusted and not trusted_files.torch_can_check():
         raise UntrustedFile(_UNTRUSTED.format(str(path), "cannot be checked by this torch (< 1.13)"))
-    options: dict[str, Any] = {"weights_only": not trusted} if _has_weights_only() else {}
+    options: dict[str, Any] = {"weights_only": not trusted} if trusted_files.torch_can_check() else {}
     _check_archive(path)
     try:
         state = torch.load(path, map_location=map_location if map_location is not None else "cpu", **options)
@@ -127,7 +126,3 @@ _UNTRUSTED = (
 def _holds_objects(path: Any) -> bool:
     """Whether torch wrote the file; only then the refusal to unpickle is due to objects and not to damage."""
     return not isinstance(path, (str, os.PathLike)) or zipfile.is_zipfile(path)
-
-
-def _has_weights_only() -> bool:
-    return Version(torch.__version__).release >= (1, 13)

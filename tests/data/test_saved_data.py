@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import random
 import shutil
+from enum import Enum
 from pathlib import Path
+from types import MethodType
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 from conftest import HEADER, write_inter
+from recbole.data.dataset.dataset import Dataset
 
 from recbole_diffusion import load, quick_start, run
 from recbole_diffusion.compat import repairs
+from recbole_diffusion.data import saved_objects
 
 QUICK = {"steps": 2, "dims": [8], "epochs": 1}
 DATASET, LOADERS = Path("saved/board-Dataset.pth"), Path("saved/board-for-DiffRec-dataloader.pth")
@@ -217,3 +226,82 @@ def test_a_knowledge_graph_is_made_again_where_its_settings_change(settings):
         config = quick_start.configure("CFKG", "board", config_dict={**keys, "kg_reverse_r": reverse})
         counts.append(len(quick_start.prepare(config)[0].kg_feat))
     assert counts == [40, 80]
+
+
+@pytest.mark.parametrize("key", ["dataset_save_path", "dataloaders_save_path"])
+@pytest.mark.parametrize("content", [None, 5, [1, 2, 3]], ids=str)
+def test_a_pickle_of_something_else_is_named(key, content, settings):
+    Path("other.pth").write_bytes(pickle.dumps(content))
+    config = quick_start.configure("BPR", "board", config_dict={**settings, key: "other.pth"})
+    with pytest.raises(ValueError, match=rf"{key}='other.pth' cannot be read: it is no saved data, or damaged"):
+        quick_start.prepare(config)
+
+
+FEATURES = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "price", "tags"]}}
+IN_TIME = {"eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full"}, "MAX_ITEM_LIST_LENGTH": 5}
+
+
+def _assert_equal(ours: Any, theirs: Any, compared: dict[tuple[int, int], Any]) -> None:
+    """Compare two unpickled objects with all that they hold, and enter what was compared."""
+    if (id(ours), id(theirs)) in compared:
+        return
+    compared[id(ours), id(theirs)] = ours, theirs
+    assert type(ours) is type(theirs)
+    if isinstance(ours, pd.DataFrame):
+        pd.testing.assert_frame_equal(ours, theirs)
+    elif isinstance(ours, np.ndarray) and ours.dtype == object:
+        assert ours.shape == theirs.shape
+        _assert_equal([*ours.flat], [*theirs.flat], compared)
+    elif isinstance(ours, (np.ndarray, torch.Tensor)):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+    elif isinstance(ours, dict):
+        assert [*map(str, ours)] == [*map(str, theirs)]
+        _assert_equal([*ours.values()], [*theirs.values()], compared)
+    elif isinstance(ours, (list, tuple)):
+        assert len(ours) == len(theirs)
+        for one, other in zip(ours, theirs):
+            _assert_equal(one, other, compared)
+    elif type(ours) is MethodType:
+        assert ours.__func__ is theirs.__func__
+        _assert_equal(ours.__self__, theirs.__self__, compared)
+    elif type(ours).__module__.startswith(("recbole", "torch.utils")) and not isinstance(ours, (type, Enum)):
+        _assert_equal(vars(ours), vars(theirs), compared)
+    else:
+        assert ours == theirs or ours != ours
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        ("BPR", FEATURES),
+        ("DiffRec", {}),
+        ("SASRec", IN_TIME),
+        ("DreamRec", IN_TIME),
+        ("BPR", {"eval_args": {"mode": "uni20"}}),
+    ],
+    ids=["features", "users", "sequences", "user sequences", "negatives"],
+)
+def test_what_is_read_safely_equals_what_pickle_reads(model, more, settings):
+    rows = [f"i{item}\t{item}.5\ta{item % 3} b{item % 2}" for item in range(40)]
+    Path("dataset/board/board.item").write_text("item_id:token\tprice:float\ttags:token_seq\n" + "\n".join(rows) + "\n")
+    keys = {**settings, "save_dataset": True, "save_dataloaders": True, **more}
+    quick_start.prepare(quick_start.configure(model, "board", config_dict=keys))
+    files = sorted(Path("saved").glob("*.pth"))
+    assert len(files) == 2
+    for file in files:
+        compared: dict[tuple[int, int], Any] = {}
+        _assert_equal(saved_objects.load(io.BytesIO(file.read_bytes()), ()), pickle.loads(file.read_bytes()), compared)
+        assert len(compared) > 100
+
+
+class OwnDataset(Dataset):
+    """A data set class of another package."""
+
+
+def test_a_data_set_class_of_another_package_is_read_in_a_run_that_uses_it(settings):
+    dataset = OwnDataset(quick_start.configure("BPR", "board", config_dict=settings))
+    content = pickle.dumps(dataset)
+    with pytest.raises(saved_objects.CodeFound, match=r"it names '.*OwnDataset', which could run code"):
+        saved_objects.load(io.BytesIO(content), ())
+    assert saved_objects.load(io.BytesIO(content), {OwnDataset}).inter_num == dataset.inter_num

@@ -22,7 +22,7 @@ from recbole_diffusion.cli import main
 from recbole_diffusion.data import convert, names, prepared, saved_objects
 from recbole_diffusion.data.importing import sources
 from recbole_diffusion.experiment.report import html_page, records, study_section
-from recbole_diffusion.support import npz_files, yaml_files
+from recbole_diffusion.support import npz_files, trusted_files, yaml_files
 from recbole_diffusion.training import checkpoint
 
 CANARY = Path("canary")
@@ -171,10 +171,112 @@ class Calls:
     ],
 )
 def test_saved_objects_call_nothing_else(value):
-    from recbole.model.general_recommender.bpr import BPR
-
     with pytest.raises(Exception, match=r"could run code|it calls|it looks up|[Ww]eights|Unsupported|magic|load"):
-        saved_objects.load(io.BytesIO(pickle.dumps(value, protocol=4)), BPR)
+        saved_objects.load(io.BytesIO(pickle.dumps(value, protocol=4)), ())
+
+
+def named(module: str, name: str) -> bytes:
+    """The opcode that pushes ``module.name``."""
+    return f"c{module}\n{name}\n".encode()
+
+
+def plain(value: Any) -> bytes:
+    """The opcodes that push a plain value."""
+    return pickle.dumps(value, protocol=2)[2:-1]
+
+
+ONE, BUILD, MAKE, CALL = b"\x85", b"b", b")\x81", b"R"  # tuple of one; state; NEWOBJ without arguments; REDUCE
+CONFIG = named("recbole.config.configurator", "Config")
+BPR = named("recbole.model.general_recommender.bpr", "BPR")
+DATASET = named("recbole.data.dataset.dataset", "Dataset") + MAKE
+RUNS = "print('RAN')"  # RecBole's Config evaluates it
+#: Its arguments.
+SETTINGS = plain(("BPR", "ml-100k", None, {"x": RUNS}))
+LOGGER = named("logging", "getLogger") + b")R"
+HOOKS = b"".join(plain(name) + b"}" for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks"))
+MODEL_TYPE = named("recbole.utils.enum_type", "ModelType")
+
+CRAFTED = {
+    "an import of a module of RecBole": named("recbole.trainer.hyper_tuning", "partial")
+    + CONFIG
+    + ONE
+    + CALL
+    + SETTINGS
+    + CALL,
+    "pathlib through RecBole": named("recbole.utils.utils", "os") + MAKE,
+    "an instance that calls": BPR + MAKE + b"}(" + plain("forward") + CONFIG + HOOKS + b"u" + BUILD + SETTINGS + CALL,
+    "the settings' constructor": CONFIG + SETTINGS + CALL,
+    "the unpickler": named("recbole_diffusion.data.saved_objects", "_Unpickler") + MAKE,
+    "a logger's attributes": LOGGER + plain({"name": "evil"}) + BUILD,
+    "a log file": named("recbole.utils.logger", "RemoveColorFilter") + MAKE + plain({"filter": 1}) + BUILD,
+    "a handler": named("logging", "FileHandler") + MAKE,
+    "a package of a similar name": named("recboleevil", "touch") + MAKE,
+    "a module of a similar name": named("recbole.modelevil", "touch") + MAKE,
+    "a class's attributes": named("recbole.data.dataset.dataset", "Dataset") + plain({"build": 1}) + BUILD,
+    "a method": DATASET + b"}(" + plain("build") + CONFIG + b"u" + BUILD,
+    "a list's method": DATASET + b"}(" + plain("append") + CONFIG + b"u" + BUILD + plain("BPR") + b"a",
+    "items of an instance": DATASET + b"(" + plain("key") + plain(1) + b"u",
+    "slots": DATASET + b"N" + plain({"build": 1}) + b"\x86" + BUILD,
+    "a new enumeration": MODEL_TYPE + plain(("Evil", "a b")) + CALL,
+    "fields of a dtype": named("numpy", "dtype")
+    + plain(("V8",))
+    + CALL
+    + plain((3, "|", None, ("a",), {"a": ("O", 0)}, 8, 1, 0))
+    + BUILD,
+    "INST": b"(" + plain("x") + b"irecbole.config.configurator\nConfig\n",
+    "OBJ": b"(" + CONFIG + plain("x") + b"o",
+    "a line in the name": b"\x8c\x07recbole\x8c\x03a\nb\x93",
+}
+
+
+@pytest.fixture
+def similar_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules whose names begin with those that are read, and which print when they are imported."""
+    Path("recboleevil.py").write_text("print('RAN')\nclass touch: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", CRAFTED.values(), ids=CRAFTED)
+def test_a_crafted_pickle_is_refused_before_it_does_anything(content, similar_names, capfd):
+    with pytest.raises(saved_objects.CodeFound, match=r"^it [^\n]*$"):
+        saved_objects.load(io.BytesIO(b"\x80\x04" + content + b"."), ())
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "kind", ["an import of a module of RecBole", "an instance that calls", "a logger's attributes"]
+)
+def test_a_crafted_data_set_is_refused_in_one_line(kind, settings, capfd):
+    Path("evil.pth").write_bytes(b"\x80\x04" + CRAFTED[kind] + b".")
+    words = ["run", "--model=BPR", "--dataset=board", "--data_path=dataset", "--dataset_save_path=evil.pth"]
+    assert main(words) == 2
+    out, err = capfd.readouterr()
+    (line,) = [line for line in err.splitlines() if line.startswith("recbole-diffusion: ")]
+    assert "dataset_save_path='evil.pth' could run code when loaded (it " in line
+    assert "trust=True (--trust-checkpoint)" in line
+    assert "RAN" not in out + err
+
+
+def test_a_function_that_a_file_names_stays_uncallable_in_its_data():
+    content = DATASET + b"}(" + plain("sampler") + BPR + plain("held") + b"]" + named("builtins", "getattr") + b"a"
+    dataset = saved_objects.load(io.BytesIO(b"\x80\x04" + content + b"u" + BUILD + b"."), ())
+    assert not callable(dataset.sampler)
+    assert not callable(dataset.held[0])
+
+
+@pytest.mark.parametrize("named_by_user", [True, False])
+def test_saved_data_under_a_torch_that_cannot_check_them(named_by_user, settings, monkeypatch):
+    keys = {**settings, **QUICK, "save_dataset": True}
+    run("BPR", "board", config_dict=keys, saved=False)
+    monkeypatch.setattr(trusted_files, "torch_can_check", lambda: False)
+    if named_by_user:
+        path = {"dataset_save_path": "saved/board-Dataset.pth"}
+        with pytest.raises(ValueError, match=r"this torch \(< 1.13\) cannot check it.*--trust-checkpoint"):
+            quick_start.prepare(quick_start.configure("BPR", "board", config_dict={**keys, **path}))
+        return
+    config = quick_start.configure("BPR", "board", config_dict=keys)
+    quick_start.prepare(config)
+    assert any("is not used: this torch (< 1.13) cannot check" in note for note in config.notes)
 
 
 def promised(shape: str, kind: str = "<f8") -> bytes:
