@@ -199,7 +199,7 @@ def test_a_signal_ends_the_session(number: str, status: int, monkeypatch: pytest
         assert not alive
         left = list(base.glob(f"{ray_folder.PREFIX}*"))
         if number == "SIGKILL":
-            assert len(left) == 1  # Ray's; the fork server has removed its own
+            assert len(left) <= 1  # Ray's; the fork server has removed its own
             ray_folder.remove_stale(base)
             assert not list(base.glob(f"{ray_folder.PREFIX}*"))
         else:
