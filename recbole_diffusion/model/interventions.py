@@ -264,8 +264,5 @@ class NoNoise(TorchDispatchMode):
         return result
 
 
-def no_noise() -> contextlib.AbstractContextManager[Any]:
-    """Return a context of :class:`NoNoise`; torch 1.12 makes the mode itself."""
-    push: Any = getattr(_python_dispatch, "push_torch_dispatch_mode", None)
-    context: contextlib.AbstractContextManager[Any] = NoNoise() if push is None else push(NoNoise)
-    return context
+#: Whether draws can be replaced. torch before 1.13 makes dispatch modes itself, and cannot pass them generators.
+CAN_LEAVE_OUT_NOISE = not hasattr(_python_dispatch, "push_torch_dispatch_mode")

@@ -62,8 +62,10 @@ def _of_chain(studied: Studied, left_out: list[str]) -> list[Variant]:
     else:
         left_out.append("one call: the model's process knows no other number of steps")
     variants.append(Variant("no call", {"inference_steps": 0}, _on_model(interventions.without_chain)))
-    if hooks.of(model).draws_noise:
-        variants.append(Variant("no noise", {"noise": 0}, lambda studied: interventions.no_noise()))
+    if hooks.of(model).draws_noise and not interventions.CAN_LEAVE_OUT_NOISE:
+        left_out.append("no noise: this torch cannot replace draws; 1.13 and newer can")
+    elif hooks.of(model).draws_noise:
+        variants.append(Variant("no noise", {"noise": 0}, lambda studied: interventions.NoNoise()))
     variants += [
         Variant("x_t = noise", {"x_t": "noise"}, _replacing(interventions.noise_alone)),
         Variant("x_t = 0", {"x_t": "0"}, _replacing(interventions.zeros)),
