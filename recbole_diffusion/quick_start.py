@@ -218,7 +218,8 @@ def build_model(config: Config, loaders: Loaders, state: Optional[dict[str, Any]
     init_seed(config["seed"], config["reproducibility"])
     with failed_settings.named_in_building(config):
         model = hooks.build(config.model_class, config, loaders[0]._dataset, state)
-    return model.to(config["device"])
+    with failed_settings.named_in_training(config):  # a device that is too small; one that is missing is no setting's
+        return model.to(config["device"])
 
 
 def _train_and_test(

@@ -117,7 +117,7 @@ def _explained(config: Config, error: Exception, relevant: Callable[[str], bool]
     listed = ", ".join(f"{key}={_short(value)}" for key, value in [*settings.items()][:_MOST])
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     if memory:
-        asked = re.search(r"tried to allocate ([\d.]+ ?\w+)|Unable to allocate ([\d.]+ \w+)", str(error))
+        asked = re.search(r"(?i)tried to allocate ([\d.]+ ?\w+)|unable to allocate ([\d.]+ \w+)", str(error))
         reason = "out of memory" + (f" (tried to allocate {asked[1] or asked[2]})" if asked else "")
     return ValueError(f"{what}{f' with {listed}' if listed else ''}: {reason}")
 

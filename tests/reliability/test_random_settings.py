@@ -81,6 +81,23 @@ def test_a_lack_of_memory_is_no_damaged_checkpoint(error, settings, monkeypatch)
         run("BPR", "board", config_dict={**settings, "epochs": 1, "embedding_size": 9})
 
 
+def test_a_device_that_is_too_small_names_the_settings_and_a_missing_one_does_not(settings, monkeypatch):
+    from recbole.model.general_recommender.bpr import BPR
+
+    def to(*_):
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(BPR, "to", to)
+    reason = "CUDA out of memory. Tried to allocate 2.00 GiB"
+    with pytest.raises(
+        ValueError, match=r"BPR cannot be trained with .*embedding_size=8.*: out of memory \(tried .*2.00 GiB"
+    ):
+        run("BPR", "board", config_dict={**settings, "embedding_size": 8})
+    reason = "No CUDA GPUs are available"
+    with pytest.raises(RuntimeError, match=r"^No CUDA GPUs are available$"):
+        run("BPR", "board", config_dict={**settings, "embedding_size": 8})
+
+
 def test_an_error_of_the_model_itself_stays_without_settings(settings, monkeypatch):
     """A defect is no setting's: its type and its text stay, unless what is missing is the value of a setting."""
     from recbole.model.general_recommender.bpr import BPR
