@@ -134,3 +134,10 @@ def test_lists_to_evaluate(name, count):
     for damaged in damages(content, count):
         Path(name).write_bytes(damaged)
         outcome(lambda: list_files.read(Path(name)), name)
+
+
+def test_a_carriage_return_alone_ends_a_line():
+    """As it does for pandas; the csv module alone raises an error of its own."""
+    Path("t.csv").write_bytes(b"user_id,item_id\nu1,i1\ru2,i2\nu3,i3\n")
+    importer.import_file("t.csv", Request("new"))
+    assert Path("dataset/new/new.inter").read_text().splitlines()[1:] == ["u1\ti1", "u2\ti2", "u3\ti3"]

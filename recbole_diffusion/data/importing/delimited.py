@@ -183,7 +183,9 @@ def _records(text: str, form: Form, count: int) -> list[list[str]]:
     if len(form.delimiter) > 1 or not form.quoted:
         lines = (line for line in _lines(text[:1_000_000]) if line.strip())
         return [line.split(form.delimiter) for line, _ in zip(lines, range(count))]
-    records = (record for record in csv.reader(io.StringIO(text), delimiter=form.delimiter) if record)
+    # newline="": a carriage return alone ends a line, as it does for pandas; the csv module would raise at one
+    lines_of = io.StringIO(text, newline="")
+    records = (record for record in csv.reader(lines_of, delimiter=form.delimiter) if record)
     return [record for record, _ in zip(records, range(count))]
 
 
