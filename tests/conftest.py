@@ -48,11 +48,32 @@ def pytest_configure(config: pytest.Config) -> None:
     from hypothesis import HealthCheck, settings
 
     torch.set_num_threads(1)  # the data is tiny; two threads only wait for each other
+    _seed_no_absent_device(torch)
+    _measure_load_without_waiting()
     # No deadline: no test asserts wall-clock time. The folder fixture is per test, which suits the properties here.
     settings.register_profile(
         "here", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
     settings.load_profile("here")
+
+
+def _seed_no_absent_device(torch: ModuleType) -> None:
+    """Leave the seeds of absent devices out.
+
+    For each of them torch keeps the stack of the caller, as text, until the device is used: 2 ms per seed under pytest.
+    """
+    for name in ("cuda", "xpu", "mtia"):
+        device = getattr(torch, name, None)
+        if device is not None and hasattr(device, "manual_seed_all") and not device.is_available():
+            device.manual_seed = device.manual_seed_all = lambda seed: None
+
+
+def _measure_load_without_waiting() -> None:
+    """Let RecBole's table of the environment show the load since the last call; it waits a second for it."""
+    import psutil
+
+    cpu_percent = psutil.cpu_percent
+    psutil.cpu_percent = lambda interval=None, percpu=False: cpu_percent(None, percpu)
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist's

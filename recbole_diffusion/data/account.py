@@ -123,9 +123,12 @@ def warnings_noted(note: Callable[[str], None]) -> Iterator[None]:
     level = root.level
     warnings_to_notes = _WarningsToNotes(note, level)
     root.addFilter(warnings_to_notes)
-    root.setLevel(min(level, logging.WARNING))
+    is_silent = level > logging.WARNING
+    if is_silent:  # else not set: each change empties a cache of every logger
+        root.setLevel(logging.WARNING)
     try:
         yield
     finally:
         root.removeFilter(warnings_to_notes)
-        root.setLevel(level)
+        if is_silent:
+            root.setLevel(level)

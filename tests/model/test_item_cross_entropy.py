@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from recbole_diffusion.model.networks import item_cross_entropy as module
 from recbole_diffusion.model.networks.item_cross_entropy import item_cross_entropy
+from recbole_diffusion.testing import quick
 
 ROWS, ITEMS, SIZE = 11, 7, 3
 
@@ -74,7 +75,8 @@ def test_no_block_has_more_logits_than_its_bound(monkeypatch):
 
 @pytest.mark.parametrize("model", ["DiffuRec", "FMRec", "ADRec", "DreamRec", "PreferDiff"])
 def test_the_loss_of_every_model_with_such_a_term_is_the_same_in_blocks(model, built, monkeypatch):
-    keys = {"pretrain": None} if model == "ADRec" else {"ce_weight": 1.0} if model in ("DreamRec", "PreferDiff") else {}
+    own = {"ADRec": {"pretrain": None}, "DreamRec": {"ce_weight": 1.0}, "PreferDiff": {"ce_weight": 1.0}}
+    keys = {**quick(model), **own.get(model, {})}
     net, _, (loader, *_) = built(model, **keys)[1:]
     batch, results = next(iter(loader)), []
     for bound in (module.MAX_LOGITS, 0):
@@ -84,4 +86,4 @@ def test_the_loss_of_every_model_with_such_a_term_is_the_same_in_blocks(model, b
         loss = net.train().calculate_loss(batch)
         gradients = torch.autograd.grad(loss, [*net.parameters()], allow_unused=True)
         results.append((loss, [gradient for gradient in gradients if gradient is not None]))
-    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)

@@ -24,7 +24,14 @@ SCRIPT = Path(same_twice.__file__)
 MODELS = [spec.name for spec in registry.ours()]
 
 
-@pytest.mark.parametrize("model", MODELS)
+#: One of each kind: rows, interactions with a base model, a base that is trained first, sequences, a flow. The others
+#: are trained twice with one seed by the contract suite (``test_resume_is_bit_for_bit``).
+KINDS = ("DiffRec", "DDRM", "ADRec", "FMRec", "GiffCF")
+
+
+@pytest.mark.parametrize(
+    "model", [pytest.param(name, marks=() if name in KINDS else pytest.mark.slow) for name in MODELS]
+)
 def test_one_run_after_another_in_one_process(model, checkerboard):
     """The base models below are trained anew too. Random numbers are drawn in between."""
     ((_, _, keys),) = same_twice.cases([model])
@@ -68,7 +75,10 @@ def test_fresh_processes(threads):
 
 
 @pytest.mark.processes
-def test_serial_and_ray(checkerboard, monkeypatch):
+@pytest.mark.parametrize(
+    "models", [pytest.param(KINDS, id="kinds"), pytest.param(MODELS, id="all", marks=pytest.mark.slow)]
+)
+def test_serial_and_ray(models, checkerboard, monkeypatch):
     """Workers are fresh processes too; the first cell is a training here."""
     from recbole_diffusion.experiment.cluster.session import import_ray, session
     from recbole_diffusion.experiment.jobs.executor import OnRay, Serial
@@ -79,11 +89,11 @@ def test_serial_and_ray(checkerboard, monkeypatch):
         pytest.skip(str(error))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SCRIPT.parent), os.environ.get("PYTHONPATH", "")]))
     shared = {**SETTINGS, "data_path": str(checkerboard)}
-    jobs = [(name, (model, {**shared, **keys})) for name, model, keys in same_twice.cases(MODELS)]
+    jobs = [(name, (model, {**shared, **keys})) for name, model, keys in same_twice.cases([*models])]
     serial = {done.key: (done.value, done.error) for done in Serial(threads=1).map(same_twice.train, jobs)}
     with session(workers=2) as ray:
         on_ray = {done.key: (done.value, done.error) for done in OnRay(ray, threads=1).map(same_twice.train, jobs)}
-    assert [name for name in MODELS if serial[name][1] or on_ray[name] != serial[name]] == []
+    assert [name for name in models if serial[name][1] or on_ray[name] != serial[name]] == []
 
 
 def _in_fresh_process(threads: int, hash_seed: str) -> dict[str, Any]:
