@@ -105,6 +105,7 @@ def _exchange() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.processes
 def test_what_two_processes_exchange():
     mine, other = distributed.launch(_exchange, (), PAIR)
     for averaged in (True, False):

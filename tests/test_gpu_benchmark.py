@@ -48,6 +48,7 @@ def test_what_does_not_fit_the_time_is_skipped_and_said_so(tmp_path):
     assert all("0 s are left" in row["note"] for row in rows)
 
 
+@pytest.mark.processes
 def test_without_a_gpu_the_script_says_what_runs_here(tmp_path):
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():

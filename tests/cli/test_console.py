@@ -52,6 +52,7 @@ def shown(settings, monkeypatch):
     return show
 
 
+@pytest.mark.processes
 def test_a_run_in_a_pipe_is_a_page_and_its_log_has_the_rest(checkerboard):
     environment = {key: value for key, value in os.environ.items() if key not in {"FORCE_COLOR", "CLICOLOR_FORCE"}}
     environment["OMP_NUM_THREADS"] = "1"

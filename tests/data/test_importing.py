@@ -562,7 +562,7 @@ ROWS = st.lists(
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".csv.gz", ".parquet"])
-@settings(max_examples=25)
+@settings(max_examples=12)  # of each format
 @given(rows=ROWS)
 def test_import_export_import_is_the_identity(suffix, rows):
     if suffix == ".parquet":

@@ -41,6 +41,7 @@ def ask(address: str, function: Any, *arguments: Any, **environment: str) -> Any
     return None if answer is None else pickle.loads(answer)
 
 
+@pytest.mark.processes
 def test_the_server_has_one_thread_no_cuda_and_all_imports_when_it_forks(server: str) -> None:
     state = ask(server, fork_jobs.state_of_parent)
     assert state["threads"] == 1
@@ -95,6 +96,7 @@ def test_a_failing_preload_leaves_the_server_working() -> None:
         assert ask(address, fork_jobs.parent) != os.getpid()
 
 
+@pytest.mark.processes
 def test_the_end_of_the_block_ends_server_and_children_and_removes_the_folder(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
         with fork_server(search_path()) as address:

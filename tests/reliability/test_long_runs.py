@@ -20,6 +20,7 @@ OBJECTS, MEBIBYTES = 300, 16
 BYTES = 400
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("part", "first", "last"), [("epochs", 5, 55), ("cells", 4, 20), ("runs", 5, 15)])
 def test_nothing_grows(part: str, first: int, last: int, tmp_path: Path) -> None:
     forked.preload()

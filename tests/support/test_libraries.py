@@ -83,6 +83,7 @@ def absent(folder, *names):
     return stub(folder, "sitecustomize", ABSENT.format(names=names))
 
 
+@pytest.mark.processes
 def test_without_recbole_every_command_names_the_line_that_brings_it(tmp_path):
     answers, _ = called(list(COMMANDS.values()), absent(tmp_path / "first", "recbole"))
     for name, (code, out, error) in zip(COMMANDS, answers):
@@ -157,6 +158,7 @@ def test_every_way_to_the_doctor_imports_nothing_heavy(start):
 # Doctor
 
 
+@pytest.mark.processes
 def test_doctor_reports_what_it_cannot_import(tmp_path):
     """Everything is broken at once; the one cause is named once, with its fix."""
     folder = absent(tmp_path / "first", "recbole", "hyperopt")
