@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
+from recbole.data import transform
 from recbole.data.dataset import SequentialDataset
 from recbole.utils import ModelType
 
@@ -120,9 +121,15 @@ def check_settings(config: Any) -> None:
     """Check ``transform``; RecBole fails in the first batch otherwise.
 
     Raises:
-        ValueError: it changes sequences and the model has none, or it masks less than one item of a sequence.
+        ValueError: it changes sequences and the model has none, it masks less than one item of a sequence, or it is
+            the user's own and RecBole's empty class stands in its place.
     """
     name = config["transform"]
+    if name == "user_defined" and transform.UserDefinedTransform.__call__.__module__ == transform.__name__:
+        raise ValueError(
+            f"transform={name!r}: recbole.data.transform.UserDefinedTransform is empty; replace it by your class "
+            "before the run, or allowed: null"
+        )
     if name in _OF_SEQUENCES and config["MODEL_TYPE"] != ModelType.SEQUENTIAL:
         raise ValueError(f"transform={name!r} changes sequences, which {config['model']} does not have; allowed: null")
     if name != "mask_itemseq":

@@ -8,6 +8,7 @@ gave and that differ from the defaults.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,10 @@ _OF_STEPS = frozenset(
 )
 #: Settings that a model may bring and that the data are prepared by.
 _OF_DATA = frozenset({"train_neg_sample_args", "MAX_ITEM_LIST_LENGTH"})
+#: Settings that the data are prepared without.
+_NOT_OF_DATA = (_OF_STEPS - _OF_DATA) | frozenset(
+    {"epochs", "eval_step", "stopping_step", "topk", "metrics", "metric_decimal_place", "valid_metric"}
+)
 
 
 def is_memory_error(error: BaseException) -> bool:
@@ -65,7 +70,11 @@ def named_in_loading(config: Config) -> Iterator[None]:
     """
     text = f"data set {config['dataset']!r} cannot be prepared"
     passed = (ValueError, OSError, NotImplementedError)
-    with _named(config, lambda key: key in _OF_DATA or not _is_of_model(config, key), text, passed):
+
+    def relevant(key: str) -> bool:
+        return key in _OF_DATA or not (key in _NOT_OF_DATA or _is_of_model(config, key))
+
+    with _named(config, relevant, text, passed):
         yield
 
 
@@ -110,8 +119,8 @@ def _explained(config: Config, error: Exception, relevant: Callable[[str], bool]
     """The error with the user's settings; the error itself if the user gave none that differs from its default."""
     memory = is_memory_error(error)
     settings = _given(config, lambda key: relevant(key) or (memory and key in _SIZES), with_defaults=memory)
-    if memory:  # the largest numbers first
-        settings = dict(sorted(settings.items(), key=lambda entry: -_largest(entry[1])))
+    rank = _largest if memory else _extremeness
+    settings = dict(sorted(settings.items(), key=lambda entry: -rank(entry[1])))  # the first are the likeliest reason
     if not settings and not memory:
         return error
     listed = ", ".join(f"{key}={_short(value)}" for key, value in [*settings.items()][:_MOST])
@@ -153,6 +162,17 @@ def _largest(value: Any) -> float:
     if isinstance(value, (list, tuple)):
         return max(map(_largest, value), default=0.0)
     return float(min(abs(value), sys.float_info.max)) if isinstance(value, (int, float)) else 0.0
+
+
+def _extremeness(value: Any) -> float:
+    """How far the numbers in a value are from 1, in powers of ten; 0 and negative ones as 1e-3; 0 if it holds none."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return max(map(_extremeness, value), default=0.0)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return 0.0
+    return abs(math.log10(value)) if 0 < value < math.inf else 3.0
 
 
 def _short(value: Any) -> str:

@@ -30,8 +30,9 @@ from recbole_diffusion.experiment.cluster import head
 from recbole_diffusion.experiment.cluster import session as ray_session
 from recbole_diffusion.experiment.cluster import session_folder as ray_folder
 from recbole_diffusion.experiment.cluster.session import session
-from recbole_diffusion.experiment.jobs.calls import NODE_DIED
+from recbole_diffusion.experiment.jobs.calls import KILLED_OR_LOST, NODE_DIED
 from recbole_diffusion.experiment.jobs.executor import Done, executor
+from recbole_diffusion.testing import write_board
 
 
 def _usable() -> bool:
@@ -371,8 +372,10 @@ main()
 """
 
 
-def _start_node(out: Path, environment: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
-    fixed = ("--node-ip-address=127.0.0.1", "--num-cpus=1", "--object-store-memory=80000000", "--block")
+def _start_node(
+    out: Path, environment: dict[str, str], *arguments: str, ip: str = "127.0.0.1"
+) -> subprocess.Popen[bytes]:
+    fixed = (f"--node-ip-address={ip}", "--num-cpus=1", "--object-store-memory=80000000", "--block")
     command = [sys.executable, "-c", RAY, "start", *fixed, *arguments]
     with open(out, "wb") as stream:
         return subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
@@ -430,8 +433,13 @@ def _drive(address: str, test: int) -> tuple[list[Done], Done, set[str]]:
 
 
 @contextlib.contextmanager
-def _two_nodes(monkeypatch: pytest.MonkeyPatch, out: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A cluster of two nodes with a CPU each on this machine; its address and both processes, the head first."""
+def _two_nodes(
+    monkeypatch: pytest.MonkeyPatch, out: Path, second_ip: str = "127.0.0.1"
+) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A cluster of two nodes with a CPU each on this machine; its address and both processes, the head first.
+
+    A driver connects to any node with its own address, 127.0.0.1.
+    """
     folder = Path(tempfile.mkdtemp(prefix="rc-", dir="/tmp"))
     address = f"127.0.0.1:{_free_port()}"
     monkeypatch.setenv("RAY_TMPDIR", str(folder))
@@ -443,7 +451,7 @@ def _two_nodes(monkeypatch: pytest.MonkeyPatch, out: Path) -> Iterator[tuple[str
     try:
         nodes.append(_start_node(out / "head", environment, "--head", *ports, "--include-dashboard=false"))
         _wait_until_started(nodes[0], out / "head")
-        nodes.append(_start_node(out / "second", environment, f"--address={address}"))
+        nodes.append(_start_node(out / "second", environment, f"--address={address}", ip=second_ip))
         yield address, nodes
     finally:
         _end(nodes)
@@ -521,3 +529,44 @@ def test_a_node_that_dies_costs_what_it_ran(monkeypatch: pytest.MonkeyPatch, tmp
     assert len(failed) == 1
     assert {each.error for each in done if each.error} == {NODE_DIED}
     assert {(each.key, each.error, each.value == second) for each in again} == {(key, None, False) for key in failed}
+
+
+def _tune_while_a_node_dies(address: str, data: str, folder: str) -> tuple[dict[int, Any], dict[int, Any], Any]:
+    """A tuning on both nodes, then the same one resumed: records, failures and records after the resumption."""
+    from recbole_diffusion.experiment.space.search_space import parse
+    from recbole_diffusion.experiment.tune import tune
+    from recbole_diffusion.testing import SETTINGS
+
+    space = parse({"learning_rate": {"choice": [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]}}, "space.yaml")
+    settings = {**SETTINGS, "data_path": data, "epochs": 4, "embedding_size": 8, "train_batch_size": 60}
+    given = {"address": address, "folder": folder, "search": "grid", "scheduler": "none", "show": False}
+    first = tune("tuned_models:Noted", "board", space=space, settings=settings, **given)
+    resumed = tune(resume=folder, address=address, show=False)
+    return first.records, first.failures, resumed.records
+
+
+@needs_ray
+@pytest.mark.processes
+@pytest.mark.slow
+def test_a_node_that_dies_costs_a_tuning_the_trial_that_it_ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("ray.tune")
+    noted, data, tests = tmp_path / "noted", write_board(tmp_path / "dataset"), str(Path(__file__).parents[1])
+    noted.mkdir()
+    monkeypatch.setenv("NOTED_TRIALS", str(noted))  # the nodes and their workers have it too
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.syspath_prepend(tests)
+    with _two_nodes(monkeypatch, tmp_path, second_ip="127.0.0.2") as (address, nodes):
+        _wait_until_started(nodes[1], tmp_path / "second")
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            future = pool.submit(_tune_while_a_node_dies, address, str(data), str(tmp_path / "here"))
+            _wait_for(lambda: future.done() or _nodes_of(noted) & _pids(nodes[1]), "work on the second node")
+            _kill_family(nodes[1])
+            at_death = {float(file.name): file.read_text() for file in noted.iterdir()}
+            records, failures, resumed = future.result()
+        assert nodes[0].poll() is None
+    assert len(at_death) in (1, 2)  # at most one on each node
+    (failed,) = failures.values()
+    assert failed["error"] in (NODE_DIED, KILLED_OR_LOST)
+    assert failed["chosen"]["learning_rate"] in at_death
+    assert len(records) == len(resumed) - 1 == 5
+    assert {number: resumed[number] for number in records} == records

@@ -31,7 +31,19 @@ REPAIRED: list[tuple[str, dict[str, Any], str]] = [
     ("HGCF", {"transform": "mask_itemseq"}, "transform='mask_itemseq' changes sequences, which HGCF does not have"),
     ("SASRec", {"transform": "mask_itemseq"}, "mask_ratio=None .*transform='mask_itemseq' masks"),
     (
+        "BPR",
+        {"transform": "user_defined"},
+        "transform='user_defined': recbole.data.transform.UserDefinedTransform is empty",
+    ),
+    ("DiffuRec", {"lambda_std": 10**30}, r"DiffuRec cannot be trained with lambda_std=1e\+30, .*: Training loss is nan"),
+    ("SASRec", {"layer_norm_eps": -1}, "SASRec cannot be trained with .*layer_norm_eps=-1.*: Training loss is nan"),
+    (
         "PreferDiff",
+        {"train_neg_sample_args": {"distribution": "popularity", "alpha": 1e308}},
+        "cannot be prepared with .*train_neg_sample_args=.*: float division by zero",
+    ),
+    (
+        "GiffCF",
         {"train_neg_sample_args": {"distribution": "popularity", "alpha": 1e308}},
         "cannot be prepared with .*train_neg_sample_args=.*: float division by zero",
     ),

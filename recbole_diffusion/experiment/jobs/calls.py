@@ -14,6 +14,8 @@ from typing import Any, Callable, NamedTuple, Optional
 KILLED = "the worker process was killed (out of memory?)"
 #: The error of a job whose machine left the Ray cluster.
 NODE_DIED = "the machine that ran it has died or has left the Ray cluster"
+#: The error of a trial on a cluster of several machines, before Ray knows which of both it was.
+KILLED_OR_LOST = "the worker process was killed (out of memory?), or its machine has left the Ray cluster"
 
 
 class Done(NamedTuple):

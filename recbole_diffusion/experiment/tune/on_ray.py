@@ -21,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Optional
 
-from recbole_diffusion.experiment.jobs.executor import KILLED, one_line
+from recbole_diffusion.experiment.jobs.calls import KILLED, KILLED_OR_LOST, NODE_DIED, one_line
 from recbole_diffusion.experiment.tune import search as tune_search
 from recbole_diffusion.experiment.tune.search import RemainingSearch
 from recbole_diffusion.experiment.tune.trials import (
@@ -171,20 +171,35 @@ def _log_callback(tune: Any, trial_log: TrialLog) -> Any:
                 trial_log.stop(number)
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-            trial_log.fail(trial.config["trial"], _reason(trial))
+            number = trial.config["trial"]
+            if not trial_log.has_started(number):  # its worker or its machine died first
+                trial_log.start(number, json.loads(trial.config["chosen"]))
+            trial_log.fail(number, _reason(trial))
 
     return LogCallback()
 
 
 def _reason(trial: Any) -> str:
-    """Return why a worker ended early: the last line of Ray's error file, or that the process was killed."""
+    """Return why a worker ended early: the last line of Ray's error file, or what is known of its death.
+
+    Older versions of Ray write that file after this.
+    """
     try:
         text = Path(trial.error_file).read_text(encoding="utf-8")
     except (OSError, TypeError):
-        return KILLED
+        text = ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     dead = any(word in text for word in ("died", "ActorUnavailable", "WorkerCrashed", "OutOfMemory"))
-    return KILLED if dead or not lines else lines[-1][:400]
+    return _reason_of_death(trial) if dead or not lines else lines[-1][:400]
+
+
+def _reason_of_death(trial: Any) -> str:
+    """Return whether the machine of a worker has left the cluster, as far as Ray knows: it takes seconds to notice."""
+    nodes = importlib.import_module("ray").nodes()
+    address = (trial.last_result or {}).get("node_ip")  # of its last report
+    if address is not None and address not in {node["NodeManagerAddress"] for node in nodes if node["Alive"]}:
+        return NODE_DIED
+    return KILLED if len(nodes) < 2 else KILLED_OR_LOST
 
 
 def _scheduler(trial_log: TrialLog, remaining: RemainingSearch) -> Any:

@@ -202,6 +202,10 @@ class TrialLog:
         self._started[number] = perf_counter(), datetime.now(timezone.utc), chosen
         self._curves[number] = []
 
+    def has_started(self, number: int) -> bool:
+        """Whether :meth:`start` was called for a trial."""
+        return number in self._started
+
     def report(self, number: int, epochs: int, score: float) -> Curve:
         """Add a validation score, and return the trial's curve so far."""
         self._curves[number].append((epochs, score))
