@@ -35,7 +35,11 @@ REPAIRED: list[tuple[str, dict[str, Any], str]] = [
         {"transform": "user_defined"},
         "transform='user_defined': recbole.data.transform.UserDefinedTransform is empty",
     ),
-    ("DiffuRec", {"lambda_std": 10**30}, r"DiffuRec cannot be trained with lambda_std=1e\+30, .*: Training loss is nan"),
+    (
+        "DiffuRec",
+        {"lambda_std": 10**30},
+        r"DiffuRec cannot be trained with lambda_std=1e\+30, .*: Training loss is nan",
+    ),
     ("SASRec", {"layer_norm_eps": -1}, "SASRec cannot be trained with .*layer_norm_eps=-1.*: Training loss is nan"),
     (
         "PreferDiff",
