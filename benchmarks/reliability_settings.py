@@ -388,7 +388,8 @@ def _verdict(case: Case, status: int, folder: Path) -> dict[str, Any]:
     """Judge how a child ended."""
     error = (folder / "err").read_text(errors="replace") if (folder / "err").exists() else ""
     lines = [line for line in error.splitlines() if line.startswith("recbole-diffusion: ")]
-    last = (lines or error.strip().splitlines() or [""])[-1][:400]
+    line = (lines or error.strip().splitlines() or [""])[-1]
+    last = line[:400]  # what is kept; a value may have thousands of characters
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number in {signal.SIGXCPU, signal.SIGKILL} and (folder / "began").exists():
@@ -399,7 +400,7 @@ def _verdict(case: Case, status: int, folder: Path) -> dict[str, Any]:
         return {"verdict": "trains", "line": ""}
     if "Traceback" in error or len(lines) != 1:
         return {"verdict": "no single line", "line": error[-600:]}
-    names = any(re.search(rf"(?<![A-Za-z]){re.escape(key)}(?![A-Za-z])", last) for key in case.changed)
+    names = any(re.search(rf"(?<![A-Za-z]){re.escape(key)}(?![A-Za-z])", line) for key in case.changed)
     if not names:
         return {"verdict": "key not named", "line": last, "code": code}
     return {"verdict": "named" if code == 2 else "named, exit code 1", "line": last, "code": code}
