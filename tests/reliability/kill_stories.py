@@ -15,10 +15,13 @@ from typing import Any, Callable, NamedTuple, Optional
 import failing_calls
 import forked_commands as forked
 import torch
+import yaml
 from forked_commands import DIFFREC, EVALUATION, SMALL
 
 #: File in the working folder with a line for each epoch, run or trial that begins.
 BEGUN = "begun"
+#: File in the working folder that is there if a failing call has cost a trial of a tuning.
+TRIAL_FAILED = "trial-failed"
 
 
 class Story:
@@ -58,6 +61,10 @@ class Story:
     def unexpected(self, folder: Path) -> list[str]:
         """Files that a finished command has no use for."""
         return [*forked.temporary_files(folder), *(f"lock {name}" for name in forked.held_locks(folder))]
+
+    def of_former_choices(self, folder: Path) -> list[str]:
+        """Runs that the undisturbed command does not make; see :class:`Tune`."""
+        return []
 
 
 def _note(file: Path, line: str) -> None:
@@ -213,7 +220,19 @@ class Tune(Story):
     def result(self, folder: Path) -> Any:
         plan = forked.without_times(json.loads((folder / "tune" / "tune.json").read_text()))
         trials = [line.split(",")[:3] for line in (folder / "tune" / "trials.csv").read_text().splitlines()]
-        return {**forked.contents(folder / "tune", "runs/*.json"), "plan": plan, "trials": trials}
+        runs = forked.contents(folder / "tune", "runs/*.json")
+        for name in self.of_former_choices(folder):
+            del runs[name]
+        return {**runs, "plan": plan, "trials": trials}
+
+    def of_former_choices(self, folder: Path) -> list[str]:
+        """Tests of what was the best trial while a trial was missing for a failing call; it won when it was resumed."""
+        if not (folder / TRIAL_FAILED).exists():
+            return []
+        chosen = yaml.safe_load((folder / "tune" / "best.yaml").read_text())["learning_rate"]
+        runs = forked.contents(folder / "tune", "runs/*.json")
+        tests = {name: run for name, run in runs.items() if run["trial"] is None}
+        return [name for name, run in tests.items() if run["settings"]["learning_rate"] != chosen]
 
     def unexpected(self, folder: Path) -> list[str]:
         expected = {".lock", "tune.json", "trials.csv", "best.yaml", "best-full.yaml", "runs", "saved", "failed"}
@@ -267,6 +286,7 @@ def fail(story: Story, folder: Path, reference: Any, n: int, error: str, lasting
     if not call and not faults:
         return Outcome("", "", [])
     (folder / "done").touch() if ended.code == 0 else None
+    (folder / TRIAL_FAILED).touch() if list(folder.glob("tune/failed/*.json")) else None
     most = {**reference, "begun": reference["begun"] + story.lost}
     _, more = tell(story, folder, most, lambda _: {}, attempts=3, sessions={ended.session})
     return Outcome(call, ended.text.strip().rpartition("\n")[2], [*faults, *more])
@@ -353,7 +373,7 @@ def _check(story: Story, folder: Path, reference: Any, kills: int) -> list[str]:
     begun = (folder / BEGUN).read_text().split("\n")[:-1]
     again = [line for line in begun if line.endswith("again")]
     faults += [f"finished, and begun {line}" for line in again]
-    most = reference["begun"] + story.lost * kills
+    most = reference["begun"] + story.lost * kills + len(story.of_former_choices(folder))
     if len(begun) > most:
         faults.append(f"{len(begun)} parts were begun, {most} at most were to be with {kills} kills")
     result = story.result(folder)
