@@ -1,6 +1,6 @@
 """The official DreamRec on Zhihu at given epochs: the test part with and without the rows that have no history.
 
-    python benchmarks/zhihu.py --data FOLDER --dreamrec CHECKOUT [--epochs 5 10 20] [--seed 1] [--rows all|history]
+    python benchmarks/zhihu.py --data FOLDER --dreamrec CHECKOUT [--epochs 5 10 20] [--seed 100] [--rows all|history]
 
 FOLDER holds ``train_data.df`` and ``test_data.df`` of Zhihu. They are pickles: give only files that you trust. CHECKOUT
 is a clone of YangZhengyi98/DreamRec at 454133c. The settings are those of the official command, which
@@ -26,7 +26,6 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import torch
-from recbole.utils import init_seed
 from sequence_competitors import runnable
 from torch import Tensor
 
@@ -59,9 +58,9 @@ def read(file: Path) -> Part:
 class Official:
     """The official model and process, with the settings of the official command."""
 
-    def __init__(self, checkout: Path, items: int, length: int) -> None:
-        words = ["DreamRec.py", "--timesteps", str(STEPS), "--beta_sche", "linear"]
-        with runnable(checkout / "DreamRec.py"), mock.patch("sys.argv", words):  # it parses them when it is imported
+    def __init__(self, checkout: Path, items: int, length: int, seed: int) -> None:
+        words = ["DreamRec.py", "--timesteps", str(STEPS), "--beta_sche", "linear", "--random_seed", str(seed)]
+        with runnable(checkout / "DreamRec.py"), mock.patch("sys.argv", words):  # its import parses them and seeds
             import DreamRec as code  # type: ignore[import-not-found]
         device = code.device = torch.device("cpu")
         self.net = code.Tenc(WIDTH, items, length, DROPOUT, "mlp1", device)
@@ -117,12 +116,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with train_data.df and test_data.df")
     parser.add_argument("--dreamrec", type=Path, required=True, help="a clone of YangZhengyi98/DreamRec at 454133c")
     parser.add_argument("--epochs", type=int, nargs="+", default=[5, 10, 20], help="epochs at which the test is ranked")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=100, help="100: that of the official code")
     parser.add_argument("--rows", choices=["all", "history"], default="all", help="training rows; all: official")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    init_seed(options.seed, True)
     train, test = read(options.data / "train_data.df"), read(options.data / "test_data.df")
     items = int(train.sequences.max())  # the padding item is the last
     if options.rows == "history":
@@ -133,7 +131,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     print("| ranking | test rows | HR@5 / 10 / 20 | NDCG@5 / 10 / 20 | items in the top 20 |\n|---|---|---|---|---|")
     counts = torch.bincount(train.targets, minlength=items)
     print_row("popularity", target_ranks(counts.expand(len(test.targets), -1), test.targets), history)
-    official = Official(options.dreamrec.resolve(), items, train.sequences.shape[1])
+    official = Official(options.dreamrec.resolve(), items, train.sequences.shape[1], options.seed)
     seconds = 0.0
     for epoch in range(1, max(options.epochs) + 1):
         start = process_time()
