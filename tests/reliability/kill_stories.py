@@ -306,7 +306,7 @@ def _said(ended: forked.Ended) -> list[str]:
         ]
         if not lines:
             faults.append(f"no line of the error: {ended.text[-200:]!r}")
-        elif not any(re.search(r"'[^']*/[^']*'|'[^']*\.\w+'|out of memory", line) for line in lines):
+        elif not any(re.search(r"'[^']*/[^']*'|'[^']*\.\w+'|'outputs'|out of memory", line) for line in lines):
             faults.append(f"no line names a file: {lines}")
     return faults
 
