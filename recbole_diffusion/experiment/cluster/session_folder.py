@@ -19,7 +19,7 @@ _LONGEST_SOCKET = "/session_2026-11-22_20-34-35_520000_4194304/sockets/plasma_st
 def session_folder() -> Iterator[Path]:
     """Create a locked folder, named with this process's id, for a ``with`` block.
 
-    Folders of sessions that were killed are removed first and at the end, since Ray's agents write on for up to a minute.
+    Folders of killed sessions are removed first and at the end, since Ray's agents write on for up to a minute.
     """
     parent = parent_folder()
     try:
