@@ -53,6 +53,22 @@ def remove_stale(parent: Path, prefix: str = PREFIX) -> None:
     for folder in parent.glob(f"{glob.escape(prefix)}*-*"):
         matched = name.fullmatch(folder.name)
         if matched and not _is_alive(int(matched[1])) and not _is_locked(folder / _LOCK):
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, its lock file last.
+
+    What the killed process started may still write into it, so that it cannot be removed yet. Without its lock file it
+    would then be taken for a new one.
+    """
+    with contextlib.suppress(OSError):
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != _LOCK:
+                entry.unlink()
+        if [entry.name for entry in folder.iterdir()] in ([], [_LOCK]):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -1,6 +1,7 @@
 """Temporary folders: those of killed processes are removed, and nothing else."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -56,3 +57,22 @@ def test_a_folder_that_has_no_lock_yet_stays(tmp_path, dead):
     young = made(tmp_path / f"{PREFIX}{dead}-abcdefgh", lock=False)
     remove_stale(tmp_path)
     assert young.exists()
+
+
+def test_a_folder_that_is_still_written_to_keeps_its_lock_file_and_is_removed_later(tmp_path, dead, monkeypatch):
+    """Programs that the killed process started write on: what is deleted comes back until they end."""
+    left = made(tmp_path / f"{PREFIX}{dead}-abcdefgh")
+    (left / "session").mkdir()
+    rmtree = shutil.rmtree
+
+    def deleted_and_made_again(path, **options):
+        rmtree(path, **options)
+        if path.name == "session":
+            path.mkdir()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", deleted_and_made_again)
+        remove_stale(tmp_path)
+    assert sorted(entry.name for entry in left.iterdir()) == ["in-use", "session"]
+    remove_stale(tmp_path)
+    assert not left.exists()
