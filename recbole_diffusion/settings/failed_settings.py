@@ -155,24 +155,25 @@ def _names_one(config: Config, text: str) -> bool:
     return any(re.search(rf"(?<!\w){re.escape(key)}(?!\w)", text) for key in config.external_config_dict)
 
 
-def _largest(value: Any) -> float:
-    """The largest number in a value; 0 if it holds none."""
+def _numbers(value: Any) -> Iterator[float]:
+    """The numbers in a value, whole ones and those of lists and mappings included; booleans are none."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, (list, tuple)):
-        return max(map(_largest, value), default=0.0)
-    return float(min(abs(value), sys.float_info.max)) if isinstance(value, (int, float)) else 0.0
+        for entry in value:
+            yield from _numbers(entry)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield value
+
+
+def _largest(value: Any) -> float:
+    """The largest absolute number in a value; 0 if it holds none."""
+    return max((float(min(abs(number), sys.float_info.max)) for number in _numbers(value)), default=0.0)
 
 
 def _extremeness(value: Any) -> float:
     """How far the numbers in a value are from 1, in powers of ten; 0 and negative ones as 1e-3; 0 if it holds none."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return max(map(_extremeness, value), default=0.0)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return 0.0
-    return abs(math.log10(value)) if 0 < value < math.inf else 3.0
+    return max((abs(math.log10(n)) if 0 < n < math.inf else 3.0 for n in _numbers(value)), default=0.0)
 
 
 def _short(value: Any) -> str:

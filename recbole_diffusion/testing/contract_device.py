@@ -25,7 +25,7 @@ LIBRARIES = ("torch", "recbole")
 class DeviceTests(ModelCase):
     """A training step does not make the host wait for the device, except where the model's card says."""
 
-    @pytest.mark.skipif(Version(torch.__version__).release < (2, 0), reason="TorchDispatchMode is made otherwise")
+    @pytest.mark.skipif(Version(torch.__version__).release < (1, 13), reason="TorchDispatchMode is made otherwise")
     def test_a_training_step_waits_for_the_device_only_where_the_card_says(self, keys: dict[str, Any]) -> None:
         """The card's ``contract.waits`` names functions, each with its reason."""
         built = build(self.model, keys)
