@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 #: Beginning of the names of this package's temporary folders.
 PREFIX = "recbole-diffusion-"
@@ -40,34 +40,41 @@ def temporary_folder(prefix: str = PREFIX, parent: Optional[Path] = None) -> Ite
                 fcntl.flock(lock, fcntl.LOCK_EX)  # one that looks whether it is locked holds it for a moment
             yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
 
 
-def remove_stale(parent: Path, prefix: str = PREFIX) -> None:
+def remove_stale(parent: Path, prefix: str = PREFIX, before: Callable[[Path], None] = lambda folder: None) -> None:
     """Remove the folders whose process was killed before it could remove them.
 
     Only names that :func:`temporary_folder` gives, and a folder without a lock file only when it is old: between its
     creation and that of its lock file the process may live in another container, where its id means nothing here.
+
+    Args:
+        parent: the folder that they are in.
+        prefix: beginning of their names.
+        before: called with each folder before it is removed.
     """
     name = re.compile(rf"{re.escape(prefix)}(\d+)-[a-z0-9_]{{8}}")
     for folder in parent.glob(f"{glob.escape(prefix)}*-*"):
         matched = name.fullmatch(folder.name)
         if matched and not _is_alive(int(matched[1])) and not _is_locked(folder / _LOCK):
+            before(folder)
             _remove(folder)
 
 
 def _remove(folder: Path) -> None:
     """Remove a folder, its lock file last.
 
-    What the killed process started may still write into it, so that it cannot be removed yet. Without its lock file it
-    would then be taken for a new one.
+    This process may be killed meanwhile, and what a killed process started may still write into its folder, so that it
+    cannot be removed yet. Without its lock file it would then be taken for a new one.
     """
     with contextlib.suppress(OSError):
         for entry in folder.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
             elif entry.name != _LOCK:
-                entry.unlink()
+                with contextlib.suppress(OSError):  # gone meanwhile; then the others are removed all the same
+                    entry.unlink()
         if [entry.name for entry in folder.iterdir()] in ([], [_LOCK]):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -173,8 +173,7 @@ DRIVER = """
     [
         pytest.param("SIGTERM", 143, marks=pytest.mark.processes),
         pytest.param("SIGINT", -signal.SIGINT, marks=pytest.mark.slow),
-        # a group of its own, since it waits for a minute
-        pytest.param("SIGKILL", -9, marks=[pytest.mark.processes, pytest.mark.xdist_group("ray killed")]),
+        pytest.param("SIGKILL", -9, marks=pytest.mark.processes),
     ],
 )
 def test_a_signal_ends_the_session(number: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,16 +195,13 @@ def test_a_signal_ends_the_session(number: str, status: int, monkeypatch: pytest
         driver.send_signal(getattr(signal, number))
         rest, _ = driver.communicate(timeout=60)
         assert driver.returncode == status
-        _, alive = psutil.wait_procs(family, timeout=120)  # after SIGKILL Ray's agents try for a minute to tell it
-        assert not alive
-        left = list(base.glob(f"{ray_folder.PREFIX}*"))
-        if number == "SIGKILL":
-            assert len(left) <= 1  # Ray's; the fork server has removed its own
+        if number == "SIGKILL":  # Ray's agents try for a minute to tell it, and write to the folder
             ray_folder.remove_stale(base)
-            assert not list(base.glob(f"{ray_folder.PREFIX}*"))
         else:
             assert rest.endswith("left\n")
-            assert not left
+        _, alive = psutil.wait_procs(family, timeout=30)
+        assert not alive
+        assert not list(base.glob(f"{ray_folder.PREFIX}*"))
     finally:
         driver.kill()
         shutil.rmtree(base, ignore_errors=True)
@@ -234,6 +230,37 @@ def test_folders_of_killed_sessions_are_removed_and_no_others(tmp_path: Path, mo
     assert not own.exists()
     ray_folder.remove_stale(tmp_path)
     assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize(
+    ("program", "names", "opens", "lives"),
+    [
+        ("ray::IDLE", False, True, False),
+        ("/site-packages/ray/agent.py", True, False, False),
+        ("ray::IDLE", False, False, True),  # of another session
+        ("tail", True, True, True),
+    ],
+)
+def test_rays_processes_of_a_killed_session_end_and_no_others(
+    program: str, names: bool, opens: bool, lives: bool, tmp_path: Path
+) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    folder = tmp_path / f"{ray_folder.PREFIX}{gone.pid}-xxxxxxxx"
+    folder.mkdir()
+    (folder / "in-use").touch()
+    words = [program, "-c", "read line", f"--log={folder}/log" if names else "--log=log"]
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen(
+            words, executable="/bin/sh", stdin=subprocess.PIPE, stdout=log if opens else subprocess.DEVNULL
+        )
+    try:
+        ray_folder.remove_stale(tmp_path)
+        assert not folder.exists()
+        assert (process.poll() is None) == lives
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize(("length", "kept"), [(4, True), (150, False)])

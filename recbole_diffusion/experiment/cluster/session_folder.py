@@ -7,21 +7,26 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from recbole_diffusion.support import temporary_folder
 
 PREFIX = "recdiff-ray-"
 #: What Ray appends to the folder's name in a Unix socket's path, which the system limits to 107 bytes.
 _LONGEST_SOCKET = "/session_2026-11-22_20-34-35_520000_4194304/sockets/plasma_store"
+#: How often the processes of a killed session are looked for: one that is killed may just have started another.
+_ROUNDS = 5
+_SECONDS = 2.0
 
 
 @contextlib.contextmanager
 def session_folder() -> Iterator[Path]:
     """Create a locked folder, named with this process's id, for a ``with`` block.
 
-    Folders of killed sessions are removed first and at the end, since Ray's agents write on for up to a minute.
+    Folders of killed sessions are removed first, and at the end: one that ran beside this one may have been killed.
     """
     parent = parent_folder()
+    remove_stale(parent)
     try:
         with temporary_folder.temporary_folder(PREFIX, parent) as folder:
             yield folder
@@ -37,5 +42,42 @@ def parent_folder() -> Path:
 
 
 def remove_stale(parent: Path) -> None:
-    """Remove the folders of sessions whose process was killed before it could remove them."""
-    temporary_folder.remove_stale(parent, PREFIX)
+    """Remove the folders of sessions whose process was killed before it could remove them.
+
+    What such a session started ends first: Ray's agents live on for up to a minute, and write the folder anew.
+    """
+    temporary_folder.remove_stale(parent, PREFIX, _end_processes)
+
+
+def _end_processes(folder: Path) -> None:
+    """Kill this user's Ray processes that work in the folder of a dead session."""
+    import psutil
+
+    for _ in range(_ROUNDS):
+        found = [process for process in psutil.process_iter() if _works_in(process, folder)]
+        if not found:
+            return
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(found, timeout=_SECONDS)
+
+
+def _works_in(process: Any, folder: Path) -> bool:
+    """Whether a process is Ray's, and names the folder in its command line or has a file in it open.
+
+    Ray's Python processes replace their command line by a title such as ``ray::IDLE``. A user's program that reads a
+    log there is not Ray's.
+    """
+    import psutil
+
+    try:
+        if process.uids().real != os.getuid():
+            return False
+        words = process.cmdline()
+        if not any(word.startswith("ray::") or "/ray/" in word for word in words[:3]):
+            return False
+        names = [*words, *(file.path for file in process.open_files())]
+    except (psutil.Error, OSError):  # it has just ended
+        return False
+    return any(f"{path}/" in f"{name}/" for name in names for path in (folder, folder.resolve()))
