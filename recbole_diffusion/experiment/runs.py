@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any, Optional
 
 from recbole_diffusion.support import json_files
 from recbole_diffusion.support.csv_cells import inert
+from recbole_diffusion.support.owners import has_ended
 
 #: The first files that a run writes, in this order; a folder with one of them is a run's.
 _RUN_FILES = ("manifest.json", "config.yaml", "run.log", "metrics.json")
@@ -132,15 +132,12 @@ def _numbers(content: dict[str, Any], key: str) -> dict[str, float]:
 
 def _has_ended(process: Any) -> bool:
     """Whether a run's process is known to have ended; unknown for another machine."""
-    if os.name != "posix" or not isinstance(process, dict) or process.get("host") != platform.node():
+    if not isinstance(process, dict) or process.get("host") != platform.node():
         return False
     try:
-        os.kill(int(process["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, ValueError, TypeError, KeyError, OverflowError):  # another user's process, or not a number
+        return has_ended(int(process["pid"]))
+    except (ValueError, TypeError, KeyError, OverflowError):  # no number
         return False
-    return False
 
 
 def metrics_of(runs: Iterable[Run], limit: int = 3) -> list[str]:

@@ -25,12 +25,12 @@ import os
 import secrets
 import shutil
 import sys
-import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Callable
 
-from recbole_diffusion.support.atomic_write import STALE, atomic_write_text, disk_error, first_disk_error, sync_folder
+from recbole_diffusion.support.atomic_write import atomic_write_text, disk_error, first_disk_error, sync_folder
+from recbole_diffusion.support.owners import lock_at_once
 
 
 def _pass() -> None:
@@ -265,7 +265,7 @@ def _abandoned(stage: Path) -> Iterator[bool]:
         yield False
         return
     try:
-        yield _lock_at_once(handle, last_change)
+        yield lock_at_once(handle, last_change)
     finally:
         os.close(handle)
 
@@ -276,17 +276,6 @@ def _open_lock(file: Path) -> int:
         return os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     except PermissionError:
         return os.open(file, os.O_RDONLY)
-
-
-def _lock_at_once(handle: int, last_change: float) -> bool:
-    """Lock a stage if nobody holds it; return whether nobody does, without locks whether it is a day old."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return time.time() - last_change > STALE
-    return True
 
 
 @contextlib.contextmanager

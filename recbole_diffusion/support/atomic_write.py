@@ -15,16 +15,15 @@ import os
 import re
 import secrets
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Optional, Union, cast
 
+from recbole_diffusion.support.owners import lock_at_once
+
 #: Between the target's name and the process id in a temporary file's name.
 _MARK = ".writing-"
 _TEMPORARY = re.compile(rf"\..*{re.escape(_MARK)}\d+-[0-9a-f]{{8}}\.tmp")
-#: Seconds after which a temporary file is removed on a file system without locks.
-STALE = 24 * 3600.0
 #: Errors of the file system that are raised again with the name of the file; others may be the content's, e.g. of a
 #: download.
 _OF_THE_DISK = frozenset(
@@ -239,13 +238,8 @@ def _remove_stale(file: Path) -> bool:
     """Remove a temporary file if its writer has ended; return whether it was removed."""
     try:
         with open(file, "r+b") as stream:  # NFS locks only files that are open for writing
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not lock_at_once(stream.fileno(), os.fstat(stream.fileno()).st_mtime):
                 return False
-            except OSError:  # a file system without locks
-                if time.time() - os.fstat(stream.fileno()).st_mtime < STALE:
-                    return False
             file.unlink()
             return True
     except OSError:  # removed by another sweep, or owned by another user

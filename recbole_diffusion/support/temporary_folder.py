@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable, Optional
 
+from recbole_diffusion.support.owners import has_ended
+
 #: Beginning of the names of this package's temporary folders.
 PREFIX = "recbole-diffusion-"
 _LOCK = "in-use"
@@ -57,7 +59,7 @@ def remove_stale(parent: Path, prefix: str = PREFIX, before: Callable[[Path], No
     name = re.compile(rf"{re.escape(prefix)}(\d+)-[a-z0-9_]{{8}}")
     for folder in parent.glob(f"{glob.escape(prefix)}*-*"):
         matched = name.fullmatch(folder.name)
-        if matched and not _is_alive(int(matched[1])) and not _is_locked(folder / _LOCK):
+        if matched and has_ended(int(matched[1])) and not _is_locked(folder / _LOCK):
             before(folder)
             _remove(folder)
 
@@ -77,16 +79,6 @@ def _remove(folder: Path) -> None:
                     entry.unlink()
         if [entry.name for entry in folder.iterdir()] in ([], [_LOCK]):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):  # another user's; no process id
-        return True
-    return True
 
 
 def _is_locked(file: Path) -> bool:
