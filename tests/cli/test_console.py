@@ -220,6 +220,18 @@ def test_a_result_prints_as_one_line_and_is_a_dict():
     assert json.loads(json.dumps(result)) == RESULT
 
 
+def test_the_table_has_four_decimals_whatever_the_value(settings):
+    """What looks like a number, a table package prints as it likes: .1910 as 0.191, 1e-5 as 1.000e-05."""
+    result = run("EASE", "board", config_dict=settings, saved=False)
+    valid, test = {"recall@10": 0.191, "ndcg@10": 1e-5}, {"recall@10": 1.0, "ndcg@10": 0.12346, "popularity": 12345.678}
+    rows = [
+        line.split() for line in result_table({**result, "best_valid_result": valid, "test_result": test}).split("\n")
+    ]
+    assert ["recall@10", "0.1910", "1.0000"] in rows
+    assert ["ndcg@10", "0.0000", "0.1235"] in rows
+    assert ["popularity", "-", "12345.6780"] in rows
+
+
 def test_run_gives_one_and_a_notebook_shows_the_table_once(settings, capsys, monkeypatch):
     keys = {**settings, **QUICK, "epochs": 1}
     result = run("DiffRec", "board", config_dict={**keys, "state": "INFO"})
