@@ -110,6 +110,19 @@ def test_the_base_model_sees_train_and_is_chosen_on_valid(built, monkeypatch):
     assert len(pipeline.pairs(seen[0])) > len(pipeline.pairs(seen[1]))
 
 
+def test_a_sequential_model_gives_its_items_and_is_refused_without_such_a_table(built):
+    _, model, dataset, _ = built("BERT4Rec", hidden_size=8, n_heads=1, inner_size=8)  # one row more, of its mask
+    found = embeddings_of(model, dataset)
+    np.testing.assert_array_equal(found.item, model.item_embedding.weight[:41].detach().numpy())
+    assert found.user.shape == (65, 0)
+    model.item_embedding = torch.nn.Embedding(40, 8)
+    with pytest.raises(ValueError, match="model BERT4Rec has no table item_embedding with a row for each item"):
+        embeddings_of(model, dataset)
+    _, model, dataset, _ = built("FPMC", embedding_size=8)
+    with pytest.raises(ValueError, match="model FPMC has no table item_embedding with a row for each item"):
+        embeddings_of(model, dataset)
+
+
 class Cosine(BPR_MODEL):
     """Has the tables, and scores otherwise."""
 
