@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from recbole_diffusion.model.networks import dropout as module
 from recbole_diffusion.model.networks.dropout import bernoulli_bits, dropout
 
 
@@ -17,6 +18,17 @@ def test_share_and_independence_of_the_bits(p):
     assert bits.mean(dim=0).sub(p).abs().max() < 0.02
     neighbours = (bits[:, 1:] * bits[:, :-1]).mean()
     assert float(neighbours) == pytest.approx(p * p, abs=3e-3)
+
+
+@pytest.mark.parametrize("at_once", [1, 2_500, 3_500, 10**9])
+def test_bits_that_are_drawn_in_parts_are_those_drawn_at_once(at_once, monkeypatch):
+    """Two, three or all rows of 1,000 words at once; those of large batches are drawn in parts."""
+    torch.manual_seed(0)
+    whole = bernoulli_bits(1_000, 0.1)
+    monkeypatch.setattr(module, "_WORDS_AT_ONCE", at_once)
+    torch.manual_seed(0)
+    assert torch.equal(bernoulli_bits(1_000, 0.1), whole)
+    assert sum(bin(word & (2**64 - 1)).count("1") for word in whole.tolist()) == pytest.approx(6_400, abs=400)
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 5), (64, 129), (1, 1)])

@@ -74,6 +74,13 @@ def test_joules_of_all_packages_with_a_counter_that_turned(powercap):
     assert used.source == "RAPL, 2 package(s)"
 
 
+@pytest.mark.parametrize(("intensity", "country"), [(400, "FRA"), (400, None), (None, None)])
+def test_codecarbon_is_not_started_where_nothing_of_it_is_used(intensity, country, powercap, monkeypatch):
+    monkeypatch.setattr(energy, "CodeCarbonMeter", None)
+    used = EnergyMeter("cpu", intensity, powercap, country).stop()
+    assert used == Energy(0.0, None if intensity is None else 0.0, "RAPL, 2 package(s)")
+
+
 def test_without_a_factor_there_is_no_co2(powercap):
     assert EnergyMeter("cpu", None, powercap).stop() == Energy(0.0, None, "RAPL, 2 package(s)")
 
