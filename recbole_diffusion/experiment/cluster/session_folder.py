@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from recbole_diffusion.support import temporary_folder
 
@@ -25,13 +25,12 @@ def session_folder() -> Iterator[Path]:
 
     Folders of killed sessions are removed first, and at the end: one that ran beside this one may have been killed.
     """
-    parent = parent_folder()
-    remove_stale(parent)
+    remove_stale()
     try:
-        with temporary_folder.temporary_folder(PREFIX, parent) as folder:
+        with temporary_folder.temporary_folder(PREFIX, parent_folder()) as folder:
             yield folder
     finally:
-        remove_stale(parent)
+        remove_stale()
 
 
 def parent_folder() -> Path:
@@ -41,11 +40,15 @@ def parent_folder() -> Path:
     return parent if len(os.fsencode(longest)) <= 107 else Path("/tmp")
 
 
-def remove_stale(parent: Path) -> None:
+def remove_stale(parent: Optional[Path] = None) -> None:
     """Remove the folders of sessions whose process was killed before it could remove them.
 
     What such a session started ends first: Ray's agents live on for up to a minute, and write the folder anew.
+
+    Args:
+        parent: the folder that they are in; None: :func:`parent_folder`.
     """
+    parent = parent_folder() if parent is None else parent
     temporary_folder.remove_stale(parent, PREFIX, _end_processes)
 
 

@@ -30,6 +30,7 @@ from recbole_diffusion.evaluation.list_evaluation import RankedLists
 from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.evaluation.ranked_lists import ListsOfSplit
 from recbole_diffusion.evaluation.split_data import SplitData
+from recbole_diffusion.experiment.cluster import session_folder
 from recbole_diffusion.support import json_files, npz_files
 from recbole_diffusion.support.atomic_write import atomic_write, sweep
 
@@ -268,8 +269,8 @@ def _read_json(file: Path) -> Optional[dict[str, Any]]:
 def exclusive_lock(folder: Path, kind: str) -> Iterator[None]:
     """Create ``folder`` if needed and hold an exclusive lock on it.
 
-    Removes temporary files that a killed process has left in it. If the block creates the folder and raises a
-    ValueError before anything is written, the folder is removed again.
+    Removes temporary files that a killed process has left in it, and what is left of a killed Ray session. If the block
+    creates the folder and raises a ValueError before anything is written, the folder is removed again.
 
     Args:
         folder: of the comparison or tuning.
@@ -289,6 +290,7 @@ def exclusive_lock(folder: Path, kind: str) -> Iterator[None]:
         for name in ("work", "ray"):
             shutil.rmtree(folder / name, ignore_errors=True)
         sweep(folder, recursive=True)
+        session_folder.remove_stale()
         yield
     except ValueError:
         if is_new and not any((folder / name).exists() for name in ("comparison.json", "tune.json", "runs", "failed")):
