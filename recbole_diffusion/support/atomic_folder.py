@@ -8,11 +8,14 @@ the kernel releases when the process ends.
 
 ::
 
-    .NAME.writing-XXXXXXXX/lock        locked by the writer
-    .NAME.writing-XXXXXXXX/new/        a stage that is being composed
-    .NAME.writing-XXXXXXXX/ready/      a committed one
-    .NAME.writing-XXXXXXXX/obsolete    names of old files that go, as json, until they have gone
-    .NAME.writing-XXXXXXXX/done/       a stage whose files are all in their places
+    NAME/.writing-XXXXXXXX/lock        locked by the writer
+    NAME/.writing-XXXXXXXX/new/        a stage that is being composed
+    NAME/.writing-XXXXXXXX/ready/      a committed one
+    NAME/.writing-XXXXXXXX/obsolete    names of old files that go, as json, until they have gone
+    NAME/.writing-XXXXXXXX/done/       a stage whose files are all in their places
+    .NAME.writing-XXXXXXXX/            a stage of a folder that did not exist when it was made
+
+A stage may come from a stranger, with the folder that it is in. It can therefore change files of that folder only.
 """
 
 from __future__ import annotations
@@ -24,10 +27,11 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 from recbole_diffusion.support.atomic_write import atomic_write_text, disk_error, first_disk_error, sync_folder
 from recbole_diffusion.support.owners import lock_at_once
@@ -42,6 +46,8 @@ def _none(stage: Path) -> tuple[str, ...]:
     return ()
 
 
+#: The name of a stage in its folder; beside it, it follows a dot and the folder's name.
+_STAGE = ".writing-????????"
 #: The file of a stage that its writer locks.
 _LOCK = "lock"
 
@@ -59,6 +65,7 @@ def replace_files(
 
     Raises:
         OSError, MemoryError: the message names the folder and its state.
+        ValueError: a file of the folder cannot be replaced, or see :func:`recover`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     recover(folder)
@@ -69,11 +76,13 @@ def replace_files(
         yield stage / "new"
         for file in (stage / "new").iterdir():
             _sync_file(file)
-        with _locked(folder.parent) as is_locked:
+        with _locked(folder.resolve().parent) as is_locked:
             # the files of a writer that was killed in the meantime must not come after these
             _recover_locked(folder, is_locked)
             check()
-            atomic_write_text(stage / "obsolete", json.dumps(sorted(obsolete(stage / "new"))))
+            names = sorted(obsolete(stage / "new"))
+            _check_places(folder, [*(file.name for file in (stage / "new").iterdir()), *names])
+            atomic_write_text(stage / "obsolete", json.dumps(names))
             os.replace(stage / "new", stage / "ready")
             _complete(stage, folder)
     except Exception as error:
@@ -93,11 +102,11 @@ def recover(folder: Path) -> None:
 
     Raises:
         OSError: files cannot be moved; the message names the folder.
-        ValueError: the folder is half written, and this process may not complete it.
+        ValueError: the folder is half written, and this process may not complete it, or holds what no writer made.
     """
     if not _stages(folder):
         return
-    with _locked(folder.parent) as is_locked:
+    with _locked(folder.resolve().parent) as is_locked:
         _recover_locked(folder, is_locked)
 
 
@@ -208,15 +217,31 @@ def _is_committed(stage: Path) -> bool:
 
 def _stages(folder: Path) -> list[Path]:
     """The stages of a folder: in it if it existed when they were made, else beside it."""
-    pattern = f".{glob.escape(folder.name)}.writing-*"
-    return sorted(stage for place in (folder, folder.parent) for stage in place.glob(pattern) if stage.is_dir())
+    folder = folder.resolve()  # a link to it may have another name
+    beside = folder.parent.glob(f".{glob.escape(folder.name)}{_STAGE}")
+    stages = [*folder.glob(_STAGE), *(stage for stage in beside if _may_be_of(stage, folder))]
+    return sorted(stage for stage in stages if stage.is_dir() and not stage.is_symlink())
+
+
+def _may_be_of(stage: Path, folder: Path) -> bool:
+    """Whether who made a stage beside a folder may write the folder: in ``/tmp`` anybody can make one.
+
+    In a folder with the sticky bit, entries are their owner's alone.
+    """
+    try:
+        place, owner = folder.parent.stat(), stage.lstat().st_uid
+        owners = {os.geteuid(), place.st_uid, *([folder.stat().st_uid] if folder.exists() else [])}
+    except OSError:  # it has gone
+        return False
+    return not place.st_mode & stat.S_ISVTX or owner in owners
 
 
 def _create_stage(folder: Path) -> tuple[Path, int]:
     """Create and lock a stage, on the file system of the folder; retry if it is removed before it is locked."""
-    place = folder if folder.is_dir() else folder.parent
+    folder = folder.resolve()
     while True:
-        stage = place / f".{folder.name}.writing-{secrets.token_hex(4)}"
+        name = _STAGE.replace("????????", secrets.token_hex(4))
+        stage = folder / name if folder.is_dir() else folder.parent / f".{folder.name}{name}"
         stage.mkdir()
         with contextlib.suppress(OSError):  # a file system without modes, or it has gone
             stage.chmod(stage.stat().st_mode | 0o555)  # other users see whether it is committed, whatever the umask
@@ -234,22 +259,56 @@ def _create_stage(folder: Path) -> tuple[Path, int]:
         os.close(handle)
 
 
+def _check_places(folder: Path, names: Iterable[str]) -> None:
+    """Check that files of a folder can be replaced or removed.
+
+    Raises:
+        ValueError: a folder is in their place.
+    """
+    for name in names:
+        if (folder / name).is_dir():
+            raise ValueError(f"{str(folder / name)!r} is a folder, a file of that name cannot be written; remove it")
+
+
 def _complete(stage: Path, folder: Path) -> None:
     """Move the files of a committed stage to their places. It may be called again after an interruption.
 
     The list of old files is removed as soon as they have gone: a later call removes no file that was put there since.
     Interactions are moved last, so that they are never read with tables of items that are older than they.
+
+    Raises:
+        OSError: a file cannot be moved.
+        ValueError: no writer of this package made the stage.
     """
     folder.mkdir(exist_ok=True)
+    names = _obsolete(stage)
+    if names is None or (stage / "ready").is_symlink():
+        raise ValueError(f"{str(stage)!r} is damaged, or not made by this package; remove it, and make the data anew")
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
-        for name in json.loads((stage / "obsolete").read_text(encoding="utf-8")):
-            (folder / name).unlink(missing_ok=True)
         (stage / "obsolete").unlink()
     for file in sorted((stage / "ready").iterdir(), key=lambda file: (file.suffix == ".inter", file.name)):
         os.replace(file, folder / file.name)
     sync_folder(folder)
     os.rename(stage / "ready", stage / "done")  # a kill below leaves a stage that is only removed
     shutil.rmtree(stage, ignore_errors=True)
+
+
+def _obsolete(stage: Path) -> Optional[list[str]]:
+    """The names of the files that go; none if they have gone, None if the list is not one of plain names."""
+    try:
+        names = json.loads((stage / "obsolete").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (ValueError, RecursionError):
+        return None
+    are_plain = isinstance(names, list) and all(isinstance(name, str) and _is_plain(name) for name in names)
+    return names if are_plain else None
+
+
+def _is_plain(name: str) -> bool:
+    return name not in ("", ".", "..") and not {*name} & {"/", "\\", "\0"}
 
 
 @contextlib.contextmanager

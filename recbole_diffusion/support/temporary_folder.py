@@ -8,6 +8,7 @@ import glob
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -48,8 +49,9 @@ def temporary_folder(prefix: str = PREFIX, parent: Optional[Path] = None) -> Ite
 def remove_stale(parent: Path, prefix: str = PREFIX, before: Callable[[Path], None] = lambda folder: None) -> None:
     """Remove the folders whose process was killed before it could remove them.
 
-    Only names that :func:`temporary_folder` gives, and a folder without a lock file only when it is old: between its
-    creation and that of its lock file the process may live in another container, where its id means nothing here.
+    Only this user's folders with names that :func:`temporary_folder` gives, and a folder without a lock file only when it
+    is old: between its creation and that of its lock file the process may live in another container, where its id means
+    nothing here.
 
     Args:
         parent: the folder that they are in.
@@ -59,7 +61,7 @@ def remove_stale(parent: Path, prefix: str = PREFIX, before: Callable[[Path], No
     name = re.compile(rf"{re.escape(prefix)}(\d+)-[a-z0-9_]{{8}}")
     for folder in parent.glob(f"{glob.escape(prefix)}*-*"):
         matched = name.fullmatch(folder.name)
-        if matched and has_ended(int(matched[1])) and not _is_locked(folder / _LOCK):
+        if matched and _is_own(folder) and has_ended(int(matched[1])) and not _is_locked(folder / _LOCK):
             before(folder)
             _remove(folder)
 
@@ -81,15 +83,32 @@ def _remove(folder: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_locked(file: Path) -> bool:
-    """Whether a process holds the lock. It may run in another container, where its id means nothing here."""
+def _is_own(folder: Path) -> bool:
+    """Whether it is a folder of this user. Another could make a link of such a name, to a folder of this user."""
     try:
-        with open(file) as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        status = folder.lstat()
+    except OSError:  # it has gone
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def _is_locked(file: Path) -> bool:
+    """Whether a process holds the lock. It may run in another container, where its id means nothing here.
+
+    On a file system without locks the id alone counts.
+    """
+    try:
+        handle = os.open(file, os.O_RDONLY)
     except FileNotFoundError:
         with contextlib.suppress(OSError):
             return time.time() - file.parent.stat().st_mtime < _WITHOUT_LOCK_S
         return True
     except OSError:
         return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    finally:
+        os.close(handle)
     return False

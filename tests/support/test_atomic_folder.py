@@ -235,7 +235,7 @@ def test_a_kill_while_the_finished_stage_is_removed_neither_blocks_nor_removes_a
 def test_any_rest_of_a_finished_stage_is_removed(rest):
     """The entries of a folder are removed in any order."""
     write_old()
-    stage = FOLDER / ".set.writing-abcdefgh"
+    stage = FOLDER / ".writing-abcdefgh"
     (stage / "ready").mkdir(parents=True)
     for name in rest:
         (stage / name).write_text("[]")
@@ -418,3 +418,78 @@ def test_files_that_are_made_while_an_empty_folder_is_read_are_a_download():
     with unchanged(FOLDER, {".inter"}):
         FOLDER.mkdir(parents=True)
         (FOLDER / "set.inter").write_text("new")
+
+
+def committed(place, obsolete, **files):
+    """A committed stage as a stranger may make it."""
+    (place / "ready").mkdir(parents=True)
+    (place / "obsolete").write_text(obsolete)
+    for name, text in files.items():
+        (place / "ready" / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    "names", ['["../../own"]', '["{own}"]', '[".."]', '["a\\u0000"]', "[1]", '{{"own": 1}}', "{{", "[" * 10**5]
+)
+def test_a_strangers_stage_removes_no_file_elsewhere(names, tmp_path):
+    write_old()
+    own = tmp_path / "own"
+    own.write_text("of the user")
+    committed(FOLDER / ".writing-12345678", names.format(own=own), a="new")
+    with pytest.raises(ValueError, match=r"'.*/data/set/.writing-12345678' is damaged, or not made by this package"):
+        recover(FOLDER)
+    assert own.read_text() == "of the user"
+    assert contents() == OLD
+
+
+def test_a_strangers_stage_moves_no_file_from_elsewhere(tmp_path):
+    write_old()
+    own = tmp_path / "private"
+    own.mkdir()
+    (own / "letter").write_text("of the user")
+    committed(FOLDER / ".writing-12345678", "[]")
+    (FOLDER / ".writing-12345678" / "ready").rmdir()
+    (FOLDER / ".writing-12345678" / "ready").symlink_to(own)
+    with pytest.raises(ValueError, match="is damaged, or not made by this package"):
+        recover(FOLDER)
+    shutil.rmtree(FOLDER / ".writing-12345678")
+    committed(tmp_path / "stage", "[]", a="new")
+    (FOLDER / ".writing-87654321").symlink_to(tmp_path / "stage")
+    recover(FOLDER)
+    assert (own / "letter").exists()
+    assert (tmp_path / "stage" / "ready" / "a").exists()
+    assert contents() == OLD
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+@pytest.mark.parametrize("sticky", [True, False])
+def test_beside_a_folder_only_who_may_write_it_is_believed(sticky):
+    write_old()
+    committed(Path("data/.set.writing-12345678"), "[]", a="of another user")
+    os.chown("data/.set.writing-12345678", 65534, 65534)
+    Path("data").chmod(0o1777 if sticky else 0o777)  # as /tmp; without the bit, the folder itself could be replaced
+    recover(FOLDER)
+    assert contents() == (OLD if sticky else {**OLD, "a": "of another user"})
+
+
+@pytest.mark.parametrize("through", ["link", "."])
+def test_a_folder_is_one_under_any_of_its_names(through, monkeypatch):
+    """A stage that was left under one name is completed under another."""
+    write_old()
+    Path("data/link").symlink_to("set")
+    killed_in(write_new, atomic_folder.os, "rename")
+    with monkeypatch.context() as patched:
+        if through == ".":
+            patched.chdir(FOLDER)
+        recover(Path("data/link" if through == "link" else "."))
+    assert contents() == NEW
+    assert stages() == []
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_before_anything_changes():
+    write_old()
+    (FOLDER / "c").mkdir()
+    with pytest.raises(ValueError, match=r"'data/set/c' is a folder, a file of that name cannot be written; remove it"):
+        write_new()
+    assert contents() == OLD
+    assert stages() == []

@@ -1,5 +1,6 @@
 """Temporary folders: those of killed processes are removed, and nothing else."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import pytest
 
+from recbole_diffusion.support import temporary_folder as module
 from recbole_diffusion.support.temporary_folder import PREFIX, remove_stale, temporary_folder
 
 
@@ -76,3 +78,37 @@ def test_a_folder_that_is_still_written_to_keeps_its_lock_file_and_is_removed_la
     assert sorted(entry.name for entry in left.iterdir()) == ["in-use", "session"]
     remove_stale(tmp_path)
     assert not left.exists()
+
+
+def test_a_link_of_such_a_name_is_not_followed(tmp_path, dead):
+    """Another user can make one in /tmp, to a folder of this user."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "letter").write_text("of the user")
+    os.utime(home, (0, 0))
+    link = tmp_path / f"{PREFIX}{dead}-abcdefgh"
+    link.symlink_to(home)
+    remove_stale(tmp_path, before=pytest.fail)
+    (home / "in-use").touch()
+    remove_stale(tmp_path, before=pytest.fail)
+    assert (home / "letter").read_text() == "of the user"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_another_users_folder_stays(tmp_path, dead):
+    other = made(tmp_path / f"{PREFIX}{dead}-abcdefgh")
+    os.chown(other, 65534, 65534)
+    remove_stale(tmp_path, before=pytest.fail)
+    assert (other / "results.csv").exists()
+
+
+def test_without_locks_the_process_decides(tmp_path, dead, monkeypatch):
+    left, own = made(tmp_path / f"{PREFIX}{dead}-abcdefgh"), made(tmp_path / f"{PREFIX}{os.getpid()}-abcdefgh")
+
+    def no_locks(handle, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(module.fcntl, "flock", no_locks)
+    remove_stale(tmp_path)
+    assert not left.exists()
+    assert own.exists()
