@@ -99,12 +99,21 @@ class SplitData:
         """
         try:
             arrays = npz_files.read(file)
-            n_users, n_items = arrays["sizes"].tolist()
             version = int(arrays["format"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if version == FORMAT:
+                return cls._of_arrays(arrays)
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(f"split data {str(file)!r} cannot be read: it does not exist or is damaged") from error
-        if version != FORMAT:
-            raise ValueError(f"split data {str(file)!r} has format {version}; allowed: {FORMAT}")
+        raise ValueError(f"split data {str(file)!r} has format {version}; allowed: {FORMAT}")
+
+    @classmethod
+    def _of_arrays(cls, arrays: dict[str, np.ndarray]) -> SplitData:
+        """The data in the arrays of :meth:`save`.
+
+        Raises:
+            KeyError, ValueError, TypeError, IndexError: an array is missing or another one.
+        """
+        n_users, n_items = arrays["sizes"].tolist()
         categories = None
         if "categories" in arrays:
             pairs = arrays["categories"].astype(np.int64)

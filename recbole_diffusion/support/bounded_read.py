@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import IO
 
 _BLOCK = 2**22
 
 
-def read_bounded(stream: BinaryIO, largest: int) -> bytes:
+def read_bounded(stream: IO[bytes], largest: int) -> bytes:
     """Read a stream to its end, block by block: nothing is reserved for what may not come.
 
     Args:

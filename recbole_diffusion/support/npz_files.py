@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO, Union
 
 import numpy as np
 
+from recbole_diffusion.support.bounded_read import read_bounded
+
 #: Bytes that an archive may hold whatever its own size, and its uncompressed bytes per byte beyond that.
 _ALWAYS_ALLOWED, _LARGEST_RATIO = 2**30, 200
+#: The record at an archive's end: its signature, and the number of members at an offset; 0xFFFF where they are more.
+_END, _MEMBERS, _MORE = b"PK\x05\x06", 10, 0xFFFF
+#: The longest record with its comment, in bytes.
+_LONGEST_END = 22 + 2**16
+#: What numpy writes. The methods of others unpack a block of any size at once.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def read(file: Union[str, Path]) -> dict[str, np.ndarray]:
@@ -35,12 +44,31 @@ def read(file: Union[str, Path]) -> dict[str, np.ndarray]:
             return {"": _array(stream, os.fstat(stream.fileno()).st_size)}
         try:
             with zipfile.ZipFile(stream) as archive:
+                _check_members(archive, stream)
                 _check_sizes(archive, os.fstat(stream.fileno()).st_size)
                 return {_name(info): _member(archive, info) for info in archive.infolist()}
         except (ValueError, MemoryError):
             raise
         except Exception as error:  # zipfile and zlib raise many types on damaged files
             raise ValueError(f"it is damaged: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _check_members(archive: zipfile.ZipFile, stream: BinaryIO) -> None:
+    """Check that the archive's directory lists as many members as were written, each once.
+
+    In the directory a flipped bit in the length of an entry's comment would make the entries behind it a part of it.
+
+    Raises:
+        ValueError: it does not.
+    """
+    stream.seek(-min(_LONGEST_END, stream.seek(0, os.SEEK_END)), os.SEEK_END)
+    end = stream.read()
+    (count,) = struct.unpack_from("<H", end, end.rindex(_END) + _MEMBERS)
+    infos = archive.infolist()
+    if count not in (len(infos), _MORE) or len({info.filename for info in infos}) < len(infos):
+        raise ValueError(f"it is damaged: its directory lists {len(infos)} arrays of {count}")
+    if any(info.compress_type not in _METHODS for info in infos):
+        raise ValueError("its arrays are packed by another method than numpy's")
 
 
 def _check_sizes(archive: zipfile.ZipFile, size: int) -> None:
@@ -59,9 +87,9 @@ def _name(info: zipfile.ZipInfo) -> str:
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """Read one array; zipfile compares its checksum."""
+    """Read one array; zipfile compares its checksum, and the directory may promise less than follows."""
     with archive.open(info) as member:
-        return _array(io.BytesIO(member.read()), info.file_size)
+        return _array(io.BytesIO(read_bounded(member, info.file_size)), info.file_size)
 
 
 def _array(stream: BinaryIO, size: int) -> np.ndarray:

@@ -49,8 +49,8 @@ def temporary_folder(prefix: str = PREFIX, parent: Optional[Path] = None) -> Ite
 def remove_stale(parent: Path, prefix: str = PREFIX, before: Callable[[Path], None] = lambda folder: None) -> None:
     """Remove the folders whose process was killed before it could remove them.
 
-    Only this user's folders with names that :func:`temporary_folder` gives, and a folder without a lock file only when it
-    is old: between its creation and that of its lock file the process may live in another container, where its id means
+    Only this user's folders with names that :func:`temporary_folder` gives, and one without a lock file only when it is
+    old: between its creation and that of its lock file the process may live in another container, where its id means
     nothing here.
 
     Args:

@@ -6,6 +6,7 @@ import functools
 import os
 import pickle
 import re
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 #: The most entries of a mapping, those that are merged into it by ``<<`` included.
 _MOST_MERGED = 100_000
+_MERGE = "tag:yaml.org,2002:merge"
 
 #: libyaml's writer, ten times as fast as the Python one.
 _SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -27,10 +29,28 @@ class YamlLoader(_SafeLoader):
     """SafeLoader that reads ``1e-4`` as a number, as RecBole's does. yaml's own loaders are not modified."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Put the pairs behind ``<<`` in its stead; merges of merges would double them with each line."""
+        """Put the pairs behind ``<<`` in its stead; merges of merges would double them with each line.
+
+        They are counted before they are put there.
+        """
+        opened: set[int] = self.__dict__.setdefault("_opened", set())  # two mappings may merge each other
+        opened.add(id(node))
+        count = len(node.value)
+        for merged in _merged(node):
+            if id(merged) not in opened and any(key.tag == _MERGE for key, _ in merged.value):
+                self.flatten_mapping(merged)
+            count += len(merged.value)
+            if count > _MOST_MERGED:
+                raise ValueError(f"its keys << stand for more than {_MOST_MERGED} entries")
         super().flatten_mapping(node)
-        if len(node.value) > _MOST_MERGED:
-            raise ValueError(f"its keys << stand for more than {_MOST_MERGED} entries")
+
+
+def _merged(node: yaml.MappingNode) -> Iterator[yaml.MappingNode]:
+    """The mappings behind the keys ``<<`` of a mapping, in order."""
+    for key, value in node.value:
+        if key.tag == _MERGE:
+            parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            yield from (part for part in parts if isinstance(part, yaml.MappingNode))
 
 
 YamlLoader.add_implicit_resolver(
@@ -88,7 +108,7 @@ def _count(value: Any, counts: dict[int, int], above: set[int]) -> int:
     Raises:
         ValueError: a container holds itself.
     """
-    if not isinstance(value, (dict, list)):
+    if not isinstance(value, (dict, list, tuple, set)):
         return 1
     if id(value) in above:
         raise ValueError("an anchor stands for a value that holds itself")

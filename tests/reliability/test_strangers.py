@@ -345,6 +345,7 @@ def test_a_packed_table_is_no_bomb(suffix, monkeypatch, capfd):
     assert "unpack to more than" in capfd.readouterr().err
 
 
+MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 13))
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40))
 
 
@@ -360,6 +361,12 @@ LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" fo
         (
             "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 40)),
             "keys << stand for more than 100000 entries",
+        ),
+        (f"{MERGES}z: {{<<: [{', '.join(['*a12'] * 20_000)}]}}\n", "keys << stand for more than 100000 entries"),
+        (
+            "a0: &a0 !!omap [x: 1]\n"
+            + "".join(f"a{n}: &a{n} !!omap [x: *a{n - 1}, y: *a{n - 1}]\n" for n in range(1, 40)),
+            "anchors stand for more than",
         ),
         ("epochs: !!python/name:os.system\n", "is not yaml"),
         ("epochs: \x00\n", "is not yaml"),
