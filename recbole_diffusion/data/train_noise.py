@@ -24,6 +24,7 @@ from torch import Tensor
 
 from recbole_diffusion.data import removed_rows, time_order
 from recbole_diffusion.data.account import account_of
+from recbole_diffusion.support.number_text import exact
 
 KINDS = ("random", "natural")
 #: A column of row numbers, by which the exact times of the rows are known after the split. It is removed again.
@@ -120,7 +121,7 @@ def draw(config: Any, split: Split, removed: Optional[Any]) -> Rows:
     wanted = round(ratio * len(split.users))
     rows = _random_rows(split, wanted, rng) if kind == "random" else _natural_rows(split, removed, wanted, rng)
     count, before = len(rows.donors), len(split.users)
-    note = f"train noise: {count} {kind} interactions are added to {before} of train (ratio {ratio:g})"
+    note = f"train noise: {count} {kind} interactions are added to {before} of train (ratio {exact(ratio)})"
     if count < wanted:
         note += f"; {wanted} were asked for, but no more are left"
     account_of(split.dataset).note(note)

@@ -86,8 +86,9 @@ def errorbars(
     style: dict[str, Any],
     label: str,
 ) -> None:
-    """Draw values with their intervals (value, low, high); a missing bound is the value."""
-    means = [value or 0.0 for value, _, _ in values]
-    below = [mean - (mean if low is None else low) for mean, (_, low, _) in zip(means, values)]
-    above = [(mean if high is None else high) - mean for mean, (_, _, high) in zip(means, values)]
-    axes.errorbar(x, means, [below, above], capsize=2, elinewidth=0.9, label=label, **style)
+    """Draw values with their intervals (value, low, high); a missing bound is the value, without a value no point."""
+    points = [(place, value, low, high) for place, (value, low, high) in zip(x, values) if value is not None]
+    below = [value - (value if low is None else low) for _, value, low, _ in points]
+    above = [(value if high is None else high) - value for _, value, _, high in points]
+    places, means = [point[0] for point in points], [point[1] for point in points]
+    axes.errorbar(places, means, [below, above], capsize=2, elinewidth=0.9, label=label, **style)

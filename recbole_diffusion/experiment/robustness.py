@@ -16,6 +16,7 @@ import numpy as np
 from recbole_diffusion.evaluation.metric_names import paper_name
 from recbole_diffusion.experiment import figures, report
 from recbole_diffusion.experiment.compare import Resources, compare
+from recbole_diffusion.experiment.jobs.store import check_links
 from recbole_diffusion.experiment.report import captions, records, significance
 from recbole_diffusion.experiment.report.analysis import Analysis, analyse
 from recbole_diffusion.experiment.report.files import ReportOptions, write_study_page
@@ -24,6 +25,7 @@ from recbole_diffusion.experiment.report.results import ModelResult, common_user
 from recbole_diffusion.experiment.report.study_section import section_of
 from recbole_diffusion.experiment.report.tables import MARK
 from recbole_diffusion.support.atomic_write import atomic_write_text
+from recbole_diffusion.support.number_text import exact
 
 KINDS = ("random", "natural")
 RATIOS = (0.0, 0.1, 0.2, 0.3)
@@ -102,8 +104,8 @@ class Robustness:
 
     def columns(self) -> list[str]:
         """Return the names of the columns."""
-        changes = [f"change at {ratio:g}" for ratio in self.ratios[1:]]
-        return ["model", *(f"ratio {ratio:g}" for ratio in self.ratios), *changes]
+        changes = [f"change at {exact(ratio)}" for ratio in self.ratios[1:]]
+        return ["model", *(f"ratio {exact(ratio)}" for ratio in self.ratios), *changes]
 
     def texts(self, model: str) -> list[str]:
         """Return the entries of a model's row."""
@@ -158,21 +160,24 @@ def robustness(
     """
     if noise not in KINDS:
         raise ValueError(f"noise={noise!r} is not allowed; allowed: {' | '.join(KINDS)}")
-    if not ratios or min(ratios) < 0:
+    if not ratios or not all(0 <= ratio < np.inf for ratio in ratios):
         raise ValueError(f"ratios={list(ratios)!r} is not allowed; allowed: numbers from 0")
     common = dict(settings or {})
     if below is not None:
+        if not np.isfinite(below):
+            raise ValueError(f"below={below!r} is not allowed; allowed: a number")
         if noise != "natural":
             raise ValueError(f"below={below!r} has no effect with noise={noise!r}; allowed: with noise=natural")
         rating = common.get("RATING_FIELD") or "rating"
-        common["val_interval"] = {**(common.get("val_interval") or {}), rating: f"[{below:g},inf)"}
+        common["val_interval"] = {**(common.get("val_interval") or {}), rating: f"[{exact(below)},inf)"}
     folder = Path(folder)
+    check_links(folder)
     comparisons: dict[float, Path] = {}
     failed = 0
     for ratio in sorted(set(ratios)):
         noise_keys = {"train_noise": noise, "train_noise_ratio": ratio} if ratio else {}
-        print(f"ratio {ratio:g}: {noise if ratio else 'no'} noise in the training split")
-        comparisons[ratio] = folder / f"ratio-{ratio:g}"
+        print(f"ratio {exact(ratio)}: {noise if ratio else 'no'} noise in the training split")
+        comparisons[ratio] = folder / f"ratio-{exact(ratio)}"
         store = compare(
             models, [dataset], seeds, comparisons[ratio], {**common, **noise_keys}, own, 0, resources, command, metric,
             reference, files,
@@ -212,7 +217,7 @@ def collect(
         clean = clean or {result.label: result for result in analysis.results}
         notes = [note for note in comparison.plan["notes"] if "train noise" in note]
         heads.append(
-            f"ratio {ratio:g}: {captions.data(comparison.plan, dataset)} {' '.join(_noise_notes(notes))}".strip()
+            f"ratio {exact(ratio)}: {captions.data(comparison.plan, dataset)} {' '.join(_noise_notes(notes))}".strip()
         )
         rows += [_row(analysis, result, ratio, clean.get(result.label)) for result in analysis.results]
     assert analysis is not None  # there is at least one ratio
@@ -283,6 +288,13 @@ def _write(result: Robustness) -> None:
     result.files += _plot(result)
 
 
+def _change_of(row: dict[str, Any], lowest: float) -> tuple[Optional[float], Optional[float], Optional[float]]:
+    """A row's change and its bounds: 0 at the lowest ratio, None if it is not known."""
+    if row["ratio"] == lowest:
+        return 0.0, None, None
+    return row["change"], row["change_low"], row["change_high"]
+
+
 def _plot(result: Robustness) -> list[Path]:
     """Plot the metric and its relative change against the ratio, a line per model; dashed without diffusion."""
     with figures.figure(9, 3.8) as figure:
@@ -305,7 +317,7 @@ def _plot(result: Robustness) -> list[Path]:
             ratios = [row["ratio"] for row in rows]
             bounds = [(row["mean"], row["low"], row["high"]) for row in rows]
             figures.errorbars(level, ratios, bounds, style, model)
-            changes = [(row["change"] or 0.0, row["change_low"], row["change_high"]) for row in rows]
+            changes = [_change_of(row, result.ratios[0]) for row in rows]
             figures.errorbars(change, ratios, changes, style, model)
         for axes in (level, change):
             axes.set_xticks(result.ratios)

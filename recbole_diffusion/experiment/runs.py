@@ -90,7 +90,7 @@ def read(folder: Path) -> Run:
             metrics = _read_mapping(folder / "metrics.json")
             json_files.check(folder / "metrics.json", manifest.get("files"))
         except (OSError, ValueError) as error:
-            status, problem = "damaged", error
+            status, problem, metrics = "damaged", error, {}
     elif status == "running" and _has_ended(manifest.get("process")):
         status = "interrupted"
     fields: dict[str, Any] = {key: manifest.get(key) for key in ("model", "dataset", "seed", "checkpoint")}

@@ -13,6 +13,7 @@ from recbole.utils import EvaluatorType, ModelType
 
 from recbole_diffusion.settings import learning, schema
 from recbole_diffusion.settings.recbole_config import metric_types, metrics_dict
+from recbole_diffusion.support.number_text import exact
 
 Settings = dict[str, Any]
 _SUFFIXES = ("inter", "user", "item", "kg", "link", "net")
@@ -238,7 +239,7 @@ def notes(settings: Settings, model_class: type) -> list[str]:
         column, least = next(iter(settings["threshold"].items()))
         lines.append(
             "threshold only makes a label column, every row stays a positive; to drop low ratings use "
-            f"val_interval: {{{column}: '[{least:g},inf)'}}"
+            f"val_interval: {{{column}: '[{exact(least)},inf)'}}"
         )
     sampled = any(mode.startswith(("uni", "pop")) for mode in modes)
     if sampled and settings["mask_history"] and kind == ModelType.SEQUENTIAL:

@@ -37,6 +37,13 @@ def gone():
     return child.pid
 
 
+def test_numbers_that_differ_from_their_checksum_are_not_shown():
+    folder = write("a", metrics={"test_result": TEST}, files={"metrics.json": "0" * 64})
+    found = runs.read(folder)
+    assert (found.status, found.test, found.valid) == ("damaged", {}, {})
+    assert "metrics.json was changed or damaged" in found.problem
+
+
 @pytest.fixture
 def folders():
     """Nine runs, one or two in each state that a run may be in, and folders that are none."""

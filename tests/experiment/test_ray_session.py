@@ -321,6 +321,9 @@ def _free_port() -> int:
         ("127.0.0.1:{port}", "nothing listens on 127.0.0.1:{port}; start a cluster: ray start --head"),
         ("ray://127.0.0.1:10001", "is not allowed; allowed: host:port of the cluster's head, or auto"),
         ("127.0.0.1", "is not allowed; allowed: host:port of the cluster's head, or auto"),
+        ("127.0.0.1:²", "is not allowed; allowed: host:port of the cluster's head, or auto"),
+        ("127.0.0.1:65536", "is not allowed; allowed: host:port of the cluster's head, or auto"),
+        ("a..b:6379", "nothing listens on a..b:6379; start a cluster: ray start --head"),
     ],
 )
 def test_an_address_where_no_cluster_is(address: str, message: str) -> None:

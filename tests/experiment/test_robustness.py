@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import SMALL
 
 from recbole_diffusion import cli, run
+from recbole_diffusion.experiment import figures
 from recbole_diffusion.experiment import robustness as module
 from recbole_diffusion.experiment.compare import comparison, yardsticks
 from recbole_diffusion.experiment.robustness import robustness
@@ -57,6 +59,8 @@ def test_files_and_a_second_call_that_runs_nothing(done, monkeypatch):
     ("arguments", "message"),
     [
         ({"noise": "loud"}, "noise='loud' is not allowed; allowed: random | natural"),
+        ({"ratios": [0, float("nan")]}, r"ratios=\[0, nan\] is not allowed; allowed: numbers from 0"),
+        ({"noise": "natural", "below": float("nan")}, "below=nan is not allowed; allowed: a number"),
         ({"ratios": [-0.1]}, r"ratios=\[-0.1\] is not allowed; allowed: numbers from 0"),
         ({"below": 4}, "below=4 has no effect with noise='random'"),
     ],
@@ -64,6 +68,41 @@ def test_files_and_a_second_call_that_runs_nothing(done, monkeypatch):
 def test_arguments_that_cannot_be(checkerboard, arguments, message):
     with pytest.raises(ValueError, match=message):
         robustness(["Pop"], "board", folder="here", settings=SETTINGS, **arguments)
+
+
+def test_thresholds_and_ratios_keep_all_their_digits(monkeypatch):
+    """In six digits 1234567 would be 1234570, and two ratios would share a folder."""
+    called = []
+
+    def noted(models, datasets, seeds, folder, settings, *rest):
+        called.append((folder.name, settings["val_interval"]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "compare", noted)
+    for ratio in (0.1234567, 0.1234568):
+        with pytest.raises(KeyboardInterrupt):
+            robustness(["Pop"], "board", noise="natural", below=1234567, ratios=[ratio], folder="here")
+    assert called == [(f"ratio-{r}", {"rating": "[1234567.0,inf)"}) for r in (0.1234567, 0.1234568)]
+
+
+def test_a_change_that_is_not_known_is_not_drawn_as_none():
+    row = {"ratio": 0.1, "change": None, "change_low": None, "change_high": None}
+    assert module._change_of(row, 0.0) == (None, None, None)
+    assert module._change_of(row, 0.1) == (0.0, None, None)
+    drawn = []
+    axes = SimpleNamespace(errorbar=lambda *values, **_: drawn.append(values))
+    figures.errorbars(axes, [1, 2, 3], [(0.5, 0.4, None), (None, None, None), (-2.0, None, -1.0)], {}, "a")
+    assert drawn == [([1, 3], [0.5, -2.0], [[pytest.approx(0.1), 0.0], [0.0, 1.0]])]
+
+
+def test_a_link_in_the_studys_folder_is_not_written_through(tmp_path):
+    own = tmp_path.parent / f"{tmp_path.name}-own"
+    own.write_text("of the user")
+    Path("here").mkdir()
+    Path("here/robustness.md").symlink_to(own)
+    with pytest.raises(ValueError, match=r"'.*robustness.md' is a link to"):
+        robustness(["Pop"], "board", folder="here")
+    assert own.read_text() == "of the user"
 
 
 def test_natural_noise_sets_the_interval_of_the_data(monkeypatch, checkerboard):

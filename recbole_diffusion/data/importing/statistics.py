@@ -8,6 +8,8 @@ from typing import Any, Optional
 import numpy as np
 import pandas as pd
 
+from recbole_diffusion.support.number_text import exact
+
 #: Most different ratings that are counted one by one.
 _MOST_RATINGS = 20
 
@@ -64,7 +66,7 @@ def _ratings(ratings: np.ndarray) -> dict[str, Any]:
     if not len(values):
         return {"min": None, "mean": None, "max": None, "counts": None}
     few = len(values) <= _MOST_RATINGS
-    listed = {f"{value:g}": int(count) for value, count in zip(values, counts)} if few else None
+    listed = {exact(value): int(count) for value, count in zip(values, counts)} if few else None
     mean = float(np.average(values, weights=counts))
     return {"min": float(values[0]), "mean": mean, "max": float(values[-1]), "counts": listed}
 

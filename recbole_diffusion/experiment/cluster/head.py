@@ -11,6 +11,7 @@ import socket
 from typing import Any
 
 _SECONDS = 5.0
+_LARGEST_PORT = 2**16 - 1
 #: The client's connection preface of HTTP/2, on which gRPC rests, and an empty SETTINGS frame (RFC 9113, 3.4 and 6.5).
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 _SETTINGS_FRAME = 4
@@ -23,7 +24,7 @@ def host_and_port(address: str) -> tuple[str, int]:
         ValueError: no such address, nothing listens there, or what listens is no Ray; one line.
     """
     host, _, port = _resolve(address).rpartition(":")
-    if not port.isdigit() or "/" in host:
+    if not (port.isascii() and port.isdigit() and int(port) <= _LARGEST_PORT) or "/" in host:
         raise ValueError(f"address={address!r} is not allowed; allowed: host:port of the cluster's head, or auto")
     if not listens(host, int(port)):
         raise ValueError(f"address={address!r}: nothing listens on {host}:{port}; start a cluster: ray start --head")
@@ -53,7 +54,7 @@ def listens(host: str, port: int) -> bool:
     """Whether a server accepts connections."""
     try:
         _connect(host, port).close()
-    except OSError:
+    except (OSError, UnicodeError):  # the name of no machine
         return False
     return True
 

@@ -16,6 +16,7 @@ therefore never repeated, and a record that other code or data made is never tak
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -36,7 +37,9 @@ from recbole_diffusion.support.atomic_write import atomic_write, sweep
 
 FORMAT = 3
 #: The folders in a comparison's or tuning's that files are written to.
-_WRITTEN = ("runs", "lists", "failed", "report", "data", "work")
+_WRITTEN = ("runs", "lists", "failed", "report", "data", "work", "saved")
+#: Files by which a folder is known to be that of a comparison or tuning; the lock is the first one.
+_LOCK, _MARKS = ".lock", (".lock", "comparison.json", "tune.json")
 
 
 class DamagedRecord(ValueError):
@@ -60,7 +63,7 @@ class Store:
         if not self.folder.is_dir() and (self.folder.exists() or not new):
             reason = "it is a file" if self.folder.exists() else "it does not exist"
             raise ValueError(f"{str(folder)!r} is not the folder of a comparison: {reason}")
-        _check_links(self.folder)
+        check_links(self.folder)
 
     def plan(self) -> dict[str, Any]:
         """Read ``comparison.json``.
@@ -87,7 +90,7 @@ class Store:
         Raises:
             DamagedRecord: the file is damaged.
         """
-        return _read_json(self._record_file(key))
+        return _read_record(self._record_file(key), key)
 
     def failure(self, key: str) -> Optional[dict[str, Any]]:
         """Read the record of a failed run; None if it has not failed.
@@ -95,7 +98,7 @@ class Store:
         Raises:
             DamagedRecord: the file is damaged.
         """
-        return _read_json(self._failure_file(key))
+        return _read_record(self._failure_file(key), key)
 
     def set_damaged_aside(self, say: Callable[[str], Any]) -> None:
         """Rename damaged records of runs, so that these runs are missing and made again.
@@ -106,9 +109,9 @@ class Store:
         for folder in ("runs", "failed"):
             for file in sorted((self.folder / folder).glob("*.json")):
                 try:
-                    json_files.read(file)
+                    _check_key(json_files.read(file), file.stem)
                 except ValueError as error:
-                    kept = f"{file.name}.damaged"
+                    kept = next(name for name in _names_aside(file.name) if not file.with_name(name).exists())
                     file.replace(file.with_name(kept))
                     say(f"{folder}/{file.name} is damaged ({error}): its run is made again; it is kept as {kept}")
 
@@ -210,7 +213,7 @@ def _plain(key: Any) -> str:
     return key
 
 
-def _check_links(folder: Path) -> None:
+def check_links(folder: Path) -> None:
     """Check that nothing in a comparison's or tuning's folder is a link that leads out of it.
 
     A stranger's folder could otherwise have a file of the user replaced: of a link the target is written.
@@ -249,20 +252,51 @@ def _read_lists(file: Path, files: str) -> tuple[RankedLists, str]:
         raise ValueError(f"lists/{file.name} cannot be read ({error}); delete {files}, and run it again") from error
 
 
-def _read_json(file: Path) -> Optional[dict[str, Any]]:
-    """The mapping in a json file; None if it is missing.
+def _read_record(file: Path, key: str) -> Optional[dict[str, Any]]:
+    """The record of a run; None if it is missing.
 
     Raises:
         DamagedRecord: it is damaged or cannot be read; one line with the name of the file.
     """
+    name = f"{file.parent.name}/{file.name}"
     try:
-        return json_files.read(file)
+        record = json_files.read(file)
+        _check_key(record, key)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise DamagedRecord(
-            f"{file.parent.name}/{file.name} is damaged ({error}); resume makes its run again"
-        ) from error
+    except OSError as error:
+        raise DamagedRecord(f"{name} cannot be read ({error.strerror}); make it readable") from error
+    except ValueError as error:
+        raise DamagedRecord(f"{name} is damaged ({error}); resume makes its run again") from error
+    return record
+
+
+def _check_key(record: dict[str, Any], key: str) -> None:
+    """Check that a record is that of the run by which its file is named.
+
+    Raises:
+        ValueError: it is of another run: the file was copied or renamed.
+    """
+    if record.get("key", key) != key:
+        raise ValueError(f"it is the record of the run {record['key']!r}")
+
+
+def _names_aside(name: str) -> Iterator[str]:
+    """The names for a damaged file that is kept."""
+    yield f"{name}.damaged"
+    yield from (f"{name}.damaged-{count}" for count in itertools.count(2))
+
+
+def _check_own(folder: Path) -> None:
+    """Check that a folder is new, empty, or that of a comparison or tuning, whose folders in it are removed at times.
+
+    Raises:
+        ValueError: it holds files of others.
+    """
+    others = sorted(entry.name for entry in folder.iterdir())
+    if others and not any((folder / name).exists() for name in _MARKS):
+        listed = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
+        raise ValueError(f"{str(folder)!r} holds files of others ({listed}); take a new or an empty folder")
 
 
 @contextlib.contextmanager
@@ -277,11 +311,12 @@ def exclusive_lock(folder: Path, kind: str) -> Iterator[None]:
         kind: of its content, for the message: ``comparison`` or ``tuning``.
 
     Raises:
-        ValueError: another process holds the lock.
+        ValueError: another process holds the lock, or the folder holds files of others.
     """
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(str(folder / ".lock"), timeout=0)
+    _check_own(folder)
+    lock = FileLock(str(folder / _LOCK), timeout=0)
     try:
         lock.acquire()
     except Timeout:

@@ -31,12 +31,14 @@ def complete(
         The metrics per user, with the new ones.
 
     Raises:
-        ValueError: a metric is unknown, needs scores, or has a cut-off beyond the lists.
+        ValueError: a metric is unknown or needs scores, a cut-off is beyond the lists, or the lists are of other users.
     """
     values, of_users = compute(lists, metrics, record.get("settings") or {})
     record["test"] = {**record["test"], **values}
     if users is None:
         return of_users
+    if not np.isin(users.users, of_users.users).all():
+        raise ValueError("the lists of a run lack users of its metrics: one of its files is another run's")
     order = np.argsort(of_users.users, kind="stable")
     places = order[np.searchsorted(of_users.users, users.users, sorter=order)]
     return UserMetrics(
