@@ -10,12 +10,13 @@ The published data of sequential models are files of sequences, one user a line,
 
 from __future__ import annotations
 
-import gzip
+import io
 import lzma
 import math
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Callable, Union
+from typing import Any, Union
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from recbole_diffusion.data import sequence_pickles
 from recbole_diffusion.support import npz_files
 from recbole_diffusion.support.atomic_folder import replace_files
 from recbole_diffusion.support.atomic_write import atomic_write, atomic_write_text
+from recbole_diffusion.support.bounded_read import TooLarge, unpack
 
 #: The arrays that become RecBole's train, valid and test splits.
 PROTOCOLS: dict[str, tuple[str, str, str]] = {
@@ -148,7 +150,7 @@ LEAVE_ONE_OUT: dict[str, Any] = {
     "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "full", "group_by": "user"},
     "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
 }
-_OPEN: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
+_PACKED = (".xz", ".gz")
 
 
 def read_sequences(source: Union[str, Path]) -> dict[str, list[str]]:
@@ -166,7 +168,7 @@ def read_sequences(source: Union[str, Path]) -> dict[str, list[str]]:
         ValueError: a file of another kind, or with other content.
     """
     file = Path(source)
-    compressed = file.suffix in _OPEN
+    compressed = file.suffix in _PACKED
     kind = Path(file.stem).suffix if compressed else file.suffix
     if not file.is_file() or kind not in {".txt", ".inter", ".pkl"} or (compressed and kind == ".pkl"):
         raise ValueError(
@@ -175,7 +177,7 @@ def read_sequences(source: Union[str, Path]) -> dict[str, list[str]]:
         )
     try:
         sequences = sequence_pickles.read(file) if kind == ".pkl" else _read_lines(file, kind)
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, TooLarge, UnicodeDecodeError) as error:
         raise ValueError(f"{str(source)!r} cannot be read: {error}") from error
     except ValueError as error:
         raise ValueError(f"{str(source)!r} {error}") from error
@@ -186,7 +188,9 @@ def read_sequences(source: Union[str, Path]) -> dict[str, list[str]]:
 
 def _read_lines(file: Path, kind: str) -> dict[str, list[str]]:
     """Read the sequences of a text file: ``.txt`` or ``.inter``, which may be compressed."""
-    with _OPEN.get(file.suffix, open)(file, "rt", encoding="utf-8") as lines:
+    raw = file.read_bytes()
+    content = io.BytesIO(unpack(raw) if file.suffix in _PACKED else raw)
+    with io.TextIOWrapper(content, encoding="utf-8") as lines:
         return _parse_sequences(lines) if kind == ".txt" else _parse_interactions(lines)
 
 

@@ -32,32 +32,50 @@ def kept(original: Method) -> Method:
 
 def hooks() -> list[tuple[Any, str, Any]]:
     """The methods of RecBole that are replaced; see :mod:`recbole_diffusion.data.hooks`."""
-    normalize = vars(Dataset)["_normalize"]
+    normalize, set_labels = vars(Dataset)["_normalize"], vars(Dataset)["_set_label_by_threshold"]
+
+    def _set_label_by_threshold(dataset: Any) -> None:
+        if getattr(dataset, "removed_rows", None) is not None:
+            dataset.removed_rows = _labelled(dataset, dataset.removed_rows)
+        set_labels(dataset)  # removes the column that labels are made of
 
     def _normalize(dataset: Any) -> None:
         if getattr(dataset, "removed_rows", None) is not None:
             dataset.removed_rows = _on_scales(dataset, dataset.removed_rows)
         normalize(dataset)
 
-    return [(Dataset, "_normalize", _normalize)]
+    return [(Dataset, "_normalize", _normalize), (Dataset, "_set_label_by_threshold", _set_label_by_threshold)]
+
+
+def _labelled(dataset: Any, removed: Any) -> Any:
+    """The removed rows with the labels by ``threshold``."""
+    rows = removed.copy()
+    for field, least in (dataset.config["threshold"] or {}).items():
+        if field in dataset.inter_feat:  # RecBole refuses another one
+            values, _ = _filled(dataset, removed, field)
+            rows[dataset.label_field] = (values >= least).astype(np.float64)
+    return rows
 
 
 def _on_scales(dataset: Any, removed: Any) -> Any:
     """The removed rows with the numbers that they would have in ``dataset.inter_feat``, before that is normalised."""
     config, rows = dataset.config, removed.copy()
-    for field, least in (config["threshold"] or {}).items():
-        rows[dataset.label_field] = (removed[field] >= least).astype(np.float64)
     for field in dataset.inter_feat:
         if field not in rows or dataset.field2type[field] is not FeatureType.FLOAT:
             continue
-        column = dataset.inter_feat[field].to_numpy(np.float64)
-        values = rows[field].to_numpy(np.float64)
-        values = np.where(np.isnan(values), column.mean(), values)
+        values, column = _filled(dataset, rows, field)
         if field == dataset.time_field:
             rows[EXACT_TIME] = values
         in_range = config["normalize_field"] or (dataset.inter_feat if config["normalize_all"] else ())
         rows[field] = _normalised(values, column) if field in in_range else values
     return rows
+
+
+def _filled(dataset: Any, rows: Any, field: str) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of a column, missing ones as the mean of the rows that stay, and the column of these; float64."""
+    column = dataset.inter_feat[field].to_numpy(np.float64)
+    values = rows[field].to_numpy(np.float64)
+    return np.where(np.isnan(values), column.mean(), values), column
 
 
 def _normalised(values: np.ndarray, column: np.ndarray) -> np.ndarray:

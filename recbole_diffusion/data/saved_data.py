@@ -2,8 +2,8 @@
 
 RecBole reads any file of the right name in ``checkpoint_dir`` and compares only a few settings. Here each file ends
 with a record: all inputs of its content, and a hash of the names behind its ids. The record is compared before the file
-is unpickled, by :mod:`recbole_diffusion.data.saved_objects`, which runs no code of the file. Apart from the record the
-files are RecBole's: pickles; unpicklers ignore the record.
+is unpickled, by :mod:`recbole_diffusion.data.saved_objects`, which runs no code of the file; so is the checksum of the
+pickle, which the record holds. Apart from the record the files are RecBole's: pickles; unpicklers ignore the record.
 
 A file in ``checkpoint_dir`` is not used if it does not fit or has no record. A file that ``dataset_save_path`` or
 ``dataloaders_save_path`` names is an error if it does not fit; without a record it is used with a warning.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import json
 import pickle
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -24,13 +23,12 @@ from recbole.data.dataset.dataset import Dataset
 from recbole.utils import ModelType
 
 from recbole_diffusion import registry
-from recbole_diffusion.data import cache_key, names, saved_objects
+from recbole_diffusion.data import cache_key, names, saved_objects, saved_records
 from recbole_diffusion.settings import scopes
 from recbole_diffusion.settings.config import Config
 from recbole_diffusion.support import trusted_files
 from recbole_diffusion.support.atomic_write import atomic_write
 
-_MARK = b"recbole-diffusion/saved/1"
 #: Settings that loaders depend on, beside those of the data and the split.
 _LOADER_KEYS = tuple(sorted(scopes.keys(scopes.Scope.LOADER)))
 #: Differences that make a file named by the user doubtful, but not unusable.
@@ -140,7 +138,12 @@ def _read(config: Config, key: str, default: Path, content: Callable[[], dict[st
         if path:
             raise ValueError(f"{key}={str(path)!r} does not exist; leave it out, or name a saved file")
         return None
-    record = _record(file)
+    record, damage = saved_records.read(file)
+    if damage:
+        if path:
+            raise ValueError(f"{key}={str(path)!r} is damaged ({damage}); remove it, or leave {key} out")
+        config.notes.append(f"{file} is not used: it is damaged ({damage})")
+        return None
     if record is None and not path:
         config.notes.append(
             f"{file} is not used: it has no record of what it was made of; {key}: {file} takes it all the same"
@@ -232,28 +235,9 @@ def _may_save(config: Config, key: str) -> bool:
 
 
 def _write(file: Path, content: dict[str, Any], saved: Any, whole: Any) -> None:
-    """Write the pickle of ``saved``, the record, the length of the record (8 bytes, little-endian) and the mark."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    record = json.dumps({"content": content, "ids": names.user_item_fingerprint(whole)}).encode()
-
-    def write(stream: Any) -> None:
-        pickle.dump(saved, stream, protocol=4)
-        stream.write(record + len(record).to_bytes(8, "little") + _MARK)
-
-    atomic_write(file, write)
-
-
-def _record(file: Path) -> Optional[dict[str, Any]]:
-    """The record at the end of a saved file; None if it has none."""
-    trailer_size, file_size = len(_MARK) + 8, file.stat().st_size
-    with open(file, "rb") as stream:
-        stream.seek(max(file_size - trailer_size, 0))
-        length, mark = stream.read(8), stream.read()
-        if mark != _MARK:
-            return None
-        stream.seek(file_size - trailer_size - int.from_bytes(length, "little"))
-        record: dict[str, Any] = json.loads(stream.read()[:-trailer_size])
-    return record
+    record = {"content": content, "ids": names.user_item_fingerprint(whole)}
+    atomic_write(file, lambda stream: saved_records.write(stream, saved, record))
 
 
 def _loaders_file(config: Config) -> Path:

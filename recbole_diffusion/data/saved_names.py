@@ -6,11 +6,13 @@ import importlib
 import io
 import pickle
 import re
+import zipfile
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Optional
 
 import numpy as np
+import pandas as pd
 import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 
@@ -156,8 +158,32 @@ def _attribute(owner: Any, name: str) -> Any:
 
 
 def _tensor_storage(content: bytes) -> Any:
-    """torch's reader of a tensor's numbers, which would unpickle any object in them."""
+    """torch's reader of a tensor's numbers, which would unpickle any object in them, and unpack any archive."""
+    if type(content) is not bytes or zipfile.is_zipfile(io.BytesIO(content)):
+        raise CodeFound("it holds a tensor in an archive, which could take any memory")
     return torch.load(io.BytesIO(content), weights_only=True)
+
+
+def _scalar(kind: Any, content: Any = None) -> Any:
+    """A number or text of numpy's; without content numpy would make one of any size."""
+    is_right = isinstance(kind, np.dtype) and not kind.hasobject and type(content) is bytes
+    if not is_right or kind.itemsize != len(content):
+        raise CodeFound("it holds a number of numpy's without its bytes")
+    if len(content) > _LARGEST_SCALAR:
+        raise CodeFound(f"it holds a text of {len(content)} bytes as a number")
+    return np.frombuffer(content, kind)[0] if content else kind.type()
+
+
+def _index(kind: Any, content: Any) -> Any:
+    """pandas' maker of an index: of an array, or of the ends of a range. A range as an array could take any memory."""
+    holds = content.get("data") if type(content) is dict else None
+    if kind is pd.RangeIndex:
+        is_right = type(content) is dict and {"start", "stop", "step", "name"}.issuperset(content)
+    else:
+        is_right = isinstance(holds, (np.ndarray, pd.api.extensions.ExtensionArray))
+    if not is_right:
+        raise CodeFound("it makes an index of something else than an array")
+    return _NEW_INDEX(kind, content)
 
 
 def _dtype(text: str, *options: Any) -> Any:
@@ -167,7 +193,12 @@ def _dtype(text: str, *options: Any) -> Any:
     return np.dtype(text, *options)
 
 
+_NEW_INDEX: Any = importlib.import_module("pandas.core.indexes.base")._new_Index
+#: The most bytes of one of numpy's numbers or texts in a file, which may hold it many times at a few bytes each.
+_LARGEST_SCALAR = 1024
 _REPLACED: dict[tuple[str, str], Any] = {
+    **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
+    ("pandas.core.indexes.base", "_new_Index"): _index,
     ("builtins", "getattr"): _attribute,
     ("numpy", "dtype"): _dtype,
     ("torch.storage", "_load_from_bytes"): _tensor_storage,

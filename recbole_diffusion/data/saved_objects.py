@@ -26,7 +26,7 @@ _CLASS_ATTRIBUTES = frozenset({"model_class", "yaml_loader"})
 #: Opcodes that saved data do not have.
 _UNUSED = (
     *(pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX, pickle.PERSID, pickle.BINPERSID),
-    *(pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.NEXT_BUFFER),
+    *(pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.NEXT_BUFFER, pickle.BYTEARRAY8),
 )
 #: The state of a DataFrame.
 _FRAME_STATE = frozenset({"_mgr", "_typ", "_metadata", "attrs", "_flags"})

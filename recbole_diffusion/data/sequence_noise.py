@@ -36,11 +36,16 @@ def hooks(config: Any) -> list[tuple[Any, str, Any]]:
 
     def build_with_noise(dataset: Any) -> list[Any]:
         parts: list[Any] = build(dataset)
-        interactions = dataset.__dict__.pop("interactions")
+        interactions = dataset.__dict__.pop("interactions", None)
         for part in parts:
             part.__dict__.pop("interactions", None)
         removed = removed_rows.take(dataset, parts)
         if train_noise.is_wanted(dataset.config):
+            if interactions is None:
+                raise ValueError(
+                    f"train_noise={dataset.config['train_noise']!r} is not possible for {dataset.config['model']}: its "
+                    f"data set, {type(dataset).__name__}, makes its training rows itself; leave train_noise out"
+                )
             rows = _with_noise(dataset, parts, interactions, removed)
             noisy = copy.copy(dataset)
             noisy.inter_feat = rows

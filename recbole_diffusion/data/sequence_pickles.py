@@ -16,11 +16,20 @@ from typing import Any
 PARTS = ("train", "val", "test")
 
 
-class _PlainUnpickler(pickle.Unpickler):
+#: Python's own unpickler: that in C reserves as much memory as an entry's number in a file says.
+_Base: Any = vars(pickle)["_Unpickler"]
+
+
+class _PlainUnpickler(_Base):
     """Loads dicts, lists, numbers and text."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise ValueError(f"names {module}.{name}, which can run code; such a file is not loaded")
+
+    def _refused(self) -> None:
+        raise ValueError("holds bytes, which sequences do not have")
+
+    dispatch = {**_Base.dispatch, pickle.BYTEARRAY8[0]: _refused, pickle.NEXT_BUFFER[0]: _refused}
 
 
 def read(file: Path) -> dict[str, list[str]]:
@@ -48,14 +57,26 @@ def read(file: Path) -> dict[str, list[str]]:
 
 
 def _check_names(users: Collection[Any]) -> None:
-    """Check that no two users, such as 1 and "1", have one name.
+    """Check that each user has a name that can stand in a line, and no two, such as 1 and "1", the same.
 
     Raises:
-        ValueError: two have.
+        ValueError: a name is empty or has a tab or an end of line, or two users have one name.
     """
+    for user in users:
+        if isinstance(user, str) and not _is_name(user):
+            raise ValueError(f"has a user {user[:20]!r}; a name needs a character and no tab or end of line")
     name, count = Counter(map(str, users)).most_common(1)[0] if users else ("", 0)
     if count > 1:
         raise ValueError(f"names {count} users {name[:20]!r}, as a number and as text; rename one of them")
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text can stand between tabs in a line of UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        return False
+    return bool(text) and len(text.splitlines()) == 1 and not {*text} & {*"\t\n\r\0"}
 
 
 def _by_user(part: Any, name: str) -> dict[Any, list[int]]:

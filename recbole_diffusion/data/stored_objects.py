@@ -25,6 +25,8 @@ from recbole_diffusion.data.presplit import WholeLists
 #: Version of the format.
 FORMAT = 1
 _ENUMS: dict[str, Any] = {"FeatureType": FeatureType, "FeatureSource": FeatureSource}
+#: Bytes that texts may take in memory whatever their size in the file, and bytes per byte there beyond that.
+_ALWAYS_ALLOWED, _LARGEST_RATIO = 2**26, 200
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -211,6 +213,9 @@ class _Reader:
         joined = self._arrays[name].tobytes()
         starts = [0, *ends[:-1]]
         texts = [joined[start:end].decode("utf-8", "surrogatepass") for start, end in zip(starts, ends)]
+        kind = np.dtype(content["dtype"])
+        if kind.itemsize * len(texts) > max(_ALWAYS_ALLOWED, _LARGEST_RATIO * len(joined)):
+            raise ValueError(f"{len(joined)} bytes of texts would take {kind.itemsize * len(texts)} in memory")
         result = np.empty(len(texts), dtype=object)
         result[:] = texts
-        return result.astype(content["dtype"]).reshape(content["shape"])
+        return result.astype(kind).reshape(content["shape"])

@@ -3,7 +3,7 @@
 - ``random``: pairs of a user and an item that occur in no part of the split.
 - ``natural``: interactions that ``val_interval`` has filtered out, e.g. ratings below 4.
 
-Validation and test stay clean: no added pair is one of theirs, so that the same items are ranked at every ratio. The
+Validation and test stay clean: no added pair is one of theirs, so that the targets are the same at every ratio. The
 draws do not depend on the numbering of users and items, and a larger ratio has the pairs of a smaller one.
 
 Natural noise has its own numbers, on the scales of the columns (:mod:`recbole_diffusion.data.removed_rows`), and its
@@ -246,6 +246,8 @@ def _natural_rows(split: Split, removed: Optional[Any], wanted: int, rng: np.ran
         raise ValueError("train_noise='natural' needs the rows that val_interval filters out, but the data were saved")
     _check_numbers(split, removed)
     ids = [split.dataset.field2token_id[field] for field in split.fields]
+    if removed_rows.EXACT_TIME in removed:  # of a pair's rows the latest one, whatever their order in the file
+        removed = removed.sort_values(removed_rows.EXACT_TIME, kind="stable")
     frame = removed.drop_duplicates(list(split.fields), keep="last")
     users, items = (frame[field].map(names).to_numpy() for field, names in zip(split.fields, ids))
     usable = ~(np.isnan(users.astype(float)) | np.isnan(items.astype(float)))

@@ -109,10 +109,23 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _per_user(file: Path) -> Optional[UserMetrics]:
+    """The metrics per user in a csv file; None without the file, or without users.
+
+    Raises:
+        ValueError: it is damaged; one line with the file.
+    """
     if not file.is_file():
         return None
-    with open(file, encoding="utf-8", newline="") as stream:
-        title, *rows = csv.reader(stream)
-    columns = list(zip(*rows))
-    values = {name: np.array(column, dtype=np.float64) for name, column in zip(title[1:], columns[1:])}
+    try:
+        with open(file, encoding="utf-8", newline="") as stream:
+            title, *rows = csv.reader(stream)
+        if any(len(row) != len(title) for row in rows):
+            raise ValueError("a row is shorter or longer than the first one")
+        columns = list(zip(*rows))
+        values = {name: np.array(column, dtype=np.float64) for name, column in zip(title[1:], columns[1:])}
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(
+            f"folder {str(file.parent)!r}: {file.name} is damaged or cannot be read ({error}); restore the file, or "
+            "remove it to do without"
+        ) from error
     return UserMetrics(np.array(columns[0], dtype=str), values) if columns else None

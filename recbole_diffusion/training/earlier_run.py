@@ -50,7 +50,7 @@ def read(path: Union[str, Path], trust: bool = False) -> EarlierRun:
         if (path / "manifest.json").is_file():
             json_files.check(files[1], json_files.read(path / "manifest.json").get("files"))
         return EarlierRun(f"run {str(path)!r}", load_yaml(files[0]), _chosen(epochs))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"like={str(path)!r} cannot be read: {' '.join(str(error).split())}") from error
 
 

@@ -166,6 +166,21 @@ def test_labels_by_threshold_and_pairs_of_numerical_features(frame):
     np.testing.assert_array_equal(own, added["timestamp_of_file"].astype(np.float32))
 
 
+def test_a_removed_row_without_a_rating_is_filled_before_it_gets_its_label(frame, tmp_path):
+    """With the mean of the rows that stay, 4 or more, as RecBole fills those before it labels them."""
+    rows = frame[COLUMNS].copy()
+    unknown = rows["rating"] == 1
+    rows["rating"] = rows["rating"].astype(object).where(~unknown, "")
+    header = "user_id:token item_id:token rating:float timestamp:float shop:token"
+    write_inter(tmp_path / "dataset", "shops", rows.to_numpy().tolist(), header)
+    (train, _, _), _, _ = parts_of("EASE", threshold={"rating": 4}, normalize_all=False)
+    added = train.merge(rows, on=["user_id", "item_id"], suffixes=("", "_of_file"))
+    has_none = added["rating"] == ""
+    assert 3 < has_none.sum() < len(added)
+    assert (added["label"][has_none] == 1).all()
+    assert (added["label"][~has_none] == (added["rating"][~has_none].astype(float) >= 4)).all()
+
+
 def test_what_cannot_be_placed_is_refused_in_one_line(frame):
     buckets = {"numerical_features": ["rating"], "discretization": {"rating": {"method": "ED", "bucket": 2}}}
     with pytest.raises(ValueError, match="is not allowed with discretization of 'rating'"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import random
@@ -21,7 +22,7 @@ from recbole.data.dataset.dataset import Dataset
 
 from recbole_diffusion import load, quick_start, run
 from recbole_diffusion.compat import repairs
-from recbole_diffusion.data import saved_objects
+from recbole_diffusion.data import saved_objects, saved_records
 
 QUICK = {"steps": 2, "dims": [8], "epochs": 1}
 DATASET, LOADERS = Path("saved/board-Dataset.pth"), Path("saved/board-for-DiffRec-dataloader.pth")
@@ -186,6 +187,39 @@ def test_a_damaged_or_cut_file_is_named(saved, settings):
         ValueError, match=r"dataset_save_path='saved/.*' cannot be read: it is no saved data, or damaged"
     ):
         made(settings, dataset_save_path=str(DATASET))
+
+
+def test_a_flipped_bit_is_another_number_to_nobody(saved, settings):
+    content = bytearray(DATASET.read_bytes())
+    place = content.index(np.float64(5).tobytes())  # a rating
+    content[place + 7] ^= 1
+    DATASET.write_bytes(content)
+    again = made(settings)
+    damage = "is not used: it is damaged (its content differs from its checksum)"
+    assert f"{DATASET} {damage}" in again["warnings"]
+    assert again["test_result"] == saved["test_result"]
+    with pytest.raises(ValueError, match=r"dataset_save_path='saved/.*' is damaged \(its content differs"):
+        made(settings, dataset_save_path=str(DATASET))
+
+
+@pytest.mark.parametrize("record", ["{", "{}", "[]", '{"content": 1, "ids": 2}', "[" * 10**5, None])
+def test_a_damaged_record_ends_no_run_that_did_not_ask_for_the_file(record, saved, settings):
+    mark = b"recbole-diffusion/saved/1"
+    text = b"" if record is None else record.encode()
+    length = len(text) if record is not None else 2**60
+    DATASET.write_bytes(b"x" * 100 + text + length.to_bytes(8, "little") + mark)
+    what = "the length of its record" if record is None else "its record"
+    assert f"{DATASET} is not used: it is damaged ({what})" in made(settings)["warnings"]
+
+
+def test_a_file_of_an_earlier_version_has_no_checksum_and_is_read(saved, settings):
+    content = DATASET.read_bytes()
+    record, _ = saved_records.read(DATASET)
+    del record["sha256"]
+    text = json.dumps(record).encode()
+    length = int.from_bytes(content[-33:-25], "little")
+    DATASET.write_bytes(content[: -33 - length] + text + len(text).to_bytes(8, "little") + content[-25:])
+    assert READ[0] in made(settings)["warnings"]
 
 
 def test_loading_takes_saved_data_in_its_own_order_only(saved, settings):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
+import tracemalloc
 
 import pytest
 
@@ -37,6 +39,28 @@ def write(tmp_path, content):
 )
 def test_a_sequence_is_its_parts_in_time(parts, expected, tmp_path):
     assert convert.read_sequences(write(tmp_path, parts)) == expected
+
+
+@pytest.mark.parametrize("user", ["", "a\tb", "a\n5\t6", "a\r", "a\u2028b", "\ud800", "\0"])
+def test_users_whose_names_would_make_other_rows_are_refused(user, tmp_path):
+    parts = {part: {user: [2], "b": [3]} for part in ("train", "val", "test")}
+    with pytest.raises(ValueError, match=r"dataset.pkl' has a user .*; a name needs a character and no tab or end of"):
+        convert.read_sequences(write(tmp_path, parts))
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x80\x04]r" + struct.pack("<I", 10**9) + b".", b"\x80\x05\x96" + struct.pack("<Q", 10**10) + b"."]
+)
+def test_a_few_bytes_take_no_memory(content, tmp_path):
+    """The number of an entry of the memo, for which the unpickler in C reserves as much; and an array of bytes."""
+    (tmp_path / "dataset.pkl").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"must hold a dict|holds bytes, which sequences do not have"):
+            convert.read_sequences(tmp_path / "dataset.pkl")
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
 
 
 def test_users_of_one_name_are_refused(tmp_path):

@@ -51,6 +51,40 @@ def test_natural_noise_is_what_val_interval_filters_out(ratings):
     assert f"{len(added)} natural interactions are added to {len(clean[0])} of train (ratio 0.5)" in note
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_of_a_pair_that_was_removed_twice_the_later_row_is_added(reverse, ratings, tmp_path):
+    pairs = [pair for pair, (rating, _) in ratings.items() if rating == 2]
+    rows = [(*pair, *values) for pair, values in ratings.items()] + [(*pair, 1, 10**6) for pair in pairs[:40]]
+    write_inter(tmp_path / "dataset", "rated", rows[::-1] if reverse else rows, HEADER)
+    clean, noisy = parts()[0][0], parts(train_noise="natural", train_noise_ratio=50)[0][0]
+    added = {pair: values for pair, values in noisy.items() if pair not in clean}
+    twice = [pair for pair in pairs[:40] if pair in added]  # without an item that all dislike
+    assert len(twice) > 30
+    assert {added[pair] for pair in twice} == {(1.0, 1e6)}
+
+
+def test_a_data_set_that_makes_its_own_rows_has_no_noise(ratings):
+    """RecBole's DIEN adds a sequence of negative items to each row."""
+    more = {
+        **SMALL,
+        "threshold": {"rating": 3},
+        "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "mode": "labeled"},
+        "metrics": ["AUC"],
+        "valid_metric": "AUC",
+        "train_noise": "random",
+    }
+    rows = []
+    for ratio in (0.0, 0.2):
+        config = quick_start.configure("DIEN", "rated", config_dict={**more, "train_noise_ratio": ratio})
+        if ratio:
+            line = "train_noise='random' is not possible for DIEN: its data set, DIENDataset, makes its training rows"
+            with pytest.raises(ValueError, match=line):
+                quick_start.prepare(config)
+        else:
+            rows.append(len(quick_start.prepare(config)[1][0]._dataset))
+    assert rows == [20 * 7]
+
+
 def test_random_noise_is_of_pairs_that_occur_nowhere(ratings):
     clean, _ = parts()
     noisy, _ = parts(train_noise="random", train_noise_ratio=0.4)

@@ -8,6 +8,7 @@ import io
 import json
 import pickle
 import resource
+import struct
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -20,9 +21,8 @@ import torch
 from recbole_diffusion import quick_start, run
 from recbole_diffusion.cli import main
 from recbole_diffusion.data import convert, names, prepared, saved_objects
-from recbole_diffusion.data.importing import sources
 from recbole_diffusion.experiment.report import html_page, records, study_section
-from recbole_diffusion.support import npz_files, trusted_files, yaml_files
+from recbole_diffusion.support import bounded_read, npz_files, trusted_files, yaml_files
 from recbole_diffusion.training import checkpoint
 
 CANARY = Path("canary")
@@ -196,6 +196,18 @@ LOGGER = named("logging", "getLogger") + b")R"
 HOOKS = b"".join(plain(name) + b"}" for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks"))
 MODEL_TYPE = named("recbole.utils.enum_type", "ModelType")
 
+SCALAR, INDEX = named("numpy.core.multiarray", "scalar"), named("pandas.core.indexes.base", "_new_Index")
+RANGE_CLASS = named("pandas.core.indexes.range", "RangeIndex")
+RANGE = INDEX + RANGE_CLASS + plain({"name": None, "start": 0, "stop": 10**9, "step": 1}) + b"\x86" + CALL
+
+
+def packed_tensor() -> bytes:
+    """The opcode that pushes a tensor in an archive, as torch writes it since 1.6."""
+    stream = io.BytesIO()
+    torch.save(torch.zeros(3), stream)
+    return b"B" + struct.pack("<I", len(stream.getvalue())) + stream.getvalue()
+
+
 CRAFTED = {
     "an import of a module of RecBole": named("recbole.trainer.hyper_tuning", "partial")
     + CONFIG
@@ -223,6 +235,27 @@ CRAFTED = {
     + CALL
     + plain((3, "|", None, ("a",), {"a": ("O", 0)}, 8, 1, 0))
     + BUILD,
+    "a number without bytes": SCALAR + named("numpy", "dtype") + plain(("V1500000000",)) + CALL + ONE + CALL,
+    "a long text as a number": SCALAR
+    + named("numpy", "dtype")
+    + plain(("S2000",))
+    + CALL
+    + b"B"
+    + struct.pack("<I", 2000)
+    + bytes(2000)
+    + b"\x86"
+    + CALL,
+    "a range as an index of objects": INDEX
+    + named("pandas.core.indexes.base", "Index")
+    + b"}("
+    + plain("data")
+    + RANGE
+    + plain("dtype")
+    + plain("object")
+    + b"u\x86"
+    + CALL,
+    "an array of bytes of any size": b"\x96" + struct.pack("<Q", 10**10),
+    "an archive as a tensor": named("torch.storage", "_load_from_bytes") + packed_tensor() + ONE + CALL,
     "INST": b"(" + plain("x") + b"irecbole.config.configurator\nConfig\n",
     "OBJ": b"(" + CONFIG + plain("x") + b"o",
     "a line in the name": b"\x8c\x07recbole\x8c\x03a\nb\x93",
@@ -336,7 +369,7 @@ def test_names_in_a_checkpoint_are_no_bomb(monkeypatch):
 
 @pytest.mark.parametrize("suffix", ["gz", "zip"])
 def test_a_packed_table_is_no_bomb(suffix, monkeypatch, capfd):
-    monkeypatch.setattr(sources, "_ALWAYS_UNPACKED", 2**16)
+    monkeypatch.setattr(bounded_read, "_ALWAYS_UNPACKED", 2**16)
     if suffix == "gz":
         Path("table.csv.gz").write_bytes(gzip.compress(b"user,item\n" + b"a,b\n" * 2**20))
     else:

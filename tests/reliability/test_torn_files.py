@@ -113,6 +113,26 @@ def test_a_damaged_manifest_is_named_and_its_folder_not_taken_for_gone(result):
     assert run_facts.read(Path(result["checkpoint"])).folder is None
 
 
+@pytest.mark.parametrize("damage", ["half", "short", "long", "empty", "text"])
+def test_metrics_per_user_without_a_checksum_are_named_if_they_are_no_table(damage, result):
+    """Folders of earlier versions have no checksums."""
+    folder = Path(result["folder"])
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["files"]
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "sha256": ""}).replace(', "sha256": ""', ""))
+    file = folder / "per_user.csv"
+    title, *rows = file.read_text().splitlines()
+    rows[3] = {"short": rows[3].rpartition(",")[0], "long": rows[3] + ",0.5", "text": rows[3][:-1] + "x"}.get(
+        damage, rows[3]
+    )
+    text = "\n".join([title, *rows])
+    file.write_text({"empty": "", "half": text[: len(title) + 30].rpartition(",")[0]}.get(damage, text))
+    with pytest.raises(
+        ValueError, match=r"^folder '.*': per_user.csv is damaged or cannot be read \(.*restore the file"
+    ):
+        run_facts.read(Path(result["checkpoint"]))
+
+
 def _facts(file: Path) -> Any:
     facts = run_facts.read(file)
     return {"metrics": facts.metrics, "users": None if facts.per_user is None else facts.per_user.metrics}

@@ -169,6 +169,7 @@ def test_the_next_run_sweeps_every_folder_that_it_may_write_to(shared, elsewhere
 
 def test_a_comparison_sweeps_its_folder_and_all_below(elsewhere, tmp_path):
     files = left_in(tmp_path / "comparison", tmp_path / "comparison" / "runs")
+    (tmp_path / "comparison" / ".lock").touch()
     small = {key: value for key, value in elsewhere.items() if key not in {"checkpoint_dir", "output_dir"}}
     compare(["EASE"], ["board"], [1], tmp_path / "comparison", small)
     assert not [file for file in files if file.exists()]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
 import io
 import json
@@ -12,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 import pandas as pd
 
@@ -20,15 +18,8 @@ from recbole_diffusion.data.importing import delimited
 from recbole_diffusion.data.importing.coded import code
 from recbole_diffusion.data.importing.table import Table
 from recbole_diffusion.data.reading.text import shown
-from recbole_diffusion.support.bounded_read import read_bounded
+from recbole_diffusion.support.bounded_read import TooLarge, most_unpacked, read_bounded, unpack
 
-_PACKED: tuple[tuple[bytes, Callable[[BinaryIO], Any]], ...] = (
-    (b"\x1f\x8b", gzip.open),
-    (b"\xfd7zXZ", lzma.open),
-    (b"BZh", bz2.open),
-)
-#: Bytes that a packed table may take unpacked whatever its size, and its bytes per packed byte beyond that.
-_ALWAYS_UNPACKED, _LARGEST_RATIO = 2**30, 200
 #: Formats that are not read: their first bytes, their name, and what to do.
 _REFUSED = (
     (b"\x28\xb5\x2f\xfd", "zstd", "unpack it (unzstd)"),
@@ -84,17 +75,13 @@ def read_file(
 def _unpack(file: Path, raw: bytes) -> bytes:
     """Unpack the content; the first bytes tell the format, not the name."""
     try:
-        for magic, unpack in _PACKED:
-            if raw.startswith(magic):
-                with unpack(io.BytesIO(raw)) as stream:
-                    return _read_table(stream, file, len(raw))
-        if raw.startswith(b"PK\x03\x04"):
-            return _unpack_zip(file, raw)
+        return _unpack_zip(file, raw) if raw.startswith(b"PK\x03\x04") else unpack(raw)
+    except TooLarge as error:
+        raise ValueError(f"{file}: its {len(raw)} bytes {error}; unpack it yourself if it is right") from None
     except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, zlib.error, RuntimeError, ValueError) as error:
         if isinstance(error, ValueError) and str(file) in str(error):  # one of the messages of this module
             raise
         raise ValueError(f"{file} cannot be unpacked: {error}; download it again") from error
-    return raw
 
 
 def _unpack_zip(file: Path, raw: bytes) -> bytes:
@@ -105,21 +92,7 @@ def _unpack_zip(file: Path, raw: bytes) -> bytes:
         if len(names) != 1:
             raise ValueError(f"{file} holds {len(names)} files ({', '.join(names[:5])}, …); unpack it and give one")
         with archive.open(names[0]) as stream:
-            return _read_table(stream, file, len(raw))
-
-
-def _read_table(stream: Any, file: Path, packed: int) -> bytes:
-    """Read what a packed table unpacks to.
-
-    Raises:
-        ValueError: it is too much for a table of ``packed`` bytes.
-    """
-    largest = max(_ALWAYS_UNPACKED, _LARGEST_RATIO * packed)
-    try:
-        return read_bounded(stream, largest)
-    except ValueError:
-        text = f"{file}: its {packed} bytes unpack to more than {largest}; unpack it yourself if it is right"
-        raise ValueError(text) from None
+            return read_bounded(stream, most_unpacked(len(raw)))
 
 
 def _parse(source: str, raw: bytes, form: Form, names: Sequence[str]) -> Table:
