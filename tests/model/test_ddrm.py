@@ -346,6 +346,11 @@ def test_hgcf_in_both_precisions(precision, built):
     assert model.full_sort_predict(users(model)).dtype == torch.float32
 
 
+def test_hgcf_without_negatives_in_the_batches_is_refused(built):
+    with pytest.raises(ValueError, match="triple_sampling='interaction' needs negatives in RecBole's batches"):
+        built("HGCF", embedding_size=8, triple_sampling="interaction", train_neg_sample_args=None)
+
+
 def test_hgcf_triples_learner_and_depth(built):
     _, model, _, loaders = built("HGCF", embedding_size=8, triple_sampling="interaction", n_layers=0)
     user, item = model()

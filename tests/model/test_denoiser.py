@@ -74,6 +74,15 @@ def test_folded_chain_refuses_what_it_cannot_do():
         network(normalize=True).chain(x, [Step(0, 0.0, 1.0, 0.0)])
 
 
+def test_the_other_layers_are_xavier_normal():
+    torch.manual_seed(0)
+    net = RowMLP([400, 900, 300, 2000], time_size=50)
+    for layer in (*net.hidden, net.output, net.time):
+        weight, fans = layer.weight.detach(), layer.in_features + layer.out_features
+        assert float(weight.std()) == pytest.approx((2 / fans) ** 0.5, rel=0.05)
+        assert float(weight.abs().max()) > 2.5 * float(weight.std())  # a uniform law ends at 1.7
+
+
 def test_input_and_time_together_are_one_xavier_layer():
     torch.manual_seed(0)
     net = RowMLP([3000, 500, 3000], time_size=10)

@@ -107,6 +107,8 @@ def test_it_is_refused_when_the_model_is_built_under_both_runners(settings):
     with pytest.raises(ValueError, match=r"Slip.on_epoch_end looks like the hook end_epoch"):
         run(Slip, "board", config_dict={**settings, "epochs": 1, "embedding_size": 4}, saved=False)
     with pytest.raises(ValueError, match=r"Slip.on_epoch_end looks like the hook end_epoch"):
+        hooks.build(Slip, None, None)  # before anything is built
+    with pytest.raises(ValueError, match=r"Slip.on_epoch_end looks like the hook end_epoch"):
         Training.__init__(object.__new__(Training), {}, Slip.__new__(Slip))
 
 

@@ -61,6 +61,16 @@ def test_up_to_the_bound_the_numbers_are_bit_for_bit_those_of_torch(monkeypatch)
     assert torch.equal(item_cross_entropy(states, table, target), F.cross_entropy(states @ table.T, target))
 
 
+@pytest.mark.parametrize(("bound", "blocks"), [(ROWS * ITEMS, []), (ROWS * ITEMS - 1, [4, 4, 3])])
+def test_the_rows_are_divided_above_the_bound(bound, blocks, monkeypatch):
+    monkeypatch.setattr(module, "MAX_LOGITS", bound)
+    monkeypatch.setattr(module, "BLOCK_LOGITS", 4 * ITEMS)
+    found, of_block = [], module._block_sum
+    monkeypatch.setattr(module, "_block_sum", lambda *block: found.append(len(block[0])) or of_block(*block))
+    item_cross_entropy(*inputs())
+    assert found == blocks
+
+
 def test_no_block_has_more_logits_than_its_bound(monkeypatch):
     """Six blocks of at most two rows, each computed in the forward pass and again in the backward pass."""
     monkeypatch.setattr(module, "MAX_LOGITS", 0)

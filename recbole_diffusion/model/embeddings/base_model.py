@@ -98,7 +98,7 @@ class FixedBaseModel(BaseModel):
     user: Tensor
     item: Tensor
 
-    def __init__(self, user: Tensor, item: Tensor, curvature: float = 0.0) -> None:
+    def __init__(self, user: Tensor, item: Tensor, curvature: float) -> None:
         super().__init__(user.shape[1], curvature)
         self.register_buffer("user", user)
         self.register_buffer("item", item)
