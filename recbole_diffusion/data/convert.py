@@ -189,7 +189,7 @@ def read_sequences(source: Union[str, Path]) -> dict[str, list[str]]:
 def _read_lines(file: Path, kind: str) -> dict[str, list[str]]:
     """Read the sequences of a text file: ``.txt`` or ``.inter``, which may be compressed."""
     raw = file.read_bytes()
-    content = io.BytesIO(unpack(raw) if file.suffix in _PACKED else raw)
+    content = io.BytesIO(unpack(raw, packed=True) if file.suffix in _PACKED else raw)
     with io.TextIOWrapper(content, encoding="utf-8") as lines:
         return _parse_sequences(lines) if kind == ".txt" else _parse_interactions(lines)
 

@@ -83,7 +83,9 @@ def replace_files(
             names = sorted(obsolete(stage / "new"))
             _check_places(folder, [*(file.name for file in (stage / "new").iterdir()), *names])
             atomic_write_text(stage / "obsolete", json.dumps(names))
+            sync_folder(stage / "new")
             os.replace(stage / "new", stage / "ready")
+            sync_folder(stage)
             _complete(stage, folder)
     except Exception as error:
         first = first_disk_error(error, handled, files=(folder.parent,), folders=(stage, folder))

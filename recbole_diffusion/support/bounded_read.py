@@ -31,11 +31,15 @@ def most_unpacked(packed: int) -> int:
     return max(_ALWAYS_UNPACKED, _LARGEST_RATIO * packed)
 
 
-def unpack(raw: bytes) -> bytes:
-    """Unpack gzip, xz and bzip2; the first bytes tell the format. Other content is returned as it is.
+def unpack(raw: bytes, packed: bool = False) -> bytes:
+    """Unpack gzip, xz and bzip2; the first bytes tell the format.
 
     A file may hold several streams, one after the other. All are unpacked: Python's ``bz2.open`` and ``lzma.open`` stop
     at the first one that is damaged, as if the file ended there.
+
+    Args:
+        raw: the content of a file.
+        packed: False: other content is returned as it is.
 
     Raises:
         OSError, EOFError, lzma.LZMAError, zlib.error: it is damaged.
@@ -48,6 +52,8 @@ def unpack(raw: bytes) -> bytes:
     for magic, decompressor in _PACKED.items():
         if raw.startswith(magic):
             return read_bounded(_Streams(raw, decompressor), largest)
+    if packed:
+        raise OSError("it is not packed by gzip, xz or bzip2")
     return raw
 
 

@@ -343,7 +343,7 @@ def test_sequences_are_read_and_written(kind):
         ("a.txt", "\n", "holds no sequence"),
         ("a.inter", "user_id:token\titem_id:token\n", "names of its columns, user_id, item_id, timestamp"),
         ("a.inter", ROWS + "u\ta\tsoon\n", "line 2 must hold user_id, item_id, timestamp; got"),
-        ("a.inter.xz", "no xz", "cannot be read"),
+        ("a.inter.xz", "no xz", "cannot be read: it is not packed by gzip, xz or bzip2"),
         ("a.inter.gz", "no gz", "cannot be read"),
     ],
 )

@@ -55,6 +55,25 @@ def test_a_record_under_another_runs_name_is_damaged():
     assert store.record("two") is None
 
 
+def test_metrics_per_user_that_are_missing_are_named_and_made_again():
+    """Without them a report would silently have no test over users."""
+    store, users = Store("here"), UserMetrics(np.array(["ann"]), {"ndcg@10": np.array([0.5])})
+    store.finish("one", {"key": "one"}, users)
+    store.finish("two", {"key": "two"})
+    assert store.users("one").metrics["ndcg@10"].tolist() == [0.5]
+    assert store.users("two") is None
+    Path("here/runs/one.npz").unlink()
+    with pytest.raises(ValueError, match=r"'.*runs/one.npz' is missing; resume makes its run again"):
+        store.users("one")
+    said = []
+    store.set_damaged_aside(said.append)
+    assert said == [
+        "runs/one.json is damaged (its metrics per user, runs/one.npz, are missing): its run is made again; it is kept "
+        "as one.json.damaged"
+    ]
+    assert store.record("two") is not None
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 def test_a_record_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
     for folder in (tmp_path, *tmp_path.parents):

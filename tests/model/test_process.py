@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from recbole_diffusion.diffusion import AffineSolver, GaussianDiffusion, IdentityProcess, UniformTimesteps
+from recbole_diffusion.diffusion.flow import LinearFlow
+from recbole_diffusion.diffusion.timestep import LossSecondMomentTimesteps
 from recbole_diffusion.model.networks.denoiser import RowMLP
 from recbole_diffusion.model.process import make_parts, process_of
 from recbole_diffusion.model.process_settings import ProcessSettings
@@ -25,6 +28,19 @@ PAIRS = {
 PAIRS |= {"sampling_noise": False}
 DIFFUREC = {"steps": 32, "noise_schedule": "sqrt", "inference_steps": None, "inference_eta": 0.0}
 DIFFUREC |= {"lambda_uncertainty": 0.1, "lambda_std": None, "rescale_timesteps": True}
+
+
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [
+        (GaussianDiffusion, ("first_step_weight",)),
+        (LinearFlow, ("t_max", "source_std")),
+        (LossSecondMomentTimesteps, ("history", "uniform_prob")),
+    ],
+)
+def test_settings_that_are_left_out_are_the_defaults_of_the_part(part, names):
+    parameters, settings = inspect.signature(part.__init__).parameters, ProcessSettings(steps=4)
+    assert [parameters[name].default for name in names] == [getattr(settings, name) for name in names]
 
 
 def test_pairs_may_have_more_calls_than_steps():

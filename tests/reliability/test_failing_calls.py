@@ -116,7 +116,7 @@ def test_a_record_exists_only_if_the_whole_run_is_kept(error):
             assert store.users("key").metrics["ndcg@5"].tolist() == [0.25, 0.5]
         assert forked.temporary_files(store.folder) == []
         store.finish("key", {"test": 2}, users)
-        assert store.record("key") == {"test": 2}
+        assert store.record("key") == {"test": 2, "has_users": True}
         if not calls.failed:
             break
     assert 10 < n < 60

@@ -41,6 +41,9 @@ _WRITTEN = ("runs", "lists", "failed", "report", "data", "work", "saved")
 #: Files by which a folder is known to be that of a comparison or tuning; the lock is the first one.
 _LOCK, _MARKS = ".lock", (".lock", "comparison.json", "tune.json")
 
+#: The entry of a record: whether the run has metrics per user, in a file of its own.
+_HAS_USERS = "has_users"
+
 
 class DamagedRecord(ValueError):
     """The record of a run cannot be read."""
@@ -109,7 +112,10 @@ class Store:
         for folder in ("runs", "failed"):
             for file in sorted((self.folder / folder).glob("*.json")):
                 try:
-                    _check_key(json_files.read(file), file.stem)
+                    record = json_files.read(file)
+                    _check_key(record, file.stem)
+                    if record.get(_HAS_USERS) and not self._users_file(file.stem).is_file():
+                        raise ValueError(f"its metrics per user, runs/{file.stem}.npz, are missing")
                 except ValueError as error:
                     kept = next(name for name in _names_aside(file.name) if not file.with_name(name).exists())
                     file.replace(file.with_name(kept))
@@ -119,10 +125,12 @@ class Store:
         """Read the test metrics per user of a finished run; None if it has none.
 
         Raises:
-            ValueError: the file is damaged.
+            ValueError: the file is damaged or missing.
         """
         file = self._users_file(key)
         if not file.is_file():
+            if (self.record(key) or {}).get(_HAS_USERS):
+                raise ValueError(f"{str(file)!r} is missing; resume makes its run again")
             return None
         try:
             arrays = npz_files.read(file)
@@ -175,7 +183,7 @@ class Store:
             atomic_write(file, lambda stream: _write_users(stream, users))
         if lists is not None:
             self._write_lists(key, lists)
-        json_files.write(self._record_file(key), record)
+        json_files.write(self._record_file(key), record if users is None else {**record, _HAS_USERS: True})
         self._failure_file(key).unlink(missing_ok=True)
 
     def fail(self, key: str, record: dict[str, Any]) -> None:
