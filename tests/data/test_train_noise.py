@@ -125,7 +125,7 @@ def test_more_than_there_is(ratings):
 
 
 def test_the_model_is_trained_on_it_and_the_split_has_another_hash(ratings):
-    own = {**CLEAN, "topk": [3], "valid_metric": "MRR@3"}
+    own = {**CLEAN, "topk": [3], "valid_metric": "NDCG@3"}
     clean = run("EASE", "rated", config_dict=own, saved=False)
     noisy = run("EASE", "rated", config_dict={**own, "train_noise": "random", "train_noise_ratio": 1.0}, saved=False)
     assert noisy["data"]["train"] == 2 * clean["data"]["train"]
@@ -242,7 +242,7 @@ def test_noise_in_models_with_one_row_per_user(ratings):
 
 
 def test_a_sequential_model_is_trained_on_noise(ratings):
-    own = {**CLEAN, **LAST_OUT, "topk": [3], "valid_metric": "MRR@3", "train_neg_sample_args": None, "loss_type": "CE"}
+    own = {**CLEAN, **LAST_OUT, "topk": [3], "valid_metric": "NDCG@3", "train_neg_sample_args": None, "loss_type": "CE"}
     clean = run("Transitions", "rated", config_dict=own, saved=False)
     noisy = run("Transitions", "rated", config_dict={**own, "train_noise": "random"}, saved=False)
     assert noisy["data"]["train"] == round(1.1 * clean["data"]["train"])

@@ -232,7 +232,8 @@ def test_equal_to_a_training_with_these_cut_offs(checkerboard):
     store = compare(["DiffRec"], ["board"], [3], "here", common)
     columns = ["Recall", "NDCG", "MRR", "Gini", "Novelty"]
     (model,) = reading.read(store.folder, topk=[3, 30], columns=columns).results["board"]
-    settings = {**model.runs[0]["settings"], "seed": 3, "show_progress": False, "topk": [3, 10, 30]}
+    metrics = {"topk": [3, 10, 30], "metrics": ["Recall", "NDCG", "MRR", "GiniIndex", "Novelty"]}
+    settings = {**model.runs[0]["settings"], "seed": 3, "show_progress": False, **metrics}
     trained = run("DiffRec", "board", config_dict=settings, saved=False)
     for metric in ("recall@3", "recall@30", "ndcg@3", "ndcg@30", "mrr@30", "giniindex@30", "novelty@3"):
         assert model.runs[0]["test"][metric] == trained["test_result"][metric], metric
