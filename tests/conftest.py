@@ -170,8 +170,8 @@ def shared_bases(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str((folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder) / "bases")
 
 
-#: Settings for quick runs in the test's folder: two batches of users, 27 of interactions; two of RecBole's five metrics,
-#: whose tests over users take longer than the runs.
+#: Settings for quick runs in the test's folder: two batches of users, 27 of interactions, and two of RecBole's five
+#: metrics, whose tests over users take longer than the runs.
 SMALL: dict[str, Any] = {"data_path": "dataset", **SETTINGS, "train_batch_size": 32, "metrics": ["Recall", "NDCG"]}
 
 
