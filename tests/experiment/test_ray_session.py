@@ -591,13 +591,14 @@ def test_a_node_that_dies_costs_a_tuning_the_trial_that_it_ran(monkeypatch: pyte
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             future = pool.submit(_tune_while_a_node_dies, address, str(data), str(tmp_path / "here"))
             _wait_for(lambda: future.done() or _nodes_of(noted) & _pids(nodes[1]), "work on the second node")
+            second = _pids(nodes[1])
             _kill_family(nodes[1])
-            at_death = {float(file.name): file.read_text() for file in noted.iterdir()}
+            begun = {float(file.name): file.read_text() for file in noted.iterdir()}
             records, failures, resumed = future.result()
         assert nodes[0].poll() is None
-    assert len(at_death) in (1, 2)  # at most one on each node
+    assert len(begun) < 6
     (failed,) = failures.values()
     assert failed["error"] in (NODE_DIED, KILLED_OR_LOST)
-    assert failed["chosen"]["learning_rate"] in at_death
+    assert begun[failed["chosen"]["learning_rate"]] in second
     assert len(records) == len(resumed) - 1 == 5
     assert {number: resumed[number] for number in records} == records
