@@ -19,8 +19,9 @@ from recbole_diffusion import run
 from recbole_diffusion.experiment.compare import Resources, compare, resume, run_planner
 from recbole_diffusion.experiment.compare import comparison as module
 from recbole_diffusion.experiment.jobs import run_job
+from recbole_diffusion.experiment.jobs.folder_lock import exclusive_lock
 from recbole_diffusion.experiment.jobs.run_spec import RunSpec
-from recbole_diffusion.experiment.jobs.store import Store, exclusive_lock
+from recbole_diffusion.experiment.jobs.store import Store
 
 QUICK = {**SMALL, "epochs": 2}
 QUICK.pop("state")

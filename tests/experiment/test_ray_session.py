@@ -32,7 +32,7 @@ from recbole_diffusion.experiment.cluster import session_folder as ray_folder
 from recbole_diffusion.experiment.cluster.session import session
 from recbole_diffusion.experiment.jobs.calls import KILLED_OR_LOST, NODE_DIED
 from recbole_diffusion.experiment.jobs.executor import Done, executor
-from recbole_diffusion.experiment.jobs.store import exclusive_lock
+from recbole_diffusion.experiment.jobs.folder_lock import exclusive_lock
 from recbole_diffusion.testing import write_board
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from recbole_diffusion.evaluation.per_user import UserMetrics
 from recbole_diffusion.experiment.compare import compare
-from recbole_diffusion.experiment.jobs.store import DamagedRecord, Store, exclusive_lock
+from recbole_diffusion.experiment.jobs.folder_lock import exclusive_lock
+from recbole_diffusion.experiment.jobs.store import DamagedRecord, Store
 from recbole_diffusion.experiment.report import from_lists
 from recbole_diffusion.support import json_files
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from recbole_diffusion import cli, quick_start
-from recbole_diffusion.experiment.jobs.store import exclusive_lock
+from recbole_diffusion.experiment.jobs.folder_lock import exclusive_lock
 from recbole_diffusion.experiment.space import search_space
 from recbole_diffusion.experiment.space.search_space import canonical_json, parse
 from recbole_diffusion.experiment.tune import NoTrialFinished, backend, trials, tune, tuning

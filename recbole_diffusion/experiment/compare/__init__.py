@@ -15,9 +15,10 @@ from recbole_diffusion.experiment.compare.request import ComparisonRequest
 from recbole_diffusion.experiment.defaults import LIST_LENGTH
 from recbole_diffusion.experiment.jobs.executor import server_for_workers
 from recbole_diffusion.experiment.jobs.fingerprint import absolute
+from recbole_diffusion.experiment.jobs.folder_lock import exclusive_lock
 from recbole_diffusion.experiment.jobs.moved_paths import moved_path
 from recbole_diffusion.experiment.jobs.resources import Resources
-from recbole_diffusion.experiment.jobs.store import Store, exclusive_lock
+from recbole_diffusion.experiment.jobs.store import Store
 from recbole_diffusion.settings import precedence
 from recbole_diffusion.settings.config import parse_setting
 from recbole_diffusion.support import yaml_files

@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
+from recbole_diffusion.experiment.jobs.folder_lock import exclusive_lock
 from recbole_diffusion.experiment.jobs.resources import Resources
-from recbole_diffusion.experiment.jobs.store import exclusive_lock
 from recbole_diffusion.experiment.study import ablate as ablations
 from recbole_diffusion.experiment.study import page as pages
 from recbole_diffusion.experiment.study import results

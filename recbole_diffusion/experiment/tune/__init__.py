@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from recbole_diffusion.experiment.jobs.store import Store, exclusive_lock
+from recbole_diffusion.experiment.jobs.folder_lock import exclusive_lock
+from recbole_diffusion.experiment.jobs.store import Store
 from recbole_diffusion.experiment.space.search_space import Space
 from recbole_diffusion.experiment.tune.backend import choose_backend
 from recbole_diffusion.experiment.tune.report import NoTrialFinished, TuneResult
