@@ -36,9 +36,11 @@ class _Hashed:
 
 
 def read(file: Path) -> tuple[Optional[dict[str, Any]], str]:
-    """The record at the end of a saved file, None if it has none; and what is wrong with the file, empty if nothing.
+    """Read the record of a saved file, and compare the pickle with its checksum.
 
-    Files without a checksum in their record are of earlier versions.
+    Returns:
+        The record, None if the file has none; and what is damaged, empty if nothing is. Files of earlier versions have
+        no checksum in their record.
     """
     trailer_size, file_size = len(_MARK) + 8, file.stat().st_size
     with open(file, "rb") as stream:
@@ -52,10 +54,9 @@ def read(file: Path) -> tuple[Optional[dict[str, Any]], str]:
         stream.seek(pickled)
         try:
             record = json.loads(stream.read()[:-trailer_size])
-            stored = record["content"], record["ids"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, RecursionError):
             return None, "its record"
-        if not isinstance(stored[0], dict):
+        if not (isinstance(record, dict) and isinstance(record.get("content"), dict) and "ids" in record):
             return None, "its record"
         if "sha256" in record and _sha256(stream, pickled) != record["sha256"]:
             return None, "its content differs from its checksum"

@@ -102,10 +102,14 @@ def _json(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"folder {str(file.parent)!r}: {file.name} is damaged or cannot be read ({error}); restore the file, or "
-            "remove it to do without"
-        ) from error
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"folder {str(file.parent)!r}: {file.name} is damaged or cannot be read ({error}); restore the file, or "
+        "remove it to do without"
+    )
 
 
 def _per_user(file: Path) -> Optional[UserMetrics]:
@@ -124,8 +128,5 @@ def _per_user(file: Path) -> Optional[UserMetrics]:
         columns = list(zip(*rows))
         values = {name: np.array(column, dtype=np.float64) for name, column in zip(title[1:], columns[1:])}
     except (OSError, ValueError, csv.Error) as error:
-        raise ValueError(
-            f"folder {str(file.parent)!r}: {file.name} is damaged or cannot be read ({error}); restore the file, or "
-            "remove it to do without"
-        ) from error
+        raise _damaged(file, error) from error
     return UserMetrics(np.array(columns[0], dtype=str), values) if columns else None

@@ -16,10 +16,8 @@ from typing import Any, BinaryIO, Union
 
 import numpy as np
 
-from recbole_diffusion.support.bounded_read import read_bounded
+from recbole_diffusion.support.bounded_read import most_unpacked, read_bounded
 
-#: Bytes that an archive may hold whatever its own size, and its uncompressed bytes per byte beyond that.
-_ALWAYS_ALLOWED, _LARGEST_RATIO = 2**30, 200
 #: The record at an archive's end: its signature, and the number of members at an offset; 0xFFFF where they are more.
 _END, _MEMBERS, _MORE = b"PK\x05\x06", 10, 0xFFFF
 #: The longest record with its comment, in bytes.
@@ -78,7 +76,7 @@ def _check_sizes(archive: zipfile.ZipFile, size: int) -> None:
         ValueError: they are.
     """
     total = sum(info.file_size for info in archive.infolist())
-    if total > max(_ALWAYS_ALLOWED, _LARGEST_RATIO * size):
+    if total > most_unpacked(size):
         raise ValueError(f"its {size} bytes would become {total} in memory")
 
 
